@@ -1,0 +1,239 @@
+package kube
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"slices"
+	"sync"
+	"time"
+
+	"go.temporal.io/sdk/activity"
+	"go.temporal.io/sdk/temporal"
+	"golang.org/x/sync/errgroup"
+	policyv1 "k8s.io/api/policy/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/fairway-project/fairway/drain"
+	"github.com/fairway-project/fairway/workflows"
+)
+
+// errStopping ends an activity because its worker stops; the next worker takes it up again.
+var errStopping = temporal.NewApplicationErrorWithOptions("the worker stops; another one goes on", workflows.Unreachable,
+	temporal.ApplicationErrorOptions{Category: temporal.ApplicationErrorCategoryBenign, NextRetryDelay: 100 * time.Millisecond})
+
+// parallelEvictions bounds the evictions in flight for one node: those of pods that no budget
+// covers, and one for each budget.
+const parallelEvictions = 50
+
+// DrainNode implements workflows.Kubernetes. Nothing of its state needs to outlive it: what has
+// been evicted is gone, and everything else is seen again.
+func (a *Activities) DrainNode(ctx context.Context, in workflows.DrainNode) (workflows.DrainProgress, error) {
+	c, err := a.Clusters.get(ctx, in.Cluster)
+	if err != nil {
+		return workflows.DrainProgress{}, err
+	}
+	v, release, err := c.view.hold(ctx)
+	if err != nil {
+		return workflows.DrainProgress{}, c.explain("watching nodes and pods", err)
+	}
+	defer release()
+	d := &drainer{
+		cluster: c, view: v, node: in.Node, instance: in.Instance,
+		evicted: map[types.UID]bool{}, refused: map[types.UID]drain.Refusal{}, spent: map[types.NamespacedName]drain.Spending{}, seen: map[types.UID]bool{},
+	}
+	return d.run(ctx)
+}
+
+// drainer empties one node.
+type drainer struct {
+	cluster        *cluster
+	view           *view
+	node, instance string
+	seen           map[types.UID]bool // pods that had to leave
+
+	mu       sync.Mutex // guards what evictions running in parallel report
+	evicted  map[types.UID]bool
+	refused  map[types.UID]drain.Refusal
+	spent    map[types.NamespacedName]drain.Spending
+	refusals int
+}
+
+func (d *drainer) run(ctx context.Context) (workflows.DrainProgress, error) {
+	woken, unsubscribe := d.view.subscribe()
+	defer unsubscribe()
+	beat := time.NewTicker(beatEvery)
+	defer beat.Stop()
+	for {
+		if node := d.view.node(d.node); node == nil || instanceOf(node) != d.instance {
+			return d.report(drain.Plan{}), nil // the node vanished, and its pods with it
+		}
+		plan := drain.Decide(d.state())
+		progress := d.report(plan)
+		activity.RecordHeartbeat(ctx, progress)
+		if plan.Done() {
+			return progress, nil
+		}
+		if len(plan.Evict) > 0 {
+			if err := d.evict(ctx, plan); err != nil {
+				return progress, err
+			}
+			continue
+		}
+		if err := d.pause(ctx, woken, beat.C, plan.Until, progress); err != nil {
+			return progress, err
+		}
+	}
+}
+
+// pause returns when there may be something new to decide.
+func (d *drainer) pause(ctx context.Context, woken <-chan struct{}, beat <-chan time.Time, until time.Time, progress workflows.DrainProgress) error {
+	var due <-chan time.Time
+	if !until.IsZero() {
+		timer := time.NewTimer(time.Until(until))
+		defer timer.Stop()
+		due = timer.C
+	}
+	for {
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-activity.GetWorkerStopChannel(ctx):
+			return errStopping
+		case <-woken:
+			return nil
+		case <-due:
+			return nil
+		case <-beat:
+			activity.RecordHeartbeat(ctx, progress)
+		}
+	}
+}
+
+func (d *drainer) state() drain.State {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return drain.State{
+		Now:     time.Now(),
+		Pods:    d.view.podsOn(d.node),
+		Budgets: d.view.allBudgets(),
+		Evicted: maps.Clone(d.evicted),
+		Refused: maps.Clone(d.refused),
+		Spent:   maps.Clone(d.spent),
+	}
+}
+
+// evict carries out a plan: the queues in parallel, the evictions of a queue one after another.
+func (d *drainer) evict(ctx context.Context, plan drain.Plan) error {
+	group, ctx := errgroup.WithContext(ctx)
+	group.SetLimit(parallelEvictions)
+	for _, queue := range plan.Evict {
+		group.Go(func() error {
+			for _, eviction := range queue {
+				if granted, err := d.evictPod(ctx, eviction); err != nil || !granted {
+					return err
+				}
+			}
+			return nil
+		})
+	}
+	return group.Wait()
+}
+
+// evictPod asks the API server to evict a pod. What it may answer is listed at
+// https://kubernetes.io/docs/concepts/scheduling-eviction/api-eviction/.
+func (d *drainer) evictPod(ctx context.Context, e drain.Eviction) (granted bool, err error) {
+	pod := e.Pod
+	err = d.cluster.evictions.Post().MaxRetries(0).
+		Namespace(pod.Namespace).Resource("pods").Name(pod.Name).SubResource("eviction").
+		Body(&policyv1.Eviction{
+			ObjectMeta:    metav1.ObjectMeta{Namespace: pod.Namespace, Name: pod.Name},
+			DeleteOptions: &metav1.DeleteOptions{Preconditions: metav1.NewUIDPreconditions(string(pod.UID))},
+		}).
+		Do(ctx).Error()
+
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	switch {
+	case err == nil:
+		d.evicted[pod.UID] = true
+		d.spend(e.Budget)
+		return true, nil
+	case apierrors.IsNotFound(err), apierrors.IsConflict(err):
+		return true, nil // this pod is gone; another one may have its name
+	case apierrors.IsTooManyRequests(err), apierrors.IsInternalError(err):
+		d.refusals++
+		d.refused[pod.UID] = refused(e, err, time.Now())
+		return false, nil
+	default:
+		return false, d.cluster.explain(fmt.Sprintf("evicting pod %s/%s", pod.Namespace, pod.Name), err)
+	}
+}
+
+func (d *drainer) spend(budget *policyv1.PodDisruptionBudget) {
+	if budget == nil {
+		return
+	}
+	key := types.NamespacedName{Namespace: budget.Namespace, Name: budget.Name}
+	spending := d.spent[key]
+	if spending.Version != budget.ResourceVersion {
+		spending = drain.Spending{Version: budget.ResourceVersion}
+	}
+	spending.Granted++
+	d.spent[key] = spending
+}
+
+// A refused eviction is asked for again when its budget changes, and after these times
+// regardless: a busy API server says when, and a budget might have changed unseen.
+const (
+	retryBusy   = time.Second
+	retryBudget = time.Minute
+)
+
+func refused(e drain.Eviction, err error, now time.Time) drain.Refusal {
+	if e.Budget != nil && apierrors.HasStatusCause(err, policyv1.DisruptionBudgetCause) {
+		return drain.Refusal{Version: e.Budget.ResourceVersion, Until: now.Add(retryBudget)}
+	}
+	wait := retryBusy
+	if seconds, suggested := apierrors.SuggestsClientDelay(err); suggested {
+		wait = time.Duration(seconds) * time.Second
+	}
+	return drain.Refusal{Until: now.Add(wait), Reason: "the API server refused the eviction: " + err.Error()}
+}
+
+// heldShown bounds the pods that a progress report names; a heartbeat is not the place for more.
+const heldShown = 20
+
+// overdue is the time past its grace period after which a pod is reported as stuck.
+const overdue = 30 * time.Second
+
+func (d *drainer) report(plan drain.Plan) workflows.DrainProgress {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	progress := workflows.DrainProgress{Evicted: len(d.evicted), Refused: d.refusals}
+	for _, pod := range d.view.podsOn(d.node) {
+		if !drain.MustLeave(pod) {
+			continue
+		}
+		d.seen[pod.UID] = true
+		progress.Left++
+		if pod.DeletionTimestamp != nil && time.Since(pod.DeletionTimestamp.Time) > overdue && len(progress.Stuck) < heldShown {
+			progress.Stuck = append(progress.Stuck, pod.Namespace+"/"+pod.Name)
+		}
+	}
+	progress.Total = len(d.seen)
+	for _, held := range plan.Held[:min(len(plan.Held), heldShown)] {
+		described := workflows.HeldPod{Pod: held.Pod.Namespace + "/" + held.Pod.Name, Owner: drain.Owner(held.Pod), Reason: held.Reason}
+		if held.Budget != nil {
+			described.Budget = held.Budget.Name
+		}
+		progress.Waiting = append(progress.Waiting, described)
+	}
+	if trouble := d.view.lastTrouble(); trouble != nil {
+		progress.Trouble = fmt.Sprintf("the API server of %s does not answer: %v", d.cluster.id, trouble)
+	}
+	slices.Sort(progress.Stuck)
+	return progress
+}

@@ -1,0 +1,232 @@
+package kube
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"go.temporal.io/sdk/activity"
+	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
+	policyv1 "k8s.io/api/policy/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/informers"
+	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/tools/cache"
+)
+
+// sharedView is one watch of a cluster's nodes, pods, budgets and DaemonSets for everybody who needs it:
+// four lists and four watches, however many drains run. It lives while somebody holds it.
+type sharedView struct {
+	cluster string
+	client  kubernetes.Interface
+
+	mu      sync.Mutex
+	holders int
+	current *view
+	stop    context.CancelFunc
+}
+
+// view answers from memory what a cluster's nodes, pods, budgets and DaemonSets are.
+type view struct {
+	nodes, pods, budgets, daemonSets cache.SharedIndexInformer
+
+	mu          sync.Mutex
+	subscribers map[chan struct{}]bool
+	trouble     error // what last went wrong with watching; nil again with the next event
+}
+
+const byNode = "spec.nodeName"
+
+// hold returns the view, filled, and a function that lets go of it.
+func (s *sharedView) hold(ctx context.Context) (*view, func(), error) {
+	s.mu.Lock()
+	if s.holders == 0 {
+		background, stop := context.WithCancel(context.Background())
+		fresh, err := newView(background, s.client)
+		if err != nil {
+			s.mu.Unlock()
+			stop()
+			return nil, nil, err
+		}
+		s.current, s.stop = fresh, stop
+	}
+	s.holders++
+	v := s.current
+	s.mu.Unlock()
+
+	release := sync.OnceFunc(func() {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		if s.holders--; s.holders == 0 {
+			s.stop()
+			s.current = nil
+		}
+	})
+	if err := v.filled(ctx); err != nil {
+		release()
+		return nil, nil, err
+	}
+	return v, release, nil
+}
+
+func newView(ctx context.Context, client kubernetes.Interface) (*view, error) {
+	factory := informers.NewSharedInformerFactoryWithOptions(client, 0, informers.WithTransform(slim))
+	v := &view{
+		nodes:       factory.Core().V1().Nodes().Informer(),
+		pods:        factory.Core().V1().Pods().Informer(),
+		budgets:     factory.Policy().V1().PodDisruptionBudgets().Informer(),
+		daemonSets:  factory.Apps().V1().DaemonSets().Informer(),
+		subscribers: map[chan struct{}]bool{},
+	}
+	if err := v.pods.AddIndexers(cache.Indexers{byNode: func(object any) ([]string, error) {
+		return []string{object.(*corev1.Pod).Spec.NodeName}, nil
+	}}); err != nil {
+		return nil, fmt.Errorf("indexing pods: %w", err)
+	}
+	for _, informer := range v.informers() {
+		if err := informer.SetWatchErrorHandlerWithContext(func(_ context.Context, _ *cache.Reflector, err error) { v.failed(err) }); err != nil {
+			return nil, fmt.Errorf("watching: %w", err)
+		}
+		if _, err := informer.AddEventHandler(cache.ResourceEventHandlerFuncs{
+			AddFunc:    func(any) { v.changed() },
+			UpdateFunc: func(_, _ any) { v.changed() },
+			DeleteFunc: func(any) { v.changed() },
+		}); err != nil {
+			return nil, fmt.Errorf("watching: %w", err)
+		}
+	}
+	factory.StartWithContext(ctx)
+	return v, nil
+}
+
+// slim drops what no rule looks at, so that a big cluster fits into memory.
+func slim(object any) (any, error) {
+	if accessor, ok := object.(metav1.Object); ok {
+		accessor.SetManagedFields(nil)
+	}
+	if pod, ok := object.(*corev1.Pod); ok {
+		for i := range pod.Spec.Containers {
+			container := &pod.Spec.Containers[i]
+			container.Command, container.Args, container.Env, container.EnvFrom = nil, nil, nil, nil
+		}
+		pod.Spec.InitContainers, pod.Status.ContainerStatuses, pod.Status.InitContainerStatuses = nil, nil, nil
+	}
+	return object, nil
+}
+
+func (v *view) informers() []cache.SharedIndexInformer {
+	return []cache.SharedIndexInformer{v.nodes, v.pods, v.budgets, v.daemonSets}
+}
+
+// filled waits until the first lists are in. It heartbeats, since a large cluster takes a while.
+func (v *view) filled(ctx context.Context) error {
+	ctx, cancel := context.WithTimeoutCause(ctx, fillWithin, fmt.Errorf("no complete answer within %s", fillWithin))
+	defer cancel()
+	go func() {
+		for beat := time.Tick(beatEvery); ; {
+			activity.RecordHeartbeat(ctx, "reading nodes, pods and budgets")
+			select {
+			case <-ctx.Done():
+				return
+			case <-beat:
+			}
+		}
+	}()
+	var synced []cache.InformerSynced
+	for _, informer := range v.informers() {
+		synced = append(synced, informer.HasSynced)
+	}
+	if !cache.WaitForCacheSync(ctx.Done(), synced...) {
+		return errors.Join(context.Cause(ctx), v.lastTrouble())
+	}
+	return nil
+}
+
+const (
+	fillWithin = 2 * time.Minute
+	beatEvery  = 2 * time.Second
+)
+
+// subscribe returns a channel that gets a value after every change; changes that come while
+// one is unread are merged.
+func (v *view) subscribe() (<-chan struct{}, func()) {
+	woken := make(chan struct{}, 1)
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	v.subscribers[woken] = true
+	return woken, func() {
+		v.mu.Lock()
+		defer v.mu.Unlock()
+		delete(v.subscribers, woken)
+	}
+}
+
+func (v *view) changed() { v.notify(nil) }
+
+func (v *view) failed(err error) { v.notify(err) }
+
+func (v *view) notify(trouble error) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	v.trouble = trouble
+	for woken := range v.subscribers {
+		select {
+		case woken <- struct{}{}:
+		default:
+		}
+	}
+}
+
+func (v *view) lastTrouble() error {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	return v.trouble
+}
+
+func (v *view) node(name string) *corev1.Node {
+	object, exists, _ := v.nodes.GetStore().GetByKey(name)
+	if !exists {
+		return nil
+	}
+	return object.(*corev1.Node)
+}
+
+// nodeOf finds the node that runs on an instance.
+func (v *view) nodeOf(instance string) *corev1.Node {
+	for _, object := range v.nodes.GetStore().List() {
+		if node := object.(*corev1.Node); instanceOf(node) == instance {
+			return node
+		}
+	}
+	return nil
+}
+
+func (v *view) podsOn(node string) []*corev1.Pod {
+	objects, _ := v.pods.GetIndexer().ByIndex(byNode, node)
+	pods := make([]*corev1.Pod, len(objects))
+	for i, object := range objects {
+		pods[i] = object.(*corev1.Pod)
+	}
+	return pods
+}
+
+func (v *view) allBudgets() []*policyv1.PodDisruptionBudget {
+	objects := v.budgets.GetStore().List()
+	budgets := make([]*policyv1.PodDisruptionBudget, len(objects))
+	for i, object := range objects {
+		budgets[i] = object.(*policyv1.PodDisruptionBudget)
+	}
+	return budgets
+}
+
+func (v *view) allDaemonSets() []*appsv1.DaemonSet {
+	objects := v.daemonSets.GetStore().List()
+	sets := make([]*appsv1.DaemonSet, len(objects))
+	for i, object := range objects {
+		sets[i] = object.(*appsv1.DaemonSet)
+	}
+	return sets
+}

@@ -1,0 +1,148 @@
+// Package config reads fairway.yaml, the one file that says how Fairway is set up.
+package config
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/fairway-project/fairway/strictyaml"
+)
+
+// Config is the whole of fairway.yaml. Temporal's address, namespace and credentials are not in
+// it: they come from the standard TEMPORAL_* variables or Temporal's own configuration file.
+type Config struct {
+	// TaskQueue is where the worker and the command line meet; default "fairway".
+	TaskQueue  string     `yaml:"task_queue"`
+	Registry   Registry   `yaml:"registry"`
+	Kubernetes Kubernetes `yaml:"kubernetes"`
+	AWS        AWS        `yaml:"aws"`
+	Replace    Replace    `yaml:"replace"`
+	Worker     Worker     `yaml:"worker"`
+}
+
+// Registry says where the list of clusters is.
+type Registry struct {
+	// File is the path of a registry file, relative to fairway.yaml.
+	File string `yaml:"file" validate:"required"`
+}
+
+// Kubernetes says how the API servers of clusters are reached.
+type Kubernetes struct {
+	// Kubeconfig holds a context for each cluster, named like the cluster's id. Relative paths
+	// start at fairway.yaml; default is the environment variable KUBECONFIG.
+	Kubeconfig string `yaml:"kubeconfig" validate:"required"`
+	// PoolLabel is the label of nodes that names their pool; default "node.kubernetes.io/node-pool".
+	PoolLabel string `yaml:"pool_label"`
+	// QPS and Burst limit the requests to one API server, all activities of a worker together;
+	// defaults are 200 a second and 400.
+	QPS   float32 `yaml:"qps" validate:"gt=0"`
+	Burst int     `yaml:"burst" validate:"gt=0"`
+}
+
+// AWS says how AWS is reached. Credentials come the way the AWS SDKs standardise: environment,
+// shared files, web identity or instance role.
+type AWS struct {
+	// AssumeRole is the role to take on in a cluster's account, with {account} for its number,
+	// such as arn:aws:iam::{account}:role/fairway. Default: none.
+	AssumeRole string `yaml:"assume_role"`
+	// ClusterTag marks the Auto Scaling groups of a cluster, with {cluster} for its id; its value
+	// is "owned". Default "kubernetes.io/cluster/{cluster}".
+	ClusterTag string `yaml:"cluster_tag"`
+	// PoolTag is the tag of an Auto Scaling group that names its pool; default "node.kubernetes.io/node-pool".
+	PoolTag string `yaml:"pool_tag"`
+	// PollInterval is the time between two looks at a group that changes; default 5 s.
+	PollInterval time.Duration `yaml:"poll_interval" validate:"gte=0"`
+}
+
+// Replace holds the times for replacing a node.
+type Replace struct {
+	// NodeReadyWithin is how long a new instance may take to become a usable node; default 15 m.
+	NodeReadyWithin time.Duration `yaml:"node_ready_within" validate:"gte=0"`
+	// Settle is how long a new node has to be Ready, with its DaemonSets running, before it
+	// counts; default 30 s.
+	Settle time.Duration `yaml:"settle" validate:"gte=0"`
+}
+
+// Worker configures the worker process.
+type Worker struct {
+	// Listen is the address of /metrics, /healthz and /readyz; default 127.0.0.1:9464.
+	Listen string `yaml:"listen" validate:"hostname_port"`
+	// StopWithin is how long a stopping worker lets its activities finish or hand over; default 30 s.
+	StopWithin time.Duration `yaml:"stop_within" validate:"gte=0"`
+	Log        Log           `yaml:"log"`
+	// Deployment is the name of the Temporal worker deployment; default "fairway".
+	Deployment string `yaml:"deployment"`
+	// Promote makes a starting worker's version the current one of its deployment. Leave it out
+	// where something else rolls versions out, such as Temporal's worker controller. Default false.
+	Promote bool `yaml:"promote"`
+}
+
+// Log configures logging to standard error.
+type Log struct {
+	// Format is "json" (default) or "console".
+	Format string `yaml:"format" validate:"oneof=json console"`
+	// Level is "debug", "info" (default), "warn" or "error".
+	Level string `yaml:"level" validate:"oneof=debug info warn error"`
+}
+
+// Load reads the file at path, or at the environment variable FAIRWAY_CONFIG if path is empty.
+// The error names everything that is wrong, with file, line and field.
+func Load(path string) (Config, error) {
+	if path == "" {
+		path = os.Getenv("FAIRWAY_CONFIG")
+	}
+	if path == "" {
+		return Config{}, errors.New("no configuration: name the file with --config or the environment variable FAIRWAY_CONFIG")
+	}
+	data, err := os.ReadFile(path)
+	if err != nil {
+		return Config{}, fmt.Errorf("reading the configuration: %w", err)
+	}
+	return Parse(path, data)
+}
+
+// Parse reads the content of a fairway.yaml; path stands for it in errors, and relative paths in
+// it start there.
+func Parse(path string, data []byte) (Config, error) {
+	c := defaults()
+	if err := strictyaml.Decode(path, data, &c); err != nil {
+		return Config{}, err
+	}
+	base := filepath.Dir(path)
+	for _, file := range []*string{&c.Registry.File, &c.Kubernetes.Kubeconfig} {
+		if !filepath.IsAbs(*file) {
+			*file = filepath.Join(base, *file)
+		}
+	}
+	return c, nil
+}
+
+func defaults() Config {
+	return Config{
+		TaskQueue: "fairway",
+		Kubernetes: Kubernetes{
+			Kubeconfig: os.Getenv("KUBECONFIG"),
+			PoolLabel:  "node.kubernetes.io/node-pool",
+			QPS:        200,
+			Burst:      400,
+		},
+		AWS: AWS{
+			ClusterTag:   "kubernetes.io/cluster/{cluster}",
+			PoolTag:      "node.kubernetes.io/node-pool",
+			PollInterval: 5 * time.Second,
+		},
+		Replace: Replace{
+			NodeReadyWithin: 15 * time.Minute,
+			Settle:          30 * time.Second,
+		},
+		Worker: Worker{
+			Listen:     "127.0.0.1:9464",
+			StopWithin: 30 * time.Second,
+			Log:        Log{Format: "json", Level: "info"},
+			Deployment: "fairway",
+		},
+	}
+}

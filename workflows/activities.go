@@ -1,0 +1,268 @@
+package workflows
+
+import (
+	"context"
+	"time"
+
+	enumspb "go.temporal.io/api/enums/v1"
+	"go.temporal.io/sdk/temporal"
+	"go.temporal.io/sdk/workflow"
+)
+
+// Kubernetes is what workflows ask of a cluster's API server. activities/kube implements it.
+type Kubernetes interface {
+	// ListNodes reports every node of a cluster.
+	ListNodes(context.Context, ListNodes) ([]Node, error)
+	// ExamineNode reports a node that is to be replaced. NodeNotFound if there is no such node.
+	ExamineNode(context.Context, ExamineNode) (Node, error)
+	// FindNode reports the node of an instance; its name is empty if there is none.
+	FindNode(context.Context, FindNode) (Node, error)
+	// AwaitNode waits until the instance is a node that is Ready, runs its DaemonSets and has
+	// stayed so for the configured settle time. BadReplacement if that takes longer than
+	// configured. It heartbeats.
+	AwaitNode(context.Context, AwaitNode) (Node, error)
+	// CordonNode makes a node unschedulable and marks it as cordoned by the given workflow.
+	CordonNode(context.Context, CordonNode) error
+	// UncordonNode undoes CordonNode, and nothing that somebody else did.
+	UncordonNode(context.Context, CordonNode) error
+	// DrainNode evicts the pods of a node within their budgets and waits until they are gone.
+	// It heartbeats a DrainProgress.
+	DrainNode(context.Context, DrainNode) (DrainProgress, error)
+	// AwaitNodeGone waits until the Node object is gone. It heartbeats.
+	AwaitNodeGone(context.Context, AwaitNodeGone) error
+}
+
+// AutoScaling is what workflows ask of AWS about node pools. activities/aws implements it.
+type AutoScaling interface {
+	// ExaminePool reports the Auto Scaling group behind a node pool. PoolNotFound if there is none.
+	ExaminePool(context.Context, ExaminePool) (Pool, error)
+	// ResizePool sets the group's desired capacity from one value to another. It does nothing if
+	// the capacity is no longer From.
+	ResizePool(context.Context, ResizePool) error
+	// AwaitInstance waits for an instance in service that is not among the known ones.
+	// BadReplacement if that takes longer than configured. It heartbeats.
+	AwaitInstance(context.Context, AwaitInstance) (Instance, error)
+	// ReleaseCapacity lowers the group's desired capacity again, unless instances that are not
+	// among the known ones exist: those it reports instead, since they have to be emptied first.
+	ReleaseCapacity(context.Context, ReleaseCapacity) ([]Instance, error)
+	// TerminateInstance ends an instance and lowers the group's size by it, once.
+	TerminateInstance(context.Context, TerminateInstance) error
+	// AwaitTermination waits until the instance is terminated. It heartbeats.
+	AwaitTermination(context.Context, TerminateInstance) error
+}
+
+// Registry is what workflows ask of the cluster registry. activities/registry implements it.
+type Registry interface {
+	// ListClusters reports all clusters, or those named by id or alias. ClusterNotFound if one is unknown.
+	ListClusters(context.Context, ListClusters) ([]Cluster, error)
+}
+
+// Node is a Kubernetes node and the instance it runs on.
+type Node struct {
+	Name     string    `json:"name"`
+	Pool     string    `json:"pool"`
+	Instance string    `json:"instance"`
+	Type     string    `json:"type,omitempty"`
+	Zone     string    `json:"zone,omitempty"`
+	Version  string    `json:"version,omitempty"`
+	Ready    bool      `json:"ready"`
+	Cordoned bool      `json:"cordoned"`
+	Pods     int       `json:"pods"`
+	Created  time.Time `json:"created"`
+}
+
+// Pool is the Auto Scaling group behind a node pool.
+type Pool struct {
+	Group     string     `json:"group"`
+	Min       int        `json:"min"`
+	Max       int        `json:"max"`
+	Desired   int        `json:"desired"`
+	Instances []Instance `json:"instances"`
+}
+
+// Instance is a member of an Auto Scaling group.
+type Instance struct {
+	ID        string `json:"id"`
+	Zone      string `json:"zone"`
+	Type      string `json:"type"`
+	Lifecycle string `json:"lifecycle"` // as Auto Scaling names it: Pending, InService, Terminating, ...
+}
+
+// Cluster is a cluster of the registry, as far as workflows and the command line need it.
+type Cluster struct {
+	ID          string `json:"id"`
+	Alias       string `json:"alias,omitempty"`
+	Channel     string `json:"channel"`
+	Environment string `json:"environment"`
+	Account     string `json:"infrastructure_account"`
+	Region      string `json:"region"`
+	Lifecycle   string `json:"lifecycle_status"`
+	Version     string `json:"current_version,omitempty"`
+	Owner       string `json:"owner,omitempty"`
+	Pools       int    `json:"node_pools"`
+	Problem     string `json:"problem,omitempty"`
+}
+
+// Parameters of the activities. Cluster is always a registry id or alias.
+type (
+	ListClusters struct {
+		Names []string `json:"names,omitempty"` // none means all
+	}
+	ListNodes struct {
+		Cluster string `json:"cluster"`
+	}
+	ExamineNode struct {
+		Cluster string `json:"cluster"`
+		Node    string `json:"node"`
+	}
+	AwaitNode struct {
+		Cluster  string    `json:"cluster"`
+		Instance string    `json:"instance"`
+		Since    time.Time `json:"since"` // when its instance was asked for
+	}
+	CordonNode struct {
+		Cluster  string `json:"cluster"`
+		Node     string `json:"node"`
+		Instance string `json:"instance"` // a node of the same name on another instance is left alone
+		By       string `json:"by"`       // workflow id
+	}
+	DrainNode struct {
+		Cluster  string `json:"cluster"`
+		Node     string `json:"node"`
+		Instance string `json:"instance"`
+	}
+	AwaitNodeGone struct {
+		Cluster  string `json:"cluster"`
+		Node     string `json:"node"`
+		Instance string `json:"instance"`
+	}
+	ExaminePool struct {
+		Cluster string `json:"cluster"`
+		Pool    string `json:"pool"`
+	}
+	ResizePool struct {
+		Cluster string `json:"cluster"`
+		Group   string `json:"group"`
+		From    int    `json:"from"`
+		To      int    `json:"to"`
+	}
+	AwaitInstance struct {
+		Cluster string    `json:"cluster"`
+		Group   string    `json:"group"`
+		Known   []string  `json:"known"`
+		Since   time.Time `json:"since"` // when it was asked for
+	}
+	ReleaseCapacity struct {
+		Cluster string   `json:"cluster"`
+		Group   string   `json:"group"`
+		From    int      `json:"from"`
+		To      int      `json:"to"`
+		Known   []string `json:"known"`
+	}
+	FindNode struct {
+		Cluster  string `json:"cluster"`
+		Instance string `json:"instance"`
+	}
+	TerminateInstance struct {
+		Cluster  string `json:"cluster"`
+		Group    string `json:"group"`
+		Instance string `json:"instance"`
+	}
+)
+
+// DrainProgress is where a drain stands; DrainNode heartbeats it and returns the last one.
+type DrainProgress struct {
+	Total   int       `json:"total"`   // pods that had to leave when the drain (or its last attempt) began
+	Left    int       `json:"left"`    // of them still there, terminating ones included
+	Evicted int       `json:"evicted"` // evictions granted
+	Refused int       `json:"refused"` // evictions refused
+	Waiting []HeldPod `json:"waiting,omitempty"`
+	Trouble string    `json:"trouble,omitempty"` // why nothing is known at the moment, such as an API server that does not answer
+	Stuck   []string  `json:"stuck,omitempty"`   // pods long past their grace period
+	Since   time.Time `json:"since,omitzero"`
+}
+
+// HeldPod is a pod that cannot leave yet, and why.
+type HeldPod struct {
+	Pod    string `json:"pod"`              // namespace/name
+	Budget string `json:"budget,omitempty"` // name of the PodDisruptionBudget that holds it
+	Owner  string `json:"owner,omitempty"`
+	Reason string `json:"reason"`
+}
+
+// Types of application errors. They are part of the contract between activities, workflows and
+// the command line: whoever gets one can tell what kind of thing is wrong. Those in the first
+// group are final. The others may be mended from outside at any time, so work that has begun
+// keeps trying, and work that has not is refused (see examining).
+const (
+	ClusterNotFound = "ClusterNotFound" // not in the registry
+	NodeNotFound    = "NodeNotFound"    // never was, or is gone already
+	PoolNotFound    = "PoolNotFound"    // no Auto Scaling group carries its tags
+	NoSurgeRoom     = "NoSurgeRoom"     // the pool is at its maximum
+	PoolBusy        = "PoolBusy"        // the group is changed by somebody else
+	Detached        = "Detached"        // the instance left its group, but runs
+	BadReplacement  = "BadReplacement"  // a new instance never became a usable node
+
+	AccessDenied = "AccessDenied" // credentials are refused
+	InvalidInput = "InvalidInput" // a file or an object is wrong
+	Unreachable  = "Unreachable"  // an endpoint does not answer
+)
+
+// examining is for the first look at what is to be changed. What is wrong then is the caller's
+// to mend; only an endpoint that does not answer is given another two chances.
+func examining(ctx workflow.Context, summary string) workflow.Context {
+	return workflow.WithActivityOptions(ctx, workflow.ActivityOptions{
+		StartToCloseTimeout: 30 * time.Second,
+		RetryPolicy: &temporal.RetryPolicy{
+			MaximumAttempts:        3,
+			NonRetryableErrorTypes: []string{AccessDenied, InvalidInput},
+		},
+		Summary: summary,
+	})
+}
+
+// changing is for activities that make a few requests. Once something has begun it is carried
+// on: an endpoint that is gone comes back, and credentials get mended.
+func changing(ctx workflow.Context, summary string) workflow.Context {
+	return workflow.WithActivityOptions(ctx, workflow.ActivityOptions{
+		StartToCloseTimeout: 30 * time.Second,
+		RetryPolicy:         patient,
+		Summary:             summary,
+	})
+}
+
+// watching is for activities that wait for the outside world. They heartbeat; after a crash the
+// next attempt begins when the heartbeat timeout has run out. atMost bounds all attempts together.
+func watching(ctx workflow.Context, summary string, atMost time.Duration) workflow.Context {
+	return workflow.WithActivityOptions(ctx, workflow.ActivityOptions{
+		ScheduleToCloseTimeout: atMost,
+		HeartbeatTimeout:       heartbeatTimeout,
+		WaitForCancellation:    true,
+		RetryPolicy:            patient,
+		Summary:                summary,
+	})
+}
+
+var patient = &temporal.RetryPolicy{
+	InitialInterval:    time.Second,
+	BackoffCoefficient: 2,
+	MaximumInterval:    15 * time.Second,
+}
+
+// heartbeatTimeout is also how long a crashed worker goes unnoticed, and 80 % of it how long a
+// cancellation may take to arrive.
+const heartbeatTimeout = 10 * time.Second
+
+// forEver bounds what only a person or the outside world ends.
+const forEver = 365 * 24 * time.Hour
+
+// asChild is for children that are cancelled with their parent and whose end it waits for.
+func asChild(ctx workflow.Context, id, summary string, attributes temporal.SearchAttributes) workflow.Context {
+	return workflow.WithChildOptions(ctx, workflow.ChildWorkflowOptions{
+		WorkflowID:            id,
+		StaticSummary:         summary,
+		TypedSearchAttributes: attributes,
+		WaitForCancellation:   true,
+		ParentClosePolicy:     enumspb.PARENT_CLOSE_POLICY_REQUEST_CANCEL,
+	})
+}

@@ -1,0 +1,121 @@
+package workflows
+
+import (
+	"fmt"
+	"time"
+
+	"go.temporal.io/sdk/temporal"
+	"go.temporal.io/sdk/workflow"
+)
+
+// ReplaceNodeInput says which node is to go. Its replacement is there already.
+type ReplaceNodeInput struct {
+	Cluster  string `json:"cluster"`
+	Pool     string `json:"pool"`
+	Group    string `json:"group"`
+	Node     string `json:"node"`
+	Instance string `json:"instance"`
+}
+
+// ReplaceNodeResult tells what it took.
+type ReplaceNodeResult struct {
+	Evicted  int           `json:"evicted"`
+	Drained  time.Duration `json:"drained"`
+	Finished time.Time     `json:"finished"`
+}
+
+// ReplaceNode empties a node within the budgets of its pods and ends its instance, which makes
+// the pool one smaller. Cancelled before the node is empty, it leaves the node usable again; from
+// then on it goes through with the end, because a half-terminated node helps nobody.
+func ReplaceNode(ctx workflow.Context, in ReplaceNodeInput) (result ReplaceNodeResult, err error) {
+	r := &replacement{in: in, id: workflow.GetInfo(ctx).WorkflowExecution.ID}
+	defer func() { r.tell(ctx, err) }()
+
+	if err := r.cordon(ctx); err != nil {
+		return result, withUndo(err, r.uncordon(ctx))
+	}
+	began := workflow.Now(ctx)
+	drained, err := r.drain(ctx)
+	if err != nil {
+		return result, withUndo(err, r.uncordon(ctx))
+	}
+	result.Evicted, result.Drained = drained.Evicted, workflow.Now(ctx).Sub(began)
+
+	ctx, stop := workflow.NewDisconnectedContext(ctx)
+	defer stop()
+	if err := r.terminate(ctx); err != nil {
+		return result, withUndo(err, r.uncordon(ctx))
+	}
+	if err := r.confirm(ctx); err != nil {
+		return result, err
+	}
+	result.Finished = workflow.Now(ctx)
+	return result, nil
+}
+
+type replacement struct {
+	in ReplaceNodeInput
+	id string
+}
+
+func (r *replacement) cordon(ctx workflow.Context) error {
+	r.phase(ctx, "cordoning", "keeps new pods away from the node")
+	return workflow.ExecuteActivity(changing(ctx, "cordon "+r.in.Node), "CordonNode", r.mark()).Get(ctx, nil)
+}
+
+func (r *replacement) drain(ctx workflow.Context) (out DrainProgress, err error) {
+	r.phase(ctx, "draining", "evicts the node's pods as their budgets allow; the pending activity's heartbeat names the pods that wait and why")
+	err = workflow.ExecuteActivity(watching(ctx, "drain "+r.in.Node, forEver), "DrainNode",
+		DrainNode{Cluster: r.in.Cluster, Node: r.in.Node, Instance: r.in.Instance}).Get(ctx, &out)
+	return out, err
+}
+
+func (r *replacement) terminate(ctx workflow.Context) error {
+	r.phase(ctx, "terminating", "ends instance "+r.in.Instance+" and makes the group one smaller")
+	return workflow.ExecuteActivity(changing(ctx, "terminate "+r.in.Instance), "TerminateInstance", r.instance()).Get(ctx, nil)
+}
+
+func (r *replacement) confirm(ctx workflow.Context) error {
+	r.phase(ctx, "confirming", "waits until instance and node are gone")
+	err := workflow.ExecuteActivity(watching(ctx, "instance "+r.in.Instance+" is gone", forEver), "AwaitTermination", r.instance()).Get(ctx, nil)
+	if err != nil {
+		return err
+	}
+	return workflow.ExecuteActivity(watching(ctx, "node "+r.in.Node+" is gone", forEver), "AwaitNodeGone",
+		AwaitNodeGone{Cluster: r.in.Cluster, Node: r.in.Node, Instance: r.in.Instance}).Get(ctx, nil)
+}
+
+// uncordon runs on a context of its own: on a cancelled one nothing would happen.
+func (r *replacement) uncordon(ctx workflow.Context) error {
+	ctx, stop := workflow.NewDisconnectedContext(ctx)
+	defer stop()
+	r.phase(ctx, "undoing", "makes the node usable again")
+	return workflow.ExecuteActivity(changing(ctx, "uncordon "+r.in.Node), "UncordonNode", r.mark()).Get(ctx, nil)
+}
+
+func (r *replacement) mark() CordonNode {
+	return CordonNode{Cluster: r.in.Cluster, Node: r.in.Node, Instance: r.in.Instance, By: r.id}
+}
+
+func (r *replacement) instance() TerminateInstance {
+	return TerminateInstance{Cluster: r.in.Cluster, Group: r.in.Group, Instance: r.in.Instance}
+}
+
+func (r *replacement) phase(ctx workflow.Context, phase, meaning string) {
+	workflow.SetCurrentDetails(ctx, fmt.Sprintf("**%s** node `%s` (instance `%s`) of pool %s in cluster %s: %s.",
+		phase, r.in.Node, r.in.Instance, r.in.Pool, r.in.Cluster, meaning))
+	// An upsert costs a history event; a failed one means the attribute is missing in the
+	// namespace, which the worker has checked at its start.
+	_ = workflow.UpsertTypedSearchAttributes(ctx, PhaseAttribute.ValueSet(phase))
+}
+
+func (r *replacement) tell(ctx workflow.Context, err error) {
+	switch {
+	case err == nil:
+		workflow.SetCurrentDetails(ctx, fmt.Sprintf("Node `%s` is replaced; instance `%s` is terminated.", r.in.Node, r.in.Instance))
+	case temporal.IsCanceledError(err):
+		workflow.SetCurrentDetails(ctx, fmt.Sprintf("Cancelled; node `%s` is usable again.", r.in.Node))
+	default:
+		workflow.SetCurrentDetails(ctx, fmt.Sprintf("Failed: %v", err))
+	}
+}
