@@ -8,7 +8,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"net"
+	"net/http"
 	"os"
 	"path/filepath"
 	"slices"
@@ -69,10 +71,22 @@ type Lab struct {
 	dir     string // this lab's state
 	spawn   *spawner
 
+	started time.Time
+	lock    *os.File // held as long as the lab lives
+	log     *os.File // has what out gets
+	out     io.Writer
+	outMu   sync.Mutex
+	proxies *faultProxies
+	control *http.Server
+	life    context.Context // ends when the lab has to stop
+	end     context.CancelCauseFunc
+	stop    func() error
+	gone    chan struct{} // closed when everything has stopped
+	deaths  chan *Part
+
 	mu       sync.Mutex
+	phase    Phase
 	parts    []*Part // in the order of their start
-	stopping bool
-	deaths   chan *Part
 	temporal *temporalState
 	aws      *awsState
 	forge    *forgeState
@@ -111,7 +125,7 @@ func (l *Lab) Run(ctx context.Context, process Process) (*Part, error) {
 		onDeath: l.died,
 	}
 	l.mu.Lock()
-	if l.stopping {
+	if l.phase == Stopping {
 		l.mu.Unlock()
 		return nil, fmt.Errorf("starting %s: the lab is stopping", process.Name)
 	}
@@ -134,6 +148,7 @@ func (l *Lab) remove(names ...string) error {
 	var errs []error
 	for _, p := range slices.Backward(l.Parts()) {
 		if slices.Contains(names, p.Name()) {
+			p.close()
 			errs = append(errs, p.Stop())
 		}
 	}
@@ -147,7 +162,12 @@ func (l *Lab) remove(names ...string) error {
 func (l *Lab) Deaths() <-chan *Part { return l.deaths }
 
 func (l *Lab) died(p *Part) {
-	l.progress("%s ended by itself (%v); the end of its log:\n%s", p.Name(), p.exitError(), p.Tail(20))
+	err := fmt.Errorf("%s ended by itself (%v); the end of its log:\n%s", p.Name(), p.exitError(), p.Tail(20))
+	if l.currentPhase() == Starting {
+		l.end(err) // Start returns it
+	} else {
+		l.progress("%v", err)
+	}
 	select {
 	case l.deaths <- p:
 	default: // nobody listens; the line above has said it
@@ -163,22 +183,39 @@ func (l *Lab) path(elements ...string) string {
 }
 
 func (l *Lab) progress(format string, args ...any) {
-	if l.options.Out != nil {
-		fmt.Fprintf(l.options.Out, format+"\n", args...)
-	}
+	l.outMu.Lock()
+	defer l.outMu.Unlock()
+	fmt.Fprintf(l.out, format+"\n", args...)
 }
 
-// freePort asks the kernel for a TCP port on the loopback interface that nobody uses now.
+// Ports below Linux's ephemeral range (32768 and up): the kernel cannot lend a part's port to
+// somebody's outgoing connection while the part is dead or its proxy is cut.
+const (
+	firstPort = 15000
+	lastPort  = 32767
+)
+
+// handedOut are the ports that freePort has returned: their parts may not listen yet.
+var handedOut sync.Map
+
+// freePort finds a TCP port on the loopback interface that nobody uses now. It never returns
+// a port twice.
 func freePort() (int, error) {
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return 0, fmt.Errorf("looking for a free port: %w", err)
+	for range 1000 {
+		port := firstPort + rand.IntN(lastPort-firstPort+1)
+		if _, known := handedOut.LoadOrStore(port, true); known {
+			continue
+		}
+		listener, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", port))
+		if err != nil {
+			continue
+		}
+		return port, listener.Close()
 	}
-	defer listener.Close()
-	return listener.Addr().(*net.TCPAddr).Port, nil
+	return 0, fmt.Errorf("no free port between %d and %d on 127.0.0.1", firstPort, lastPort)
 }
 
-// root finds the repository from the working directory upwards.
+// repositoryRoot finds the repository from the working directory upwards.
 func repositoryRoot() (string, error) {
 	dir, err := os.Getwd()
 	if err != nil {

@@ -46,8 +46,35 @@ type Part struct {
 	cmd     *exec.Cmd
 	done    chan struct{} // closed when cmd has been waited for
 	exit    error
+	since   time.Time // of the last change of state
+	paused  bool
 	ending  bool // an end of the process is wanted, not a surprise
+	closed  bool // it must not be started again
 	onDeath func(*Part)
+}
+
+// PartState is what a part does now.
+type PartState string
+
+// The states of a part. A paused one lives and answers nobody.
+const (
+	Running PartState = "running"
+	Paused  PartState = "paused"
+	Dead    PartState = "dead"
+)
+
+// State is what the part does now, and since when.
+func (p *Part) State() (PartState, time.Time) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	switch {
+	case !p.runningLocked():
+		return Dead, p.since
+	case p.paused:
+		return Paused, p.since
+	default:
+		return Running, p.since
+	}
 }
 
 // Name is the name the part was started under.
@@ -120,19 +147,31 @@ func (p *Part) end(signal syscall.Signal, within time.Duration) error {
 	return nil
 }
 
+// close forbids any further start; one that is on its way fails, or its process is there to be
+// ended when close returns.
+func (p *Part) close() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.closed = true
+}
+
 // Pause stops the process with SIGSTOP: it keeps its sockets and answers nobody.
-func (p *Part) Pause() error { return p.signal(syscall.SIGSTOP) }
+func (p *Part) Pause() error { return p.setPaused(true, syscall.SIGSTOP) }
 
 // Resume undoes Pause.
-func (p *Part) Resume() error { return p.signal(syscall.SIGCONT) }
+func (p *Part) Resume() error { return p.setPaused(false, syscall.SIGCONT) }
 
-func (p *Part) signal(signal syscall.Signal) error {
-	pid := p.PID()
-	if pid == 0 {
+func (p *Part) setPaused(paused bool, signal syscall.Signal) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if !p.runningLocked() {
 		return fmt.Errorf("%s does not run", p.Name())
 	}
-	if err := syscall.Kill(-pid, signal); err != nil {
+	if err := syscall.Kill(-p.cmd.Process.Pid, signal); err != nil {
 		return fmt.Errorf("sending %v to %s: %w", signal, p.Name(), err)
+	}
+	if p.paused != paused {
+		p.paused, p.since = paused, time.Now()
 	}
 	return nil
 }
@@ -175,18 +214,29 @@ func (p *Part) start(ctx context.Context) error {
 	// A process group of its own keeps Ctrl-C in the terminal away from the part, so that it
 	// is the lab that stops it; Pdeathsig ends it even when the lab itself is killed.
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL, Credential: p.process.User}
-	if err := p.spawn.start(cmd); err != nil {
-		return fmt.Errorf("starting %s: %w", p.Name(), err)
-	}
-
 	done := make(chan struct{})
 	p.mu.Lock()
-	p.cmd, p.done, p.ending, p.exit = cmd, done, false, nil
+	switch {
+	case p.closed:
+		err = errors.New("the lab has given it up")
+	case p.runningLocked():
+		err = errors.New("it runs already")
+	default:
+		err = p.spawn.start(cmd)
+	}
+	if err != nil {
+		p.mu.Unlock()
+		return fmt.Errorf("starting %s: %w", p.Name(), err)
+	}
+	p.cmd, p.done, p.exit, p.since = cmd, done, nil, time.Now()
+	p.ending, p.paused = false, false
 	p.mu.Unlock()
 	go func() {
 		err := cmd.Wait()
+		// Children of the part, such as a forge's git, have no use without it.
+		_ = syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL)
 		p.mu.Lock()
-		p.exit = err
+		p.exit, p.since = err, time.Now()
 		surprise := !p.ending
 		p.mu.Unlock()
 		close(done)
@@ -271,6 +321,11 @@ func run(ctx context.Context, dir string, env []string, name string, args ...str
 	cmd.Dir = dir
 	cmd.Env = append(os.Environ(), env...)
 	cmd.WaitDelay = 5 * time.Second
+	// The command ends with the lab; see spawner for why the thread has to stay.
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
+	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
 	var out bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, io.Writer(&out)
 	if err := cmd.Run(); err != nil {

@@ -1,0 +1,85 @@
+package lab
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+)
+
+// Env is what a program needs to talk to this lab, by the names of environment variables. All
+// addresses lead through the proxies, so that faults reach the program. `.lab/env` holds the same.
+func (l *Lab) Env() map[string]string {
+	forge := l.Forge()
+	return map[string]string{
+		"TEMPORAL_ADDRESS":      l.Proxied("temporal"),
+		"TEMPORAL_NAMESPACE":    "fairway",
+		"TEMPORAL_UI_URL":       "http://" + l.Proxied("temporal-ui"),
+		"AWS_ENDPOINT_URL":      "http://" + l.Proxied("aws"),
+		"AWS_ACCESS_KEY_ID":     "test",
+		"AWS_SECRET_ACCESS_KEY": "test",
+		"AWS_REGION":            "eu-central-1",
+		"KUBECONFIG":            l.path("kubeconfig"),
+		"FAIRWAY_CONFIG":        l.path("fairway.yaml"),
+		"FORGE_URL":             forge.URL,
+		"FORGE_OPERATOR_TOKEN":  forge.OperatorToken,
+		"FORGE_AUTHOR_TOKEN":    forge.AuthorToken,
+		"FORGE_REVIEWER_TOKEN":  forge.ReviewerToken,
+	}
+}
+
+// writeEnv writes what lets ordinary tools and Fairway itself talk to the lab.
+func (l *Lab) writeEnv() error {
+	config := fmt.Sprintf(`registry:
+  file: %s
+kubernetes:
+  kubeconfig: %s
+aws:
+  poll_interval: 500ms
+replace:
+  node_ready_within: 2m
+  settle: 2s
+worker:
+  promote: true
+  log:
+    format: console
+`, l.path("registry.yaml"), l.path("kubeconfig-fairway"))
+	if err := writeFile(l.path("fairway.yaml"), []byte(config), 0o644); err != nil {
+		return fmt.Errorf("writing Fairway's configuration: %w", err)
+	}
+	var exports strings.Builder
+	env := l.Env()
+	for _, name := range slices.Sorted(maps.Keys(env)) {
+		fmt.Fprintf(&exports, "export %s=%s\n", name, shellQuote(env[name]))
+	}
+	if err := writeFile(l.path("env"), []byte(exports.String()), 0o600); err != nil {
+		return fmt.Errorf("writing the environment file: %w", err)
+	}
+	return nil
+}
+
+func shellQuote(value string) string {
+	return "'" + strings.ReplaceAll(value, "'", `'\''`) + "'"
+}
+
+// writeFile replaces a file at once, so that a reader sees the old or the new content whole.
+func writeFile(path string, data []byte, mode os.FileMode) error {
+	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+		return err
+	}
+	file, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+".*")
+	if err != nil {
+		return err
+	}
+	defer os.Remove(file.Name())
+	_, err = io.Copy(file, bytes.NewReader(data))
+	if err := errors.Join(err, file.Chmod(mode), file.Close()); err != nil {
+		return err
+	}
+	return os.Rename(file.Name(), path)
+}
