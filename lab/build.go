@@ -34,9 +34,9 @@ const kubernetesVersion = "v1.36.3"
 
 var binaries = []binary{
 	{name: "kcp", title: "Kubernetes " + kubernetesVersion, module: "lab/kubernetes", main: ".", ldflags: kubernetesLdflags, cold: 4 * time.Minute},
-	{name: "kubectl", title: "kubectl " + kubernetesVersion, module: "lab/kubernetes", main: "k8s.io/kubernetes/cmd/kubectl", ldflags: kubernetesLdflags, cold: 40 * time.Second},
-	{name: "kwok", title: "kwok, the simulated kubelets", module: "lab/nodes", main: ".", cold: time.Minute},
-	{name: "gitea", title: "the forge, Gitea 1.26.1", module: "lab/forge", main: "code.gitea.io/gitea", ldflags: "-X main.Version=1.26.1", tags: "sqlite sqlite_unlock_notify", cold: 3 * time.Minute},
+	{name: "kubectl", title: "Kubernetes " + kubernetesVersion, module: "lab/kubernetes", main: "k8s.io/kubernetes/cmd/kubectl", ldflags: kubernetesLdflags, cold: 40 * time.Second},
+	{name: "kwok", title: "the simulated kubelets", module: "lab/nodes", main: ".", cold: time.Minute},
+	{name: "gitea", title: "the forge", module: "lab/forge", main: "code.gitea.io/gitea", ldflags: "-X main.Version=1.26.1", tags: "sqlite sqlite_unlock_notify", cold: 3 * time.Minute},
 	{name: "temporal-lab", title: "Temporal server and UI", module: "lab/temporal", main: ".", cold: 4 * time.Minute},
 	{name: "lab-instances", title: "the bridge from instances to nodes", module: ".", main: "./lab/instances", cold: time.Minute},
 }
@@ -128,7 +128,7 @@ func (b *builder) lock(ctx context.Context) (unlock func(), err error) {
 // stamp records what a binary was built from.
 type stamp struct {
 	Inputs string    `json:"inputs"` // hash of everything that went in
-	Files  []string  `json:"files"`  // sources of its own module, and the directories they are in
+	Files  []string  `json:"files"`  // sources of its own module and the directories they are in, relative to the module
 	Size   int64     `json:"size"`   // of the binary; notices one that was built by hand
 	Time   time.Time `json:"time"`
 }
@@ -158,21 +158,25 @@ func (b *builder) inputs(bin binary, files []string) (string, error) {
 	hash := sha256.New()
 	fmt.Fprintln(hash, b.toolchain, bin.module, bin.main, bin.ldflags, bin.tags)
 	module := filepath.Join(b.root, bin.module)
-	for _, path := range append([]string{filepath.Join(module, "go.mod"), filepath.Join(module, "go.sum")}, files...) {
+	for _, file := range append([]string{"go.mod", "go.sum"}, files...) {
+		path := filepath.Join(module, file)
 		if info, err := os.Stat(path); err == nil && info.IsDir() {
 			sources, err := filepath.Glob(filepath.Join(path, "*.go"))
 			if err != nil {
 				return "", err
 			}
-			sources = slices.DeleteFunc(sources, func(name string) bool { return strings.HasSuffix(name, "_test.go") })
-			fmt.Fprintln(hash, sources)
+			for _, source := range sources {
+				if !strings.HasSuffix(source, "_test.go") {
+					fmt.Fprintln(hash, filepath.Base(source))
+				}
+			}
 			continue
 		}
 		data, err := os.ReadFile(path)
 		if err != nil {
 			return "", err
 		}
-		fmt.Fprintln(hash, path, len(data))
+		fmt.Fprintln(hash, file, len(data))
 		hash.Write(data)
 	}
 	return hex.EncodeToString(hash.Sum(nil)), nil
@@ -225,8 +229,10 @@ func (b *builder) list(ctx context.Context, bin binary, flags []string) (stale m
 	const format = `{{if .Stale}}stale {{.ImportPath}}{{"\n"}}{{end}}` +
 		`{{if and .Module .Module.Main}}{{$dir := .Dir}}file {{$dir}}{{"\n"}}` +
 		`{{range .GoFiles}}file {{$dir}}/{{.}}{{"\n"}}{{end}}{{range .EmbedFiles}}file {{$dir}}/{{.}}{{"\n"}}{{end}}{{end}}`
-	args := append([]string{"list", "-deps", "-f", format}, flags...)
-	listed, err := run(ctx, filepath.Join(b.root, bin.module), nil, "go", append(args, bin.main)...)
+	// What is wrong with the sources is go build's to tell, it does so more readably: hence -e.
+	args := append([]string{"list", "-e", "-deps", "-f", format}, flags...)
+	module := filepath.Join(b.root, bin.module)
+	listed, err := run(ctx, module, nil, "go", append(args, bin.main)...)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -237,7 +243,11 @@ func (b *builder) list(ctx context.Context, bin binary, flags []string) (stale m
 		case "stale":
 			stale[value] = true
 		case "file":
-			files = append(files, value)
+			file, err := filepath.Rel(module, value)
+			if err != nil {
+				return nil, nil, err
+			}
+			files = append(files, file)
 		}
 	}
 	return stale, files, nil

@@ -28,7 +28,7 @@ func newStep(out io.Writer, title string, expected time.Duration) *step {
 	if file, ok := out.(*os.File); ok && term.IsTerminal(int(file.Fd())) {
 		s.terminal = file
 	}
-	s.line("%s: up to %s", title, expected)
+	s.line("%s: up to %.0f s if nothing is cached", title, expected.Seconds())
 	go s.repeat()
 	return s
 }
