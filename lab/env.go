@@ -17,13 +17,13 @@ import (
 func (l *Lab) Env() map[string]string {
 	forge := l.Forge()
 	return map[string]string{
-		"TEMPORAL_ADDRESS":      l.Proxied("temporal"),
-		"TEMPORAL_NAMESPACE":    "fairway",
-		"TEMPORAL_UI_URL":       "http://" + l.Proxied("temporal-ui"),
-		"AWS_ENDPOINT_URL":      "http://" + l.Proxied("aws"),
-		"AWS_ACCESS_KEY_ID":     "test",
-		"AWS_SECRET_ACCESS_KEY": "test",
-		"AWS_REGION":            "eu-central-1",
+		"TEMPORAL_ADDRESS":      l.TemporalAddress(),
+		"TEMPORAL_NAMESPACE":    TemporalNamespace,
+		"TEMPORAL_UI_URL":       l.TemporalUIURL(),
+		"AWS_ENDPOINT_URL":      l.AWSURL(),
+		"AWS_ACCESS_KEY_ID":     awsAccessKey,
+		"AWS_SECRET_ACCESS_KEY": awsAccessKey,
+		"AWS_REGION":            awsRegion,
 		"KUBECONFIG":            l.path("kubeconfig"),
 		"FAIRWAY_CONFIG":        l.path("fairway.yaml"),
 		"FORGE_URL":             forge.URL,

@@ -6,6 +6,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"text/tabwriter"
 	"time"
@@ -48,6 +49,7 @@ func statusCommand(t *target) *cobra.Command {
 func printStatus(out io.Writer, status lab.Status) {
 	fmt.Fprintf(out, "The lab in %s is %s since %s, pid %d.\n\n", shortPath(status.Dir), status.Phase, ago(status.Since), status.PID)
 	table := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
+	slices.SortFunc(status.Parts, func(a, b lab.PartStatus) int { return strings.Compare(a.Name, b.Name) })
 	fmt.Fprintln(table, "PART\tSTATE\tPID\tSINCE\tLOG")
 	for _, part := range status.Parts {
 		pid := "-"

@@ -66,9 +66,13 @@ func (t *target) foreground(ctx context.Context, out io.Writer, options lab.Opti
 	if running := (*lab.RunningError)(nil); errors.As(err, &running) {
 		return t.joinRunning(ctx, out, running.PID)
 	}
+	if err != nil && ctx.Err() != nil {
+		return errors.New("stopped before the lab was up; nothing is left running")
+	}
 	if err != nil {
 		return err
 	}
+	// A crash of the supervisor takes everything with it: keep its last words.
 	if crashes, err := os.OpenFile(filepath.Join(t.dir, "log", "lab.log"), os.O_WRONLY|os.O_APPEND, 0); err == nil {
 		_ = debug.SetCrashOutput(crashes, debug.CrashOptions{})
 	}
@@ -132,7 +136,7 @@ func (t *target) detach(ctx context.Context, out io.Writer, options lab.Options)
 				return err
 			}
 			if err != nil {
-				return fmt.Errorf("the lab did not start: %w", err)
+				return errors.New("the lab did not start") // its output has said why
 			}
 			return nil // it found another lab running and has said so
 		case <-ctx.Done():
