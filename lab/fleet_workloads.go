@@ -1,0 +1,154 @@
+package lab
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/ec2"
+	ec2types "github.com/aws/aws-sdk-go-v2/service/ec2/types"
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/resource"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/kubernetes"
+)
+
+// applyManifests applies the manifests of a cluster under the name that Fairway itself applies
+// under, so that the fields belong to Fairway from the start.
+func (l *Lab) applyManifests(ctx context.Context, c sampleCluster, net network) error {
+	config, err := l.clusterConfig(c, net)
+	if err != nil {
+		return err
+	}
+	manifests, err := config.manifests()
+	if err != nil {
+		return err
+	}
+	cluster, err := l.upCluster(c.ID)
+	if err != nil {
+		return err
+	}
+	file := cluster.path("manifests.yaml")
+	if err := writeFile(file, []byte(manifests), 0o644); err != nil {
+		return err
+	}
+	_, err = run(ctx, cluster.dir, []string{"KUBECACHEDIR=" + cluster.path("kubectl")}, l.bin("kubectl"),
+		"--kubeconfig="+cluster.kubeconfig("admin"), "apply", "--server-side", "--field-manager=fairway", "-f", file)
+	return err
+}
+
+func (l *Lab) adminClient(id string) (*kubernetes.Clientset, error) {
+	config, err := l.RESTConfig(id)
+	if err != nil {
+		return nil, err
+	}
+	return kubernetes.NewForConfig(config)
+}
+
+// awaitWorkloads waits until all pods that the manifests ask for are ready.
+func (l *Lab) awaitWorkloads(ctx context.Context, id string) error {
+	client, err := l.adminClient(id)
+	if err != nil {
+		return err
+	}
+	const within = 3 * time.Minute
+	ctx, cancel := context.WithTimeoutCause(ctx, within, fmt.Errorf("not all within %s", within))
+	defer cancel()
+	tick := time.NewTicker(250 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		missing, err := unready(ctx, client)
+		if err != nil {
+			return err
+		}
+		if len(missing) == 0 {
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("waiting for the pods of %s: %w", strings.Join(missing, ", "), context.Cause(ctx))
+		case <-tick.C:
+		}
+	}
+}
+
+// unready names the workloads whose pods are not all up to date and ready.
+func unready(ctx context.Context, client kubernetes.Interface) ([]string, error) {
+	var names []string
+	add := func(kind string, object metav1.ObjectMeta, observed int64, wanted int32, counts ...int32) {
+		if observed < object.Generation || slices.ContainsFunc(counts, func(n int32) bool { return n != wanted }) {
+			names = append(names, kind+" "+object.Namespace+"/"+object.Name)
+		}
+	}
+	deployments, err := client.AppsV1().Deployments("").List(ctx, metav1.ListOptions{})
+	if err != nil {
+		return nil, err
+	}
+	for _, d := range deployments.Items {
+		add("Deployment", d.ObjectMeta, d.Status.ObservedGeneration, *d.Spec.Replicas, d.Status.Replicas, d.Status.UpdatedReplicas, d.Status.AvailableReplicas)
+	}
+	sets, err := client.AppsV1().StatefulSets("").List(ctx, metav1.ListOptions{})
+	if err != nil {
+		return nil, err
+	}
+	for _, s := range sets.Items {
+		add("StatefulSet", s.ObjectMeta, s.Status.ObservedGeneration, *s.Spec.Replicas, s.Status.Replicas, s.Status.UpdatedReplicas, s.Status.AvailableReplicas)
+	}
+	daemons, err := client.AppsV1().DaemonSets("").List(ctx, metav1.ListOptions{})
+	if err != nil {
+		return nil, err
+	}
+	for _, d := range daemons.Items {
+		add("DaemonSet", d.ObjectMeta, d.Status.ObservedGeneration, d.Status.DesiredNumberScheduled, d.Status.UpdatedNumberScheduled, d.Status.NumberAvailable)
+	}
+	return names, nil
+}
+
+// volumesPerZone are there for claims of the storage class "zonal".
+const volumesPerZone = 2
+
+// createVolumes makes volumes in each zone, as the storage driver would when a pod asks for one.
+func (l *Lab) createVolumes(ctx context.Context, id string, net network) error {
+	client, err := l.adminClient(id)
+	if err != nil {
+		return err
+	}
+	for _, zone := range net.zones() {
+		for range volumesPerZone {
+			volume, err := ec2.NewFromConfig(l.AWSConfig()).CreateVolume(ctx, &ec2.CreateVolumeInput{
+				AvailabilityZone: aws.String(zone), Size: aws.Int32(50), VolumeType: ec2types.VolumeTypeGp3,
+				TagSpecifications: tagged(ec2types.ResourceTypeVolume, ec2types.Tag{Key: aws.String("kubernetes.io/cluster/" + id), Value: aws.String("owned")}),
+			})
+			if err != nil {
+				return fmt.Errorf("creating a volume in %s: %w", zone, err)
+			}
+			if _, err := client.CoreV1().PersistentVolumes().Create(ctx, persistentVolume(*volume.VolumeId, zone), metav1.CreateOptions{}); err != nil {
+				return fmt.Errorf("offering volume %s: %w", *volume.VolumeId, err)
+			}
+		}
+	}
+	return nil
+}
+
+func persistentVolume(id, zone string) *corev1.PersistentVolume {
+	return &corev1.PersistentVolume{
+		ObjectMeta: metav1.ObjectMeta{Name: id, Labels: map[string]string{corev1.LabelTopologyZone: zone}},
+		Spec: corev1.PersistentVolumeSpec{
+			Capacity:                      corev1.ResourceList{corev1.ResourceStorage: resource.MustParse("50Gi")},
+			AccessModes:                   []corev1.PersistentVolumeAccessMode{corev1.ReadWriteOnce},
+			PersistentVolumeReclaimPolicy: corev1.PersistentVolumeReclaimRetain,
+			StorageClassName:              "zonal",
+			PersistentVolumeSource: corev1.PersistentVolumeSource{
+				CSI: &corev1.CSIPersistentVolumeSource{Driver: "ebs.csi.aws.com", VolumeHandle: id, FSType: "ext4"},
+			},
+			NodeAffinity: &corev1.VolumeNodeAffinity{Required: &corev1.NodeSelector{
+				NodeSelectorTerms: []corev1.NodeSelectorTerm{{MatchExpressions: []corev1.NodeSelectorRequirement{
+					{Key: corev1.LabelTopologyZone, Operator: corev1.NodeSelectorOpIn, Values: []string{zone}},
+				}}},
+			}},
+		},
+	}
+}
