@@ -2,17 +2,20 @@ package lab
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
 	"golang.org/x/sync/errgroup"
+
+	"github.com/fairway-project/fairway/registry"
 )
 
 // seedFleet makes the sample fleet as it would be after years of work: the account's network,
 // the stacks of each cluster, and its applications running. Control planes and nodes come up
 // meanwhile: the bridge sees the stacks.
 func (l *Lab) seedFleet(ctx context.Context) error {
-	clusters, err := l.sampleClusters()
+	clusters, err := l.sampleClusters(ctx)
 	if err != nil {
 		return fmt.Errorf("reading the sample fleet: %w", err)
 	}
@@ -38,7 +41,7 @@ func (l *Lab) seedFleet(ctx context.Context) error {
 	return nil
 }
 
-func (l *Lab) seedCluster(ctx context.Context, c sampleCluster, net network) error {
+func (l *Lab) seedCluster(ctx context.Context, c registry.Cluster, net network) error {
 	start := time.Now()
 	if err := l.createStacks(ctx, c, net); err != nil {
 		return err
@@ -64,7 +67,7 @@ func (l *Lab) seedCluster(ctx context.Context, c sampleCluster, net network) err
 }
 
 // createStacks makes the stacks of a cluster and of its pools.
-func (l *Lab) createStacks(ctx context.Context, c sampleCluster, net network) error {
+func (l *Lab) createStacks(ctx context.Context, c registry.Cluster, net network) error {
 	config, err := l.clusterConfig(c, net)
 	if err != nil {
 		return err
@@ -83,7 +86,7 @@ func (l *Lab) createStacks(ctx context.Context, c sampleCluster, net network) er
 			if err != nil {
 				return err
 			}
-			return l.createStack(groupCtx, poolStack(c.ID, pool.Name), ofPool, pool.template())
+			return l.createStack(groupCtx, poolStack(c.ID, pool.Name), ofPool, poolTemplate(pool))
 		})
 	}
 	return group.Wait()
@@ -100,29 +103,30 @@ func (l *Lab) UpdatePool(ctx context.Context, cluster, pool string, configItems 
 }
 
 func (l *Lab) updatePool(ctx context.Context, cluster, pool string, configItems map[string]string) error {
-	clusters, err := l.sampleClusters()
+	clusters, err := l.sampleClusters(ctx)
 	if err != nil {
 		return err
+	}
+	c, err := clusters.Find(cluster)
+	if err != nil {
+		return err
+	}
+	p, found := c.Pool(pool)
+	if !found {
+		return errors.New("the cluster has no such pool")
 	}
 	net, err := l.findNetwork(ctx)
 	if err != nil {
 		return err
 	}
-	for _, c := range clusters {
-		for _, p := range c.NodePools {
-			if c.ID != cluster || p.Name != pool {
-				continue
-			}
-			config, err := l.clusterConfig(c, net)
-			if err != nil {
-				return err
-			}
-			ofPool, err := config.pool(p.with(configItems))
-			if err != nil {
-				return err
-			}
-			return l.updateStack(ctx, poolStack(cluster, pool), ofPool, p.template())
-		}
+	config, err := l.clusterConfig(c, net)
+	if err != nil {
+		return err
 	}
-	return fmt.Errorf("the sample fleet has no such pool in this lab")
+	p.ConfigItems = overlaid(p.ConfigItems, configItems)
+	ofPool, err := config.pool(p)
+	if err != nil {
+		return err
+	}
+	return l.updateStack(ctx, poolStack(c.ID, p.Name), ofPool, poolTemplate(p))
 }

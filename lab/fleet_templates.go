@@ -2,6 +2,7 @@ package lab
 
 import (
 	"bytes"
+	"context"
 	"encoding/base64"
 	"fmt"
 	"io/fs"
@@ -14,79 +15,35 @@ import (
 	"text/template"
 
 	"github.com/goccy/go-yaml"
+
+	"github.com/fairway-project/fairway/registry"
 )
 
-// sampleCluster is a cluster's entry in lab/sample/registry.yaml, and what templates know as
-// .Cluster.
-type sampleCluster struct {
-	ID                    string            `yaml:"id"`
-	Alias                 string            `yaml:"alias"`
-	LocalID               string            `yaml:"local_id"`
-	APIServerURL          string            `yaml:"api_server_url"`
-	Channel               string            `yaml:"channel"`
-	Environment           string            `yaml:"environment"`
-	CriticalityLevel      int               `yaml:"criticality_level"`
-	LifecycleStatus       string            `yaml:"lifecycle_status"`
-	Provider              string            `yaml:"provider"`
-	Region                string            `yaml:"region"`
-	InfrastructureAccount string            `yaml:"infrastructure_account"`
-	Owner                 string            `yaml:"owner"`
-	ConfigItems           map[string]string `yaml:"config_items"`
-	NodePools             []samplePool      `yaml:"node_pools"`
-}
-
-// samplePool is a node pool of a sampleCluster, and what templates know as .NodePool.
-type samplePool struct {
-	Name             string            `yaml:"name"`
-	Profile          string            `yaml:"profile"`
-	InstanceTypes    []string          `yaml:"instance_types,flow"`
-	MinSize          int               `yaml:"min_size"`
-	MaxSize          int               `yaml:"max_size"`
-	DiscountStrategy string            `yaml:"discount_strategy"`
-	ConfigItems      map[string]string `yaml:"config_items"`
-}
-
-func (p samplePool) template() string { return "node-pools/" + p.Profile + "/stack.yaml" }
-
-// with returns the pool with other config items.
-func (p samplePool) with(configItems map[string]string) samplePool {
-	p.ConfigItems = overlaid(p.ConfigItems, configItems)
-	return p
-}
-
-type sampleRegistry struct {
-	Clusters []sampleCluster `yaml:"clusters"`
-}
-
 // sampleClusters reads the clusters of the sample fleet that this lab was asked for.
-func (l *Lab) sampleClusters() ([]sampleCluster, error) {
-	data, err := os.ReadFile(filepath.Join(l.root, "lab", "sample", "registry.yaml"))
-	if err != nil {
-		return nil, err
+func (l *Lab) sampleClusters(ctx context.Context) (registry.Clusters, error) {
+	all, err := registry.File{Path: filepath.Join(l.root, "lab", "sample", "registry.yaml")}.Clusters(ctx)
+	if err != nil || l.options.Clusters == nil {
+		return all, err
 	}
-	var registry sampleRegistry
-	if err := yaml.UnmarshalWithOptions(data, &registry, yaml.Strict()); err != nil {
-		return nil, fmt.Errorf("lab/sample/registry.yaml: %w", err)
+	var wanted registry.Clusters
+	for _, id := range l.options.Clusters {
+		c, err := all.Find(id)
+		if err != nil {
+			return nil, err
+		}
+		wanted = append(wanted, c)
 	}
-	wanted := l.options.Clusters
-	if wanted == nil {
-		return registry.Clusters, nil
-	}
-	clusters := slices.DeleteFunc(registry.Clusters, func(c sampleCluster) bool { return !slices.Contains(wanted, c.ID) })
-	if len(clusters) != len(wanted) {
-		return nil, fmt.Errorf("it does not have all of the clusters %s", strings.Join(wanted, ", "))
-	}
-	return clusters, nil
+	return wanted, nil
 }
 
 // writeRegistry writes the registry that Fairway reads, with the addresses where the API servers
 // really listen.
-func (l *Lab) writeRegistry(clusters []sampleCluster) error {
+func (l *Lab) writeRegistry(clusters registry.Clusters) error {
 	clusters = slices.Clone(clusters)
 	for i := range clusters {
 		clusters[i].APIServerURL = "https://" + l.Proxied("kubernetes/"+clusters[i].ID)
 	}
-	data, err := yaml.MarshalWithOptions(sampleRegistry{Clusters: clusters}, yaml.IndentSequence(true))
+	data, err := yaml.MarshalWithOptions(map[string]any{"clusters": clusters}, yaml.IndentSequence(true), yaml.OmitEmpty())
 	if err != nil {
 		return err
 	}
@@ -97,13 +54,13 @@ func (l *Lab) writeRegistry(clusters []sampleCluster) error {
 // renderer knows more functions; the sample needs none to be seeded.
 type config struct {
 	files    fs.FS // the directory cluster/
-	Cluster  sampleCluster
-	NodePool samplePool
+	Cluster  registry.Cluster
+	NodePool registry.NodePool
 	Values   map[string]any
 }
 
 // clusterConfig is the configuration of a cluster, with the defaults of all config items.
-func (l *Lab) clusterConfig(c sampleCluster, net network) (config, error) {
+func (l *Lab) clusterConfig(c registry.Cluster, net network) (config, error) {
 	of := config{
 		files:   os.DirFS(filepath.Join(l.root, "lab", "sample", "config", "cluster")),
 		Cluster: c,
@@ -122,7 +79,7 @@ func (l *Lab) clusterConfig(c sampleCluster, net network) (config, error) {
 }
 
 // pool is the configuration of a pool, whose config items fall back to its cluster's.
-func (c config) pool(pool samplePool) (config, error) {
+func (c config) pool(pool registry.NodePool) (config, error) {
 	c.NodePool = pool
 	c.NodePool.ConfigItems = overlaid(c.Cluster.ConfigItems, pool.ConfigItems)
 	userData, err := c.render("node-pools/" + pool.Profile + "/userdata.yaml")
@@ -166,6 +123,8 @@ func (c config) manifests() (string, error) {
 	}
 	return strings.Join(all, "---\n"), nil
 }
+
+func poolTemplate(pool registry.NodePool) string { return "node-pools/" + pool.Profile + "/stack.yaml" }
 
 func overlaid(under, over map[string]string) map[string]string {
 	both := maps.Clone(under)

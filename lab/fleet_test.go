@@ -18,6 +18,8 @@ import (
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/util/yaml"
+
+	"github.com/fairway-project/fairway/registry"
 )
 
 var sampleNetwork = network{vpc: "vpc-1", subnets: map[string]string{"eu-central-1a": "subnet-1", "eu-central-1b": "subnet-2", "eu-central-1c": "subnet-3"}}
@@ -28,7 +30,7 @@ func sampleConfigs(t *testing.T) map[string]config {
 	root, err := repositoryRoot()
 	require.NoError(t, err)
 	l := &Lab{root: root}
-	clusters, err := l.sampleClusters()
+	clusters, err := l.sampleClusters(t.Context())
 	require.NoError(t, err)
 	configs := map[string]config{}
 	for _, c := range clusters {
@@ -63,13 +65,31 @@ func TestSampleFleetHasFourClustersOnThreeChannels(t *testing.T) {
 	require.Equal(t, map[string]string{"dev-1": "dev", "dev-2": "dev", "alpha-1": "alpha", "stable-1": "stable"}, channels)
 }
 
+func TestWrittenRegistrySaysWhereTheAPIServersListen(t *testing.T) {
+	root, err := repositoryRoot()
+	require.NoError(t, err)
+	l := &Lab{root: root, dir: t.TempDir(), proxies: newFaultProxies(), options: Options{Clusters: []string{"stable-1"}}}
+	t.Cleanup(l.proxies.close)
+	require.NoError(t, l.endpoint("kubernetes/stable-1", "127.0.0.1:1"))
+	sample, err := l.sampleClusters(t.Context())
+	require.NoError(t, err)
+	require.NoError(t, l.writeRegistry(sample))
+
+	written, err := registry.File{Path: l.path("registry.yaml")}.Clusters(t.Context())
+	require.NoError(t, err)
+	require.Len(t, written, 1)
+	require.Equal(t, "https://"+l.Proxied("kubernetes/stable-1"), written[0].APIServerURL)
+	written[0].APIServerURL = sample[0].APIServerURL
+	require.EqualExportedValues(t, sample[0], written[0])
+}
+
 func TestSampleStacksSayWhichClusterOwnsThem(t *testing.T) {
 	for id, of := range sampleConfigs(t) {
 		templates := map[string]config{"cluster.yaml": of, "etcd/stack.yaml": of}
 		for _, pool := range of.Cluster.NodePools {
 			ofPool, err := of.pool(pool)
 			require.NoError(t, err)
-			templates[pool.template()] = ofPool
+			templates[poolTemplate(pool)] = ofPool
 		}
 		require.Len(t, templates, 5)
 		for file, of := range templates {
@@ -175,6 +195,23 @@ func podOf(t *testing.T, object *unstructured.Unstructured) (pod corev1.PodTempl
 	return pod, found
 }
 
+func TestSampleDeletionsNameOneThingEach(t *testing.T) {
+	for id, of := range sampleConfigs(t) {
+		rendered, err := of.render("manifests/deletions.yaml")
+		require.NoError(t, err)
+		var deletions struct {
+			PreApply  []map[string]any `json:"pre_apply"`
+			PostApply []map[string]any `json:"post_apply"`
+		}
+		require.NoError(t, yaml.UnmarshalStrict([]byte(rendered), &deletions))
+		require.NotEmpty(t, deletions.PostApply)
+		for _, deletion := range append(deletions.PreApply, deletions.PostApply...) {
+			require.NotEmpty(t, deletion["kind"], id)
+			require.NotEqual(t, deletion["name"] == nil, deletion["labels"] == nil, "%v of %s", deletion, id)
+		}
+	}
+}
+
 func TestSampleTemplateErrorsNameTheFileAndTheKey(t *testing.T) {
 	of := sampleConfigs(t)["dev-1"]
 	delete(of.Cluster.ConfigItems, "skipper_replicas")
@@ -189,7 +226,7 @@ func TestUpdatedPoolLeavesItsInstancesOld(t *testing.T) {
 	t.Cleanup(func() { require.NoError(t, l.Stop()) })
 	require.NoError(t, prepareAWS(t.Context(), l.root, t.Output()))
 	require.NoError(t, l.startAWS(t.Context()))
-	clusters, err := l.sampleClusters()
+	clusters, err := l.sampleClusters(t.Context())
 	require.NoError(t, err)
 	net, err := l.createNetwork(t.Context())
 	require.NoError(t, err)

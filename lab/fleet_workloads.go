@@ -14,11 +14,13 @@ import (
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/kubernetes"
+
+	"github.com/fairway-project/fairway/registry"
 )
 
 // applyManifests applies the manifests of a cluster under the name that Fairway itself applies
 // under, so that the fields belong to Fairway from the start.
-func (l *Lab) applyManifests(ctx context.Context, c sampleCluster, net network) error {
+func (l *Lab) applyManifests(ctx context.Context, c registry.Cluster, net network) error {
 	config, err := l.clusterConfig(c, net)
 	if err != nil {
 		return err
