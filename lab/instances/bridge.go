@@ -1,0 +1,96 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"log"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/fairway-project/fairway/lab"
+)
+
+// bridge compares what AWS has with the control planes there are, again and again.
+type bridge struct {
+	options options
+	cloud   *cloud
+	control *lab.Client
+
+	clusters map[string]*cluster // those whose nodes the bridge looks after
+
+	mu   sync.Mutex
+	busy map[string]bool // clusters whose control plane is being started or stopped
+}
+
+// look takes one look at AWS and at the lab and begins what follows from it.
+func (b *bridge) look(life context.Context) error {
+	ctx, cancel := context.WithTimeout(life, 10*time.Second)
+	defer cancel()
+	seen, err := b.cloud.observe(ctx)
+	if err != nil {
+		return err
+	}
+	running, err := b.control.Clusters(ctx)
+	if err != nil {
+		return err
+	}
+	var errs []error
+	for id := range seen.clusters {
+		if !slices.Contains(running, id) {
+			b.begin(life, id, "starting", b.control.StartCluster)
+		}
+	}
+	for _, id := range running {
+		if seen.clusters[id] {
+			continue
+		}
+		deleted, err := b.cloud.deletedCluster(ctx, id)
+		if deleted {
+			b.begin(life, id, "stopping", b.control.StopCluster)
+		}
+		errs = append(errs, err)
+	}
+	b.lookAfter(life, running, seen)
+	return errors.Join(errs...)
+}
+
+// begin starts or stops a control plane, which takes seconds, unless that is under way.
+func (b *bridge) begin(life context.Context, id, what string, do func(context.Context, string) error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.busy[id] {
+		return
+	}
+	b.busy[id] = true
+	go func() {
+		log.Printf("cluster %s: %s its control plane", id, what)
+		ctx, cancel := context.WithTimeout(life, 2*time.Minute)
+		defer cancel()
+		if err := do(ctx, id); err != nil {
+			log.Printf("cluster %s: %s its control plane: %v", id, what, err)
+		}
+		b.mu.Lock()
+		defer b.mu.Unlock()
+		delete(b.busy, id)
+	}()
+}
+
+// lookAfter hands each cluster its instances and lets go of those whose control plane is gone.
+func (b *bridge) lookAfter(life context.Context, running []string, seen *observation) {
+	for _, id := range running {
+		c := b.clusters[id]
+		if c == nil {
+			c = newCluster(id, b.options, b.cloud)
+			b.clusters[id] = c
+			defer c.start(life) // when it knows its instances
+		}
+		c.show(seen.instances[id])
+	}
+	for id, c := range b.clusters {
+		if !slices.Contains(running, id) {
+			c.stop()
+			delete(b.clusters, id)
+		}
+	}
+}

@@ -1,0 +1,163 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"hash/fnv"
+	"log"
+	"maps"
+	"strings"
+	"time"
+
+	ec2types "github.com/aws/aws-sdk-go-v2/service/ec2/types"
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/api/resource"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/labels"
+)
+
+// instanceLabel is on the nodes that the bridge has made; it touches no others.
+const instanceLabel = "lab.fairway.dev/instance"
+
+// reconcileNodes creates the nodes of instances that have booted and deletes those of instances
+// that are gone.
+func (s *session) reconcileNodes(ctx context.Context, now time.Time) error {
+	all, err := s.nodes.List(labels.Everything())
+	if err != nil {
+		return err
+	}
+	nodes := map[string]*corev1.Node{}
+	for _, node := range all {
+		if id := node.Labels[instanceLabel]; id != "" {
+			nodes[id] = node
+		}
+	}
+	s.mu.Lock()
+	instances := s.instances
+	s.mu.Unlock()
+	var errs []error
+	for id, i := range instances {
+		switch {
+		case i.tags[bootedTag] != "" || i.tags[neverBootsTag] != "":
+		case nodes[id] != nil:
+			errs = append(errs, s.cloud.markBooted(ctx, id))
+		case i.state == ec2types.InstanceStateNameRunning && s.age(i, now) >= s.options.boot.of(id):
+			errs = append(errs, s.createNode(ctx, i))
+		}
+	}
+	for id, node := range nodes {
+		if _, there := instances[id]; !there && s.sinceEnd(id, now) >= s.options.shutdown.of(id) {
+			errs = append(errs, s.deleteNode(ctx, node))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+func (s *session) createNode(ctx context.Context, i instance) error {
+	_, err := s.client.CoreV1().Nodes().Create(ctx, newNode(i), metav1.CreateOptions{})
+	if apierrors.IsAlreadyExists(err) {
+		return nil // the informer lags behind
+	}
+	if err != nil {
+		return fmt.Errorf("creating node %s: %w", i.dnsName, err)
+	}
+	log.Printf("cluster %s: %s has booted: node %s", s.id, i.id, i.dnsName)
+	return s.cloud.markBooted(ctx, i.id)
+}
+
+func (s *session) deleteNode(ctx context.Context, node *corev1.Node) error {
+	err := s.client.CoreV1().Nodes().Delete(ctx, node.Name, *metav1.NewPreconditionDeleteOptions(string(node.UID)))
+	if apierrors.IsNotFound(err) || apierrors.IsConflict(err) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("deleting node %s: %w", node.Name, err)
+	}
+	log.Printf("cluster %s: %s is gone, and so is node %s", s.id, node.Labels[instanceLabel], node.Name)
+	return nil
+}
+
+// age is the time since the launch. AWS cuts fractions off the launch time, so the real one was
+// up to a second later, but not after the bridge saw the instance.
+func (s *session) age(i instance, now time.Time) time.Duration {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	launched := i.launched.Add(time.Second)
+	if first := s.firstSeen[i.id]; first.Before(launched) {
+		launched = first
+	}
+	return now.Sub(launched)
+}
+
+// sinceEnd is the time since the bridge has noticed that an instance is gone.
+func (s *session) sinceEnd(id string, now time.Time) time.Duration {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.ended[id].IsZero() {
+		s.ended[id] = now
+	}
+	return now.Sub(s.ended[id])
+}
+
+// of draws the delay of an instance, always the same one.
+func (d delay) of(id string) time.Duration {
+	hash := fnv.New32a()
+	hash.Write([]byte(id))
+	return d.from + time.Duration(float64(d.to-d.from)*float64(hash.Sum32()%1000)/1000)
+}
+
+func newNode(i instance) *corev1.Node {
+	role := i.tags[roleTag]
+	if role == "" {
+		role = "worker"
+		if strings.HasPrefix(i.tags[profileTag], "master") {
+			role = "master"
+		}
+	}
+	node := &corev1.Node{
+		ObjectMeta: metav1.ObjectMeta{
+			Name: i.dnsName,
+			Labels: map[string]string{
+				instanceLabel:                  i.id,
+				corev1.LabelHostname:           i.dnsName,
+				corev1.LabelOSStable:           "linux",
+				corev1.LabelArchStable:         "amd64",
+				corev1.LabelTopologyZone:       i.zone,
+				corev1.LabelTopologyRegion:     i.region,
+				corev1.LabelInstanceTypeStable: string(i.instanceType),
+				"node.kubernetes.io/role":      role,
+				"node.kubernetes.io/node-pool": i.tags[poolTag],
+				"node.kubernetes.io/profile":   i.tags[profileTag],
+			},
+			// kwok plays the kubelets of nodes with this annotation.
+			Annotations: map[string]string{"kwok.x-k8s.io/node": "fake"},
+		},
+		Spec: corev1.NodeSpec{ProviderID: fmt.Sprintf("aws:///%s/%s", i.zone, i.id)},
+		Status: corev1.NodeStatus{
+			Capacity:    i.machine.resources(0, 0),
+			Allocatable: i.machine.resources(100, 512),
+			Addresses: []corev1.NodeAddress{
+				{Type: corev1.NodeInternalIP, Address: i.address},
+				{Type: corev1.NodeInternalDNS, Address: i.dnsName},
+				{Type: corev1.NodeHostName, Address: i.dnsName},
+			},
+		},
+	}
+	if role == "master" {
+		node.Spec.Taints = []corev1.Taint{{Key: "node-role.kubernetes.io/control-plane", Effect: corev1.TaintEffectNoSchedule}}
+	}
+	maps.DeleteFunc(node.Labels, func(_, value string) bool { return value == "" })
+	return node
+}
+
+// resources are those of the machine less what the system keeps for itself.
+func (m machine) resources(millicpus, mebibytes int64) corev1.ResourceList {
+	return corev1.ResourceList{
+		corev1.ResourceCPU:              *resource.NewMilliQuantity(1000*m.cpus-millicpus, resource.DecimalSI),
+		corev1.ResourceMemory:           *resource.NewQuantity((m.memoryMiB-mebibytes)<<20, resource.BinarySI),
+		corev1.ResourceEphemeralStorage: resource.MustParse("50Gi"),
+		corev1.ResourcePods:             resource.MustParse("110"),
+	}
+}
