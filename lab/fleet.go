@@ -50,9 +50,6 @@ func (l *Lab) seedCluster(ctx context.Context, c registry.Cluster, net network) 
 	if err := l.awaitNodes(ctx, c.ID); err != nil {
 		return err
 	}
-	if err := l.createVolumes(ctx, c.ID, net); err != nil {
-		return err
-	}
 	if err := l.applyManifests(ctx, c, net); err != nil {
 		return err
 	}

@@ -7,11 +7,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/aws/aws-sdk-go-v2/aws"
-	"github.com/aws/aws-sdk-go-v2/service/ec2"
-	ec2types "github.com/aws/aws-sdk-go-v2/service/ec2/types"
-	corev1 "k8s.io/api/core/v1"
-	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/kubernetes"
 
@@ -107,50 +102,4 @@ func unready(ctx context.Context, client kubernetes.Interface) ([]string, error)
 		add("DaemonSet", d.ObjectMeta, d.Status.ObservedGeneration, d.Status.DesiredNumberScheduled, d.Status.UpdatedNumberScheduled, d.Status.NumberAvailable)
 	}
 	return names, nil
-}
-
-// volumesPerZone are there for claims of the storage class "zonal".
-const volumesPerZone = 2
-
-// createVolumes makes volumes in each zone, as the storage driver would when a pod asks for one.
-func (l *Lab) createVolumes(ctx context.Context, id string, net network) error {
-	client, err := l.adminClient(id)
-	if err != nil {
-		return err
-	}
-	for _, zone := range net.zones() {
-		for range volumesPerZone {
-			volume, err := ec2.NewFromConfig(l.AWSConfig()).CreateVolume(ctx, &ec2.CreateVolumeInput{
-				AvailabilityZone: aws.String(zone), Size: aws.Int32(50), VolumeType: ec2types.VolumeTypeGp3,
-				TagSpecifications: tagged(ec2types.ResourceTypeVolume, ec2types.Tag{Key: aws.String("kubernetes.io/cluster/" + id), Value: aws.String("owned")}),
-			})
-			if err != nil {
-				return fmt.Errorf("creating a volume in %s: %w", zone, err)
-			}
-			if _, err := client.CoreV1().PersistentVolumes().Create(ctx, persistentVolume(*volume.VolumeId, zone), metav1.CreateOptions{}); err != nil {
-				return fmt.Errorf("offering volume %s: %w", *volume.VolumeId, err)
-			}
-		}
-	}
-	return nil
-}
-
-func persistentVolume(id, zone string) *corev1.PersistentVolume {
-	return &corev1.PersistentVolume{
-		ObjectMeta: metav1.ObjectMeta{Name: id, Labels: map[string]string{corev1.LabelTopologyZone: zone}},
-		Spec: corev1.PersistentVolumeSpec{
-			Capacity:                      corev1.ResourceList{corev1.ResourceStorage: resource.MustParse("50Gi")},
-			AccessModes:                   []corev1.PersistentVolumeAccessMode{corev1.ReadWriteOnce},
-			PersistentVolumeReclaimPolicy: corev1.PersistentVolumeReclaimRetain,
-			StorageClassName:              "zonal",
-			PersistentVolumeSource: corev1.PersistentVolumeSource{
-				CSI: &corev1.CSIPersistentVolumeSource{Driver: "ebs.csi.aws.com", VolumeHandle: id, FSType: "ext4"},
-			},
-			NodeAffinity: &corev1.VolumeNodeAffinity{Required: &corev1.NodeSelector{
-				NodeSelectorTerms: []corev1.NodeSelectorTerm{{MatchExpressions: []corev1.NodeSelectorRequirement{
-					{Key: corev1.LabelTopologyZone, Operator: corev1.NodeSelectorOpIn, Values: []string{zone}},
-				}}},
-			}},
-		},
-	}
 }
