@@ -2,14 +2,19 @@
 package config
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
 	"time"
 
+	"github.com/fairway-project/fairway/registry"
 	"github.com/fairway-project/fairway/strictyaml"
 )
+
+// DefaultTaskQueue is the Temporal task queue where nothing else is configured.
+const DefaultTaskQueue = "fairway"
 
 // Config is the whole of fairway.yaml. Temporal's address, namespace and credentials are not in
 // it: they come from the standard TEMPORAL_* variables or Temporal's own configuration file.
@@ -27,6 +32,11 @@ type Config struct {
 type Registry struct {
 	// File is the path of a registry file, relative to fairway.yaml.
 	File string `yaml:"file" validate:"required"`
+}
+
+// Clusters reads the registry that the configuration names.
+func (r Registry) Clusters(ctx context.Context) (registry.Clusters, error) {
+	return registry.File{Path: r.File}.Clusters(ctx)
 }
 
 // Kubernetes says how the API servers of clusters are reached.
@@ -122,7 +132,7 @@ func Parse(path string, data []byte) (Config, error) {
 
 func defaults() Config {
 	return Config{
-		TaskQueue: "fairway",
+		TaskQueue: DefaultTaskQueue,
 		Kubernetes: Kubernetes{
 			Kubeconfig: os.Getenv("KUBECONFIG"),
 			PoolLabel:  "node.kubernetes.io/node-pool",

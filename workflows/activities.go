@@ -46,7 +46,7 @@ type AutoScaling interface {
 	// among the known ones exist: those it reports instead, since they have to be emptied first.
 	ReleaseCapacity(context.Context, ReleaseCapacity) ([]Instance, error)
 	// TerminateInstance ends an instance and lowers the group's size by it, once.
-	TerminateInstance(context.Context, TerminateInstance) error
+	TerminateInstance(context.Context, TerminateInstance) (Termination, error)
 	// AwaitTermination waits until the instance is terminated. It heartbeats.
 	AwaitTermination(context.Context, TerminateInstance) error
 }
@@ -167,8 +167,16 @@ type (
 		Cluster  string `json:"cluster"`
 		Group    string `json:"group"`
 		Instance string `json:"instance"`
+		By       string `json:"by"` // workflow id
 	}
 )
+
+// Termination tells who ended an instance.
+type Termination struct {
+	// Vanished means that somebody or something else did, so that the group's size is unchanged
+	// and the group replaces the instance.
+	Vanished bool `json:"vanished"`
+}
 
 // DrainProgress is where a drain stands; DrainNode heartbeats it and returns the last one.
 type DrainProgress struct {

@@ -19,5 +19,8 @@ var (
 	PhaseAttribute       = temporal.NewSearchAttributeKeyKeyword("Phase")
 )
 
+// SearchAttributes are all that workflows set. They are keywords.
+var SearchAttributes = []temporal.SearchAttributeKeyKeyword{ClusterAttribute, PoolAttribute, ChannelAttribute, EnvironmentAttribute, PhaseAttribute}
+
 // ProgressQuery asks RollPool for a RollProgress.
 const ProgressQuery = "progress"

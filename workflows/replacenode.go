@@ -22,6 +22,8 @@ type ReplaceNodeResult struct {
 	Evicted  int           `json:"evicted"`
 	Drained  time.Duration `json:"drained"`
 	Finished time.Time     `json:"finished"`
+	// Vanished means that the instance ended by itself, which its group makes up for.
+	Vanished bool `json:"vanished,omitempty"`
 }
 
 // ReplaceNode empties a node within the budgets of its pods and ends its instance, which makes
@@ -43,7 +45,7 @@ func ReplaceNode(ctx workflow.Context, in ReplaceNodeInput) (result ReplaceNodeR
 
 	ctx, stop := workflow.NewDisconnectedContext(ctx)
 	defer stop()
-	if err := r.terminate(ctx); err != nil {
+	if result.Vanished, err = r.terminate(ctx); err != nil {
 		return result, withUndo(err, r.uncordon(ctx))
 	}
 	if err := r.confirm(ctx); err != nil {
@@ -70,9 +72,11 @@ func (r *replacement) drain(ctx workflow.Context) (out DrainProgress, err error)
 	return out, err
 }
 
-func (r *replacement) terminate(ctx workflow.Context) error {
+func (r *replacement) terminate(ctx workflow.Context) (vanished bool, err error) {
 	r.phase(ctx, "terminating", "ends instance "+r.in.Instance+" and makes the group one smaller")
-	return workflow.ExecuteActivity(changing(ctx, "terminate "+r.in.Instance), "TerminateInstance", r.instance()).Get(ctx, nil)
+	var termination Termination
+	err = workflow.ExecuteActivity(changing(ctx, "terminate "+r.in.Instance), "TerminateInstance", r.instance()).Get(ctx, &termination)
+	return termination.Vanished, err
 }
 
 func (r *replacement) confirm(ctx workflow.Context) error {
@@ -98,7 +102,7 @@ func (r *replacement) mark() CordonNode {
 }
 
 func (r *replacement) instance() TerminateInstance {
-	return TerminateInstance{Cluster: r.in.Cluster, Group: r.in.Group, Instance: r.in.Instance}
+	return TerminateInstance{Cluster: r.in.Cluster, Group: r.in.Group, Instance: r.in.Instance, By: r.id}
 }
 
 func (r *replacement) phase(ctx workflow.Context, phase, meaning string) {

@@ -134,18 +134,20 @@ func (r *roll) replace(ctx workflow.Context, node *NodeProgress) error {
 	}
 	kept := instanceIDs(before.Instances)
 	fresh, err := r.surge(ctx, before, node)
-	if err == nil {
-		err = r.replaceOld(ctx, node, fresh)
-	}
-	if err == nil {
-		node.State = Replaced
-		kept = append(kept, fresh.Instance)
-	} else {
+	if err != nil {
 		node.State = Waiting
+		return withUndo(err, r.giveBack(ctx, before.Desired, kept))
 	}
-	// Also after success: if the old instance vanished by itself, its group has launched another
-	// one for it, and the pool is still one too large.
-	return withUndo(err, r.giveBack(ctx, before.Desired, kept))
+	vanished, err := r.replaceOld(ctx, node, fresh)
+	if err != nil {
+		node.State = Waiting
+		return withUndo(err, r.giveBack(ctx, before.Desired, kept))
+	}
+	node.State = Replaced
+	if vanished { // its group launches another one for it, which is one too many
+		return r.giveBack(ctx, before.Desired, append(kept, fresh.Instance))
+	}
+	return nil
 }
 
 // surge makes the pool one larger and waits until the new node is usable.
@@ -167,12 +169,12 @@ func (r *roll) surge(ctx workflow.Context, before Pool, node *NodeProgress) (fre
 	return fresh, err
 }
 
-func (r *roll) replaceOld(ctx workflow.Context, node *NodeProgress, fresh Node) error {
+func (r *roll) replaceOld(ctx workflow.Context, node *NodeProgress, fresh Node) (vanished bool, err error) {
 	node.State, node.Replacement = Replacing, fresh.Name
 	r.step(ctx, "replacing", fmt.Sprintf("moves the pods of node `%s` elsewhere and ends it; `%s` is there already", node.Node, fresh.Name))
 	result, err := r.retire(ctx, node.Node, node.Instance)
 	node.Evicted = result.Evicted
-	return err
+	return result.Vanished, err
 }
 
 // retire has ReplaceNode empty and end a node. The child is a workflow of its own, so that its id
@@ -215,7 +217,7 @@ func (r *roll) giveBack(ctx workflow.Context, size int, kept []string) error {
 		return err
 	}
 	return workflow.ExecuteActivity(changing(ctx, "terminate "+instance), "TerminateInstance",
-		TerminateInstance{Cluster: r.cluster.ID, Group: r.group, Instance: instance}).Get(ctx, nil)
+		TerminateInstance{Cluster: r.cluster.ID, Group: r.group, Instance: instance, By: workflow.GetInfo(ctx).WorkflowExecution.ID}).Get(ctx, nil)
 }
 
 // step records what happens now, for people: current details cost no event, the phase one.

@@ -198,34 +198,51 @@ func (account *account) whyNoInstance(ctx context.Context, group string) (string
 	return waiting + ": " + aws.ToString(activities.Activities[0].StatusMessage), nil
 }
 
+// terminatedBy is the tag that an instance gets before it is terminated. It tells an attempt after
+// a lost answer, and people, who ended the instance.
+const terminatedBy = "fairway.dev/terminated-by"
+
 // TerminateInstance implements workflows.AutoScaling. It looks before it acts, so that an attempt
 // after a lost answer neither ends a second instance nor lowers the size twice.
-func (a *Activities) TerminateInstance(ctx context.Context, in workflows.TerminateInstance) error {
+func (a *Activities) TerminateInstance(ctx context.Context, in workflows.TerminateInstance) (workflows.Termination, error) {
 	cluster, account, err := a.Accounts.get(ctx, in.Cluster)
 	if err != nil {
-		return err
+		return workflows.Termination{}, err
 	}
 	pool, err := account.group(ctx, cluster, in.Group)
 	if err != nil {
-		return err
+		return workflows.Termination{}, err
 	}
 	at := slices.IndexFunc(pool.Instances, func(i workflows.Instance) bool { return i.ID == in.Instance })
-	if at < 0 {
-		state, err := account.state(ctx, cluster, in.Instance)
-		if err != nil || ending(state) {
-			return err
-		}
-		return temporal.NewNonRetryableApplicationError(
-			fmt.Sprintf("cluster %s: instance %s is %s but no longer in group %s, so somebody detached it; terminate it by hand or attach it again",
-				cluster.ID, in.Instance, state, in.Group), workflows.Detached, nil)
+	if at < 0 || strings.HasPrefix(pool.Instances[at].Lifecycle, "Terminat") {
+		return account.termination(ctx, cluster, in, at < 0)
 	}
-	if strings.HasPrefix(pool.Instances[at].Lifecycle, "Terminat") {
-		return nil
+	if _, err := account.ec2.CreateTags(ctx, &ec2.CreateTagsInput{
+		Resources: []string{in.Instance}, Tags: []ec2types.Tag{{Key: aws.String(terminatedBy), Value: aws.String(in.By)}},
+	}); err != nil {
+		return workflows.Termination{}, explain(cluster, "tagging instance "+in.Instance, err)
 	}
 	_, err = account.autoScaling.TerminateInstanceInAutoScalingGroup(ctx, &autoscaling.TerminateInstanceInAutoScalingGroupInput{
 		InstanceId: aws.String(in.Instance), ShouldDecrementDesiredCapacity: aws.Bool(true),
 	})
-	return explain(cluster, "terminating instance "+in.Instance, err)
+	return workflows.Termination{}, explain(cluster, "terminating instance "+in.Instance, err)
+}
+
+// termination tells who ended an instance that ends or has left its group.
+func (account *account) termination(ctx context.Context, cluster registry.Cluster, in workflows.TerminateInstance, left bool) (workflows.Termination, error) {
+	instance, err := account.instance(ctx, cluster, in.Instance)
+	if err != nil {
+		return workflows.Termination{}, err
+	}
+	if left && !ending(instance) {
+		return workflows.Termination{}, temporal.NewNonRetryableApplicationError(
+			fmt.Sprintf("cluster %s: instance %s is %s but no longer in group %s, so somebody detached it; terminate it by hand or attach it again",
+				cluster.ID, in.Instance, instance.State.Name, in.Group), workflows.Detached, nil)
+	}
+	ours := slices.ContainsFunc(instance.Tags, func(tag ec2types.Tag) bool {
+		return aws.ToString(tag.Key) == terminatedBy && aws.ToString(tag.Value) == in.By
+	})
+	return workflows.Termination{Vanished: !ours}, nil
 }
 
 // AwaitTermination implements workflows.AutoScaling.
@@ -235,33 +252,38 @@ func (a *Activities) AwaitTermination(ctx context.Context, in workflows.Terminat
 		return err
 	}
 	return a.poll(ctx, func() (string, bool, error) {
-		state, err := account.state(ctx, cluster, in.Instance)
-		return fmt.Sprintf("instance %s is %s", in.Instance, state), state == ec2types.InstanceStateNameTerminated, err
+		instance, err := account.instance(ctx, cluster, in.Instance)
+		if err != nil {
+			return "", false, err
+		}
+		state := instance.State.Name
+		return fmt.Sprintf("instance %s is %s", in.Instance, state), state == ec2types.InstanceStateNameTerminated, nil
 	})
 }
 
-// state reads an instance's state; one that EC2 has forgotten counts as terminated.
-func (account *account) state(ctx context.Context, cluster registry.Cluster, instance string) (ec2types.InstanceStateName, error) {
-	out, err := account.ec2.DescribeInstances(ctx, &ec2.DescribeInstancesInput{InstanceIds: []string{instance}})
+// instance reads an instance; one that EC2 has forgotten counts as terminated.
+func (account *account) instance(ctx context.Context, cluster registry.Cluster, id string) (ec2types.Instance, error) {
+	forgotten := ec2types.Instance{State: &ec2types.InstanceState{Name: ec2types.InstanceStateNameTerminated}}
+	out, err := account.ec2.DescribeInstances(ctx, &ec2.DescribeInstancesInput{InstanceIds: []string{id}})
 	var answer smithy.APIError
 	if errors.As(err, &answer) && answer.ErrorCode() == "InvalidInstanceID.NotFound" {
-		return ec2types.InstanceStateNameTerminated, nil
+		return forgotten, nil
 	}
 	if err != nil {
-		return "", explain(cluster, "reading the state of instance "+instance, err)
+		return ec2types.Instance{}, explain(cluster, "reading instance "+id, err)
 	}
 	for _, reservation := range out.Reservations {
 		for _, i := range reservation.Instances {
-			if aws.ToString(i.InstanceId) == instance && i.State != nil {
-				return i.State.Name, nil
+			if aws.ToString(i.InstanceId) == id && i.State != nil {
+				return i, nil
 			}
 		}
 	}
-	return ec2types.InstanceStateNameTerminated, nil
+	return forgotten, nil
 }
 
-func ending(state ec2types.InstanceStateName) bool {
-	return state == ec2types.InstanceStateNameShuttingDown || state == ec2types.InstanceStateNameTerminated
+func ending(instance ec2types.Instance) bool {
+	return instance.State.Name == ec2types.InstanceStateNameShuttingDown || instance.State.Name == ec2types.InstanceStateNameTerminated
 }
 
 // poll asks AWS, which has nothing to watch, until the answer is yes. What is missing meanwhile

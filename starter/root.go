@@ -1,0 +1,110 @@
+package main
+
+import (
+	"fmt"
+	"os"
+
+	"github.com/spf13/cobra"
+
+	"github.com/fairway-project/fairway/config"
+)
+
+// cli is what all commands share: the flags, and the way to Temporal.
+type cli struct {
+	configPath string
+	output     string
+}
+
+func root() *cobra.Command {
+	c := &cli{}
+	cmd := &cobra.Command{
+		Use:   "fairway",
+		Short: "Keeps a fleet of Kubernetes clusters on AWS up to date",
+		Long: `Keeps a fleet of Kubernetes clusters on AWS up to date.
+
+The commands speak to Temporal only, which is found by the TEMPORAL_* environment variables or
+Temporal's own configuration file; the worker does the work. fairway.yaml is needed only where
+it changes the task queue.
+
+Exit status: 0 success, 1 the work failed, 2 wrong usage or input, 3 Temporal or the worker does
+not answer, 130 interrupted (work that was started goes on).`,
+		Version:       version,
+		SilenceErrors: true,
+		SilenceUsage:  true,
+		Args:          cobra.NoArgs,
+		PersistentPreRunE: func(*cobra.Command, []string) error {
+			if c.output != "table" && c.output != "json" {
+				return usage(fmt.Errorf("--output is %q; must be table or json", c.output))
+			}
+			return nil
+		},
+	}
+	cmd.PersistentFlags().StringVar(&c.configPath, "config", "", "path of fairway.yaml (default: $FAIRWAY_CONFIG)")
+	cmd.PersistentFlags().StringVarP(&c.output, "output", "o", "table", "table or json")
+	_ = cmd.RegisterFlagCompletionFunc("output", cobra.FixedCompletions([]string{"table", "json"}, cobra.ShellCompDirectiveNoFileComp))
+	cmd.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usage(err) })
+	cmd.AddCommand(c.statusCommand(), c.clusterCommand(), c.nodeCommand(), c.configCommand())
+	for _, each := range all(cmd) {
+		wrapArgs(each)
+	}
+	return cmd
+}
+
+func all(cmd *cobra.Command) []*cobra.Command {
+	out := []*cobra.Command{cmd}
+	for _, child := range cmd.Commands() {
+		out = append(out, all(child)...)
+	}
+	return out
+}
+
+// wrapArgs makes a wrong number of arguments, and an unknown subcommand, a usage error.
+func wrapArgs(cmd *cobra.Command) {
+	check := cmd.Args
+	if check == nil {
+		check = cobra.NoArgs
+	}
+	cmd.Args = func(cmd *cobra.Command, args []string) error {
+		if err := check(cmd, args); err != nil {
+			return usage(fmt.Errorf("%w\nsee `%s --help`", err, cmd.CommandPath()))
+		}
+		return nil
+	}
+}
+
+// taskQueue is the worker's; without a configuration it is the default.
+func (c *cli) taskQueue() (string, error) {
+	if c.configPath == "" && os.Getenv("FAIRWAY_CONFIG") == "" {
+		return config.DefaultTaskQueue, nil
+	}
+	loaded, err := config.Load(c.configPath)
+	if err != nil {
+		return "", usage(err)
+	}
+	return loaded.TaskQueue, nil
+}
+
+func (c *cli) configCommand() *cobra.Command {
+	cmd := &cobra.Command{Use: "config", Short: "Look at Fairway's configuration"}
+	cmd.AddCommand(&cobra.Command{
+		Use:     "validate",
+		Short:   "Check fairway.yaml and the registry file that it names",
+		Example: "  fairway config validate --config fairway.yaml",
+		Args:    cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			loaded, err := config.Load(c.configPath)
+			if err != nil {
+				return usage(err)
+			}
+			clusters, err := loaded.Registry.Clusters(cmd.Context())
+			if err != nil {
+				return usage(err)
+			}
+			return c.print(cmd.OutOrStdout(), struct {
+				Valid    bool `json:"valid"`
+				Clusters int  `json:"clusters"`
+			}{true, len(clusters)}, func(t *table) { t.line("The configuration is valid; its registry has %d clusters.", len(clusters)) })
+		},
+	})
+	return cmd
+}

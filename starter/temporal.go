@@ -1,0 +1,91 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"time"
+
+	"github.com/google/uuid"
+	enumspb "go.temporal.io/api/enums/v1"
+	"go.temporal.io/sdk/client"
+	"go.temporal.io/sdk/contrib/envconfig"
+	"go.temporal.io/sdk/log"
+	"go.temporal.io/sdk/temporal"
+
+	"github.com/fairway-project/fairway/workflows"
+)
+
+// connection is a client together with where it leads, for messages.
+type connection struct {
+	client.Client
+	address, namespace, taskQueue string
+}
+
+func (c *cli) connect(ctx context.Context) (*connection, error) {
+	queue, err := c.taskQueue()
+	if err != nil {
+		return nil, err
+	}
+	options, err := envconfig.LoadDefaultClientOptions()
+	if err != nil {
+		return nil, usage(fmt.Errorf("reading Temporal's settings: %w", err))
+	}
+	if options.HostPort == "" {
+		options.HostPort = client.DefaultHostPort
+	}
+	if options.Namespace == "" {
+		options.Namespace = client.DefaultNamespace
+	}
+	options.Logger = log.NewStructuredLogger(slog.New(slog.NewTextHandler(io.Discard, nil)))
+	dial, cancel := context.WithTimeout(ctx, 5*time.Second)
+	defer cancel()
+	dialled, err := client.DialContext(dial, options)
+	if err != nil {
+		return nil, unreachable("Temporal does not answer at %s: %w; set TEMPORAL_ADDRESS", options.HostPort, err)
+	}
+	return &connection{Client: dialled, address: options.HostPort, namespace: options.Namespace, taskQueue: queue}, nil
+}
+
+// ask has the worker run one activity and returns its answer. It tries once: somebody waits.
+func (c *connection) ask(ctx context.Context, activity string, in, out any) error {
+	handle, err := c.ExecuteActivity(ctx, client.StartActivityOptions{
+		ID:                     "ask/" + activity + "/" + uuid.NewString(),
+		TaskQueue:              c.taskQueue,
+		ScheduleToStartTimeout: 5 * time.Second,
+		StartToCloseTimeout:    20 * time.Second,
+		RetryPolicy:            &temporal.RetryPolicy{MaximumAttempts: 1},
+		Summary:                "asked by the command line",
+	}, activity, in)
+	if err != nil {
+		return c.explain(err)
+	}
+	return c.explain(handle.Get(ctx, out))
+}
+
+// explain turns an error of the worker's or of Temporal's into one for people, with its status.
+func (c *connection) explain(err error) error {
+	var application *temporal.ApplicationError
+	var timeout *temporal.TimeoutError
+	switch {
+	case err == nil:
+		return nil
+	case errors.As(err, &application):
+		status := exitUsage
+		switch application.Type() {
+		case workflows.Unreachable:
+			status = exitUnreachable
+		case workflows.BadReplacement, workflows.Detached, "":
+			status = exitFailed
+		}
+		return &statusError{status, errors.New(application.Message())}
+	case errors.As(err, &timeout) && timeout.TimeoutType() == enumspb.TIMEOUT_TYPE_SCHEDULE_TO_START:
+		return unreachable("no worker took the question within 5 s: is fairway-worker running on task queue %q in namespace %q of %s?", c.taskQueue, c.namespace, c.address)
+	case errors.As(err, &timeout):
+		return unreachable("the worker did not answer in time: %w", err)
+	default:
+		return err
+	}
+}
