@@ -246,8 +246,12 @@ func (l *Lab) eachPart(id, doing string, do func(*Part) error) error {
 		return fmt.Errorf("%s a cluster: %w", doing, err)
 	}
 	for _, name := range c.partNames() {
-		if err := do(l.Part(name)); err != nil {
-			return err
+		part := l.Part(name)
+		if part == nil {
+			return fmt.Errorf("%s cluster %s: it is being stopped", doing, id)
+		}
+		if err := do(part); err != nil {
+			return fmt.Errorf("%s cluster %s: %w", doing, id, err)
 		}
 	}
 	return nil

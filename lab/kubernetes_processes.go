@@ -98,9 +98,8 @@ func (c *clusterState) scheduler(l *Lab) Process {
 }
 
 func (c *clusterState) controller(l *Lab, name string, port int, args ...string) Process {
-	kubeconfig := c.kubeconfig("system:" + name)
 	command := append([]string{l.bin("kcp"), name,
-		"--kubeconfig=" + kubeconfig, "--authentication-kubeconfig=" + kubeconfig, "--authorization-kubeconfig=" + kubeconfig,
+		"--kubeconfig=" + c.kubeconfig("system:"+name),
 		"--bind-address=127.0.0.1", fmt.Sprintf("--secure-port=%d", port),
 		"--tls-cert-file=" + c.path("server.crt"), "--tls-private-key-file=" + c.path("server.key"),
 		// With an election it would end itself when the API server is away for a while.

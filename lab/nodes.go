@@ -3,16 +3,22 @@ package lab
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
+	"math"
 	"path/filepath"
+	"strconv"
 	"text/template"
 	"time"
 
-	"k8s.io/apimachinery/pkg/api/errors"
+	coordinationv1 "k8s.io/api/coordination/v1"
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/fields"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/util/retry"
 )
 
 // Annotations on pods and nodes that change how their kubelet treats them. Durations are
@@ -82,40 +88,78 @@ func (l *Lab) setKubelet(ctx context.Context, id, node string, condition Kubelet
 	if err != nil {
 		return err
 	}
-	notReady, lease := "null", ownLease
 	switch condition {
-	case Healthy:
-	case Sick:
-		notReady = `"true"`
-	case Silent:
-		lease = foreignLease()
+	case Healthy, Sick, Silent:
 	default:
-		return fmt.Errorf("there is no such condition")
+		return errors.New("there is no such condition")
 	}
-	annotate := []byte(fmt.Sprintf(`{"metadata":{"annotations":{%q:%s}}}`, NotReadyAnnotation, notReady))
-	if _, err := client.CoreV1().Nodes().Patch(ctx, node, types.MergePatchType, annotate, metav1.PatchOptions{}); err != nil {
+	var value *string
+	if condition == Sick {
+		value = new("true")
+	}
+	if _, err := client.CoreV1().Nodes().Patch(ctx, node, types.MergePatchType, annotation(value), metav1.PatchOptions{}); err != nil {
 		return err
 	}
-	// The stages of a pod cannot see its node.
+	if err := setPods(ctx, client, node, condition == Sick); err != nil {
+		return err
+	}
+	return setSilence(ctx, client, node, condition == Silent)
+}
+
+// setPods tells the pods of a node that it is sick or no longer so: their stages cannot see it.
+func setPods(ctx context.Context, client kubernetes.Interface, node string, sick bool) error {
+	const withNode = "with-node" // tells them from pods that a test has annotated
 	pods, err := client.CoreV1().Pods("").List(ctx, metav1.ListOptions{FieldSelector: fields.OneTermEqualSelector("spec.nodeName", node).String()})
 	if err != nil {
 		return err
 	}
 	for _, pod := range pods.Items {
-		_, err := client.CoreV1().Pods(pod.Namespace).Patch(ctx, pod.Name, types.MergePatchType, annotate, metav1.PatchOptions{})
-		if err != nil && !errors.IsNotFound(err) {
+		var value *string
+		switch now := pod.Annotations[NotReadyAnnotation]; {
+		case sick && now == "":
+			value = new(withNode)
+		case !sick && now == withNode:
+		default:
+			continue
+		}
+		_, err := client.CoreV1().Pods(pod.Namespace).Patch(ctx, pod.Name, types.MergePatchType, annotation(value), metav1.PatchOptions{})
+		if err != nil && !apierrors.IsNotFound(err) {
 			return err
 		}
 	}
-	_, err = client.CoordinationV1().Leases("kube-node-lease").Patch(ctx, node, types.MergePatchType, []byte(lease), metav1.PatchOptions{})
-	return err
+	return nil
 }
 
-// Kwok leaves a node alone whose lease is somebody else's and has not expired.
-func foreignLease() string {
-	return fmt.Sprintf(`{"spec":{"holderIdentity":"silence","leaseDurationSeconds":%d,"renewTime":%q}}`,
-		int((10 * 365 * 24 * time.Hour).Seconds()), time.Now().UTC().Format(metav1.RFC3339Micro))
+// annotation is a patch that sets NotReadyAnnotation, or removes it if value is nil.
+func annotation(value *string) []byte {
+	to := "null"
+	if value != nil {
+		to = strconv.Quote(*value)
+	}
+	return fmt.Appendf(nil, `{"metadata":{"annotations":{%q:%s}}}`, NotReadyAnnotation, to)
 }
 
-// An expired lease is taken at once, a lease of its own is kept.
-const ownLease = `{"spec":{"leaseDurationSeconds":40,"renewTime":"2000-01-01T00:00:00.000000Z"}}`
+// setSilence takes a node's lease away from kwok or gives it back. Kwok leaves a node alone
+// whose lease is somebody else's and has not expired.
+func setSilence(ctx context.Context, client kubernetes.Interface, node string, silent bool) error {
+	const silence = "silence"
+	leases := client.CoordinationV1().Leases(corev1.NamespaceNodeLease)
+	return retry.RetryOnConflict(retry.DefaultRetry, func() error {
+		lease, err := leases.Get(ctx, node, metav1.GetOptions{})
+		if err != nil {
+			return err
+		}
+		holder := lease.Spec.HolderIdentity
+		if silent == (holder != nil && *holder == silence) {
+			return nil
+		}
+		lease.Spec = coordinationv1.LeaseSpec{HolderIdentity: new(silence), RenewTime: new(metav1.NowMicro())}
+		if silent {
+			lease.Spec.LeaseDurationSeconds = new(int32(math.MaxInt32))
+		} else { // expired
+			lease.Spec.LeaseDurationSeconds = new(int32(1))
+		}
+		_, err = leases.Update(ctx, lease, metav1.UpdateOptions{})
+		return err
+	})
+}
