@@ -73,6 +73,9 @@ func testChannelsHoldTheSample(t *testing.T, l *Lab) {
 		landed, err := git("log", "--first-parent", "--format=%s", "origin/"+channel)
 		require.NoError(t, err)
 		require.Len(t, strings.Split(strings.TrimSpace(landed), "\n"), len(landings), landed)
+		heads, err := git("ls-remote", "--heads", "origin")
+		require.NoError(t, err)
+		require.Equal(t, 3, strings.Count(heads, "refs/heads/"), heads)
 	}
 }
 
