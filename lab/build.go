@@ -41,6 +41,19 @@ var binaries = []binary{
 	{name: "lab-instances", title: "the bridge from instances to nodes", module: ".", main: "./lab/instances", cold: time.Minute},
 }
 
+// flags are those of go build. Our own module is built like its tests, whose packages are
+// compiled already or will be needed anyway.
+func (b binary) flags() []string {
+	flags := []string{"-ldflags", strings.TrimSpace("-s -w " + b.ldflags)}
+	if b.module != "." {
+		flags = append(flags, "-trimpath")
+	}
+	if b.tags != "" {
+		flags = append(flags, "-tags", b.tags)
+	}
+	return flags
+}
+
 const kubernetesLdflags = "-X k8s.io/component-base/version.gitVersion=" + kubernetesVersion +
 	" -X k8s.io/component-base/version.gitMajor=1 -X k8s.io/component-base/version.gitMinor=36" +
 	" -X k8s.io/client-go/pkg/version.gitVersion=" + kubernetesVersion
@@ -156,7 +169,7 @@ func (b *builder) upToDate(bin binary) bool {
 // the Go files in them, so that a new file is noticed.
 func (b *builder) inputs(bin binary, files []string) (string, error) {
 	hash := sha256.New()
-	fmt.Fprintln(hash, b.toolchain, bin.module, bin.main, bin.ldflags, bin.tags)
+	fmt.Fprintln(hash, b.toolchain, bin.module, bin.main, bin.flags())
 	module := filepath.Join(b.root, bin.module)
 	for _, file := range append([]string{"go.mod", "go.sum"}, files...) {
 		path := filepath.Join(module, file)
@@ -187,11 +200,7 @@ func (b *builder) build(ctx context.Context, bin binary, number, of int) (err er
 	step := newStep(b.out, "building "+title, bin.cold)
 	defer func() { step.end(err) }()
 
-	flags := []string{"-trimpath", "-ldflags", strings.TrimSpace("-s -w " + bin.ldflags)}
-	if bin.tags != "" {
-		flags = append(flags, "-tags", bin.tags)
-	}
-	packages, files, err := b.list(ctx, bin, flags)
+	packages, files, err := b.list(ctx, bin)
 	if err != nil {
 		return err
 	}
@@ -201,7 +210,7 @@ func (b *builder) build(ctx context.Context, bin binary, number, of int) (err er
 	}
 	fresh := b.path("bin", "."+bin.name+".new")
 	defer os.Remove(fresh)
-	args := append([]string{"build", "-v", "-o", fresh}, flags...)
+	args := append([]string{"build", "-v", "-o", fresh}, bin.flags()...)
 	if err := b.compile(ctx, bin, append(args, bin.main), packages, step); err != nil {
 		return err
 	}
@@ -225,12 +234,12 @@ func (b *builder) writeStamp(name, inputs string, files []string) error {
 
 // list asks which packages still have to be compiled, and which files of its own module the
 // binary consists of.
-func (b *builder) list(ctx context.Context, bin binary, flags []string) (stale map[string]bool, files []string, err error) {
+func (b *builder) list(ctx context.Context, bin binary) (stale map[string]bool, files []string, err error) {
 	const format = `{{if .Stale}}stale {{.ImportPath}}{{"\n"}}{{end}}` +
 		`{{if and .Module .Module.Main}}{{$dir := .Dir}}file {{$dir}}{{"\n"}}` +
 		`{{range .GoFiles}}file {{$dir}}/{{.}}{{"\n"}}{{end}}{{range .EmbedFiles}}file {{$dir}}/{{.}}{{"\n"}}{{end}}{{end}}`
 	// What is wrong with the sources is go build's to tell, it does so more readably: hence -e.
-	args := append([]string{"list", "-e", "-deps", "-f", format}, flags...)
+	args := append([]string{"list", "-e", "-deps", "-f", format}, bin.flags()...)
 	module := filepath.Join(b.root, bin.module)
 	listed, err := run(ctx, module, nil, "go", append(args, bin.main)...)
 	if err != nil {
