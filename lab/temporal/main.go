@@ -12,6 +12,8 @@ import (
 	"syscall"
 
 	"go.temporal.io/server/common/log"
+	"go.uber.org/zap"
+	"go.uber.org/zap/zapcore"
 )
 
 func main() {
@@ -38,7 +40,10 @@ func run(ctx context.Context, options options) error {
 			return err
 		}
 	}
-	logger := log.NewZapLogger(log.BuildZapLogger(log.Config{Level: options.logLevel}))
+	logger, err := newLogger(options.logLevel)
+	if err != nil {
+		return fmt.Errorf("opening the log: %w", err)
+	}
 	if err := prepareDatabase(ctx, options, logger); err != nil {
 		return err
 	}
@@ -68,4 +73,24 @@ func run(ctx context.Context, options options) error {
 		err = errors.Join(err, fmt.Errorf("stopping the Temporal server: %w", stopErr))
 	}
 	return err
+}
+
+// newLogger leaves out stack traces: the server logs an error for every call that a stop cuts
+// off, and what the lab shows of a dead part is the end of this log.
+func newLogger(level string) (log.Logger, error) {
+	parsed, err := zap.ParseAtomicLevel(level)
+	if err != nil {
+		return nil, err
+	}
+	config := zap.NewProductionConfig()
+	config.Level = parsed
+	config.Sampling = nil
+	config.DisableCaller = true // the server adds its own
+	config.DisableStacktrace = true
+	config.EncoderConfig.EncodeTime = zapcore.ISO8601TimeEncoder
+	logger, err := config.Build()
+	if err != nil {
+		return nil, err
+	}
+	return log.NewZapLogger(logger), nil
 }
