@@ -123,13 +123,15 @@ func (v *view) informers() []cache.SharedIndexInformer {
 
 // filled waits until the first lists are in. It heartbeats, since a large cluster takes a while.
 func (v *view) filled(ctx context.Context) error {
-	ctx, cancel := context.WithTimeoutCause(ctx, fillWithin, fmt.Errorf("no complete answer within %s", fillWithin))
+	filling, cancel := context.WithTimeoutCause(ctx, fillWithin, fmt.Errorf("no complete answer within %s", fillWithin))
 	defer cancel()
 	go func() {
 		for beat := time.Tick(beatEvery); ; {
+			// Not with the context of the filling: the SDK keeps the context of a heartbeat for
+			// those that follow, and takes its end for the activity's.
 			activity.RecordHeartbeat(ctx, "reading nodes, pods and budgets")
 			select {
-			case <-ctx.Done():
+			case <-filling.Done():
 				return
 			case <-beat:
 			}
@@ -139,8 +141,8 @@ func (v *view) filled(ctx context.Context) error {
 	for _, informer := range v.informers() {
 		synced = append(synced, informer.HasSynced)
 	}
-	if !cache.WaitForCacheSync(ctx.Done(), synced...) {
-		return errors.Join(context.Cause(ctx), v.lastTrouble())
+	if !cache.WaitForCacheSync(filling.Done(), synced...) {
+		return errors.Join(context.Cause(filling), v.lastTrouble())
 	}
 	return nil
 }
