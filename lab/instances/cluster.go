@@ -93,7 +93,7 @@ func (c *cluster) connectAndWork(ctx context.Context, trouble *trouble) error {
 		return err
 	}
 	if _, err := client.Discovery().RESTClient().Get().AbsPath("/readyz").Timeout(5 * time.Second).DoRaw(ctx); err != nil {
-		return fmt.Errorf("waiting for the API server: %w", err)
+		return errors.New("its API server is not ready")
 	}
 	trouble.report(nil)
 

@@ -131,8 +131,11 @@ func newNode(i instance) *corev1.Node {
 				"node.kubernetes.io/node-pool": i.tags[poolTag],
 				"node.kubernetes.io/profile":   i.tags[profileTag],
 			},
-			// kwok plays the kubelets of nodes with this annotation.
-			Annotations: map[string]string{"kwok.x-k8s.io/node": "fake"},
+			Annotations: map[string]string{
+				"kwok.x-k8s.io/node": "fake", // kwok plays the kubelet
+				// Kubelets leave attaching to the control plane.
+				"volumes.kubernetes.io/controller-managed-attach-detach": "true",
+			},
 		},
 		Spec: corev1.NodeSpec{ProviderID: fmt.Sprintf("aws:///%s/%s", i.zone, i.id)},
 		Status: corev1.NodeStatus{
