@@ -207,6 +207,9 @@ func TestNewLabForgetsTheStateOfTheFormerOneButKeepsItsLogs(t *testing.T) {
 	require.NoError(t, os.MkdirAll(first.path("temporal"), 0o755))
 	require.NoError(t, os.WriteFile(first.path("env"), nil, 0o600))
 	require.NoError(t, os.MkdirAll(first.path("bin"), 0o755))
+	inside, err := newLab(Options{Dir: first.path("inside")})
+	require.NoError(t, err)
+	require.NoError(t, inside.Stop())
 	runSleeper(t, first, "sleeper")
 	require.NoError(t, first.Stop())
 	require.NoFileExists(t, first.path("env"), "the file promises a lab that answers")
@@ -216,6 +219,7 @@ func TestNewLabForgetsTheStateOfTheFormerOneButKeepsItsLogs(t *testing.T) {
 	require.NoError(t, second.Stop())
 	require.NoDirExists(t, filepath.Join(dir, "temporal"))
 	require.DirExists(t, filepath.Join(dir, "bin"))
+	require.DirExists(t, filepath.Join(dir, "inside"), "another lab is none of its business")
 	require.FileExists(t, filepath.Join(dir, "log.previous", "sleeper.log"))
 }
 

@@ -42,13 +42,14 @@ func takeDir(dir string) (lock *os.File, err error) {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return nil, err
 	}
+	known := func(e os.DirEntry) bool {
+		return slices.Contains(lasting, e.Name()) || isLab(filepath.Join(dir, e.Name()))
+	}
 	entries, err := os.ReadDir(dir)
 	if err != nil {
 		return nil, err
 	}
-	known := func(e os.DirEntry) bool { return slices.Contains(lasting, e.Name()) }
-	used := slices.ContainsFunc(entries, func(e os.DirEntry) bool { return e.Name() == "lab.lock" })
-	if !used && slices.ContainsFunc(entries, func(e os.DirEntry) bool { return !known(e) }) {
+	if !isLab(dir) && slices.ContainsFunc(entries, func(e os.DirEntry) bool { return !known(e) }) {
 		return nil, fmt.Errorf("%s has other things in it than a lab: choose an empty directory", dir)
 	}
 	if lock, err = lockDir(dir); err != nil {
@@ -60,6 +61,9 @@ func takeDir(dir string) (lock *os.File, err error) {
 		}
 	}()
 	if err := os.RemoveAll(filepath.Join(dir, "log.previous")); err != nil {
+		return nil, err
+	}
+	if entries, err = os.ReadDir(dir); err != nil { // again, now that nobody else changes it
 		return nil, err
 	}
 	for _, entry := range entries {
@@ -74,6 +78,12 @@ func takeDir(dir string) (lock *os.File, err error) {
 		}
 	}
 	return lock, nil
+}
+
+// isLab says whether a directory is that of a lab, running or not.
+func isLab(dir string) bool {
+	_, err := os.Stat(filepath.Join(dir, "lab.lock"))
+	return err == nil
 }
 
 // lockDir uses a lock of the open file, which ends with it however the process ends and can be
