@@ -3,6 +3,7 @@
 .PHONY: lab lab-down lab-status
 
 .lab/bin/lab: FORCE
+	@test -x $@ || echo "building the lab's own command: up to 3 min if nothing is cached"
 	@go build -o $@ ./lab/cmd/lab
 
 .PHONY: FORCE
