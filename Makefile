@@ -1,6 +1,8 @@
-# Everything this needs is installed by it: Go modules and a Python environment.
+# Everything this needs is installed by it: Go modules and a Python environment. Nothing is
+# installed outside of the repository's folders and Go's caches.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
 
 VERSION := $(shell git rev-parse --short=12 HEAD 2>/dev/null || echo unknown)$(shell git diff --quiet HEAD 2>/dev/null || echo -dirty)
 LDFLAGS := -X main.version=$(VERSION)
@@ -10,9 +12,23 @@ help: ## show the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
 
 .PHONY: build
-build: ## build the product into bin/
+build: ## build fairway and fairway-worker into bin/
 	@mkdir -p bin
 	go build -ldflags '$(LDFLAGS)' -o bin/fairway ./starter
 	go build -ldflags '$(LDFLAGS)' -o bin/fairway-worker ./worker
 
+.PHONY: demo
+demo: .lab/bin/lab build ## start everything, replace a node before your eyes, run until Ctrl-C
+	@.lab/bin/lab demo --bin bin
+
+# Packages that start a lab run one after another: two labs on a small machine slow each other
+# down until deadlines pass. Compiling all of them first uses every core.
+.PHONY: test
+test: .lab/bin/lab ## run every test, on a real lab
+	.lab/bin/lab build
+	go test -run '^$$' ./... >/dev/null
+	go test -p 1 -timeout 20m ./...
+	go test -C lab/temporal -trimpath ./...
+
 include lab/lab.mk
+-include lint/lint.mk

@@ -33,8 +33,19 @@ func (l *Lab) Env() map[string]string {
 	}
 }
 
+// WorkerAddress is where a worker with the lab's configuration answers about its health.
+func (l *Lab) WorkerAddress() string { return l.workerAddress }
+
+// EnvFile is the path of the shell exports for this lab.
+func (l *Lab) EnvFile() string { return l.path("env") }
+
 // writeEnv writes what lets ordinary tools and Fairway itself talk to the lab.
 func (l *Lab) writeEnv() error {
+	port, err := freePort()
+	if err != nil {
+		return err
+	}
+	l.workerAddress = fmt.Sprintf("127.0.0.1:%d", port)
 	config := fmt.Sprintf(`registry:
   file: %s
 kubernetes:
@@ -45,10 +56,11 @@ replace:
   node_ready_within: 2m
   settle: 2s
 worker:
+  listen: %s
   promote: true
   log:
     format: console
-`, l.path("registry.yaml"), l.path("kubeconfig-fairway"))
+`, l.path("registry.yaml"), l.path("kubeconfig-fairway"), l.workerAddress)
 	if err := writeFile(l.path("fairway.yaml"), []byte(config), 0o644); err != nil {
 		return fmt.Errorf("writing Fairway's configuration: %w", err)
 	}

@@ -71,18 +71,19 @@ type Lab struct {
 	dir     string // this lab's state
 	spawn   *spawner
 
-	started time.Time
-	lock    *os.File // held as long as the lab lives
-	log     *os.File // has what out gets
-	out     io.Writer
-	outMu   sync.Mutex
-	proxies *faultProxies
-	control *http.Server
-	life    context.Context // ends when the lab has to stop
-	end     context.CancelCauseFunc
-	stop    func() error
-	gone    chan struct{} // closed when everything has stopped
-	deaths  chan *Part
+	started       time.Time
+	workerAddress string   // where a worker with the lab's configuration listens
+	lock          *os.File // held as long as the lab lives
+	log           *os.File // has what out gets
+	out           io.Writer
+	outMu         sync.Mutex
+	proxies       *faultProxies
+	control       *http.Server
+	life          context.Context // ends when the lab has to stop
+	end           context.CancelCauseFunc
+	stop          func() error
+	gone          chan struct{} // closed when everything has stopped
+	deaths        chan *Part
 
 	mu       sync.Mutex
 	phase    Phase

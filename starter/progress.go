@@ -50,21 +50,17 @@ func (c *cli) follow(cmd *cobra.Command, conn *connection, run client.WorkflowRu
 	}
 }
 
-// progress says in a line what a roll does now. It may fail for a moment, such as while a worker
-// restarts; then the line says so, and the next look tells more.
-func (c *connection) progress(ctx context.Context, id string) string {
+// progress says what a roll does now, and what it waits for. It may fail for a moment, such as
+// while a worker restarts; then it says so, and the next look tells more.
+func (c *connection) progress(ctx context.Context, id string) (step string, waits []string) {
 	ctx, cancel := context.WithTimeout(ctx, 3*time.Second)
 	defer cancel()
 	answer, err := c.QueryWorkflow(ctx, id, "", workflows.ProgressQuery)
 	var progress workflows.RollProgress
 	if err != nil || answer.Get(&progress) != nil {
-		return "waiting for a worker to answer"
+		return "waiting for a worker to answer", nil
 	}
-	line := progress.Phase + ": " + strings.ReplaceAll(progress.Step, "`", "")
-	if waits := c.waitsFor(ctx, id); len(waits) > 0 {
-		line += "; " + strings.Join(waits, "; ")
-	}
-	return line
+	return progress.Phase + ": " + strings.ReplaceAll(progress.Step, "`", ""), c.waitsFor(ctx, id)
 }
 
 // waitsFor says what the pending activities of a workflow and of its children wait for: what they
@@ -126,17 +122,20 @@ func describeDrain(d workflows.DrainProgress) string {
 	return strings.Join(parts, "; ")
 }
 
-// progressReport prints each change, with the time since the beginning.
+// progressReport prints each step, and below it what it waits for, when that changes.
 type progressReport struct {
-	out     io.Writer
-	started time.Time
-	last    string
+	out         io.Writer
+	started     time.Time
+	step, waits string
 }
 
-func (r *progressReport) show(line string) {
-	if line == "" || line == r.last {
-		return
+func (r *progressReport) show(step string, waits []string) {
+	if step != r.step {
+		r.step, r.waits = step, ""
+		fmt.Fprintf(r.out, "%6s  %s\n", time.Since(r.started).Round(time.Second), step)
 	}
-	r.last = line
-	fmt.Fprintf(r.out, "%6s  %s\n", time.Since(r.started).Round(time.Second), line)
+	if text := strings.Join(waits, "; "); text != "" && text != r.waits {
+		r.waits = text
+		fmt.Fprintf(r.out, "%6s    %s\n", time.Since(r.started).Round(time.Second), text)
+	}
 }

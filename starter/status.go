@@ -27,6 +27,7 @@ type rollStatus struct {
 	Workflow string    `json:"workflow"`
 	Started  time.Time `json:"started"`
 	Progress string    `json:"progress"`
+	WaitsFor []string  `json:"waits_for,omitempty"`
 }
 
 func (c *cli) statusCommand() *cobra.Command {
@@ -58,6 +59,9 @@ func (c *cli) statusCommand() *cobra.Command {
 				t.row("UNDER WAY", "SINCE", "PROGRESS")
 				for _, roll := range status.Rolls {
 					t.row(roll.Workflow, age(roll.Started), roll.Progress)
+					for _, wait := range roll.WaitsFor {
+						t.row("", "", "  "+wait)
+					}
 				}
 			})
 		},
@@ -94,7 +98,8 @@ func (c *connection) status(ctx context.Context) (fleetStatus, error) {
 		}
 		for _, each := range running.Executions {
 			id := each.Execution.WorkflowId
-			status.Rolls = append(status.Rolls, rollStatus{Workflow: id, Started: each.StartTime.AsTime(), Progress: c.progress(ctx, id)})
+			step, waits := c.progress(ctx, id)
+			status.Rolls = append(status.Rolls, rollStatus{Workflow: id, Started: each.StartTime.AsTime(), Progress: step, WaitsFor: waits})
 		}
 		if page = running.NextPageToken; len(page) == 0 {
 			return status, nil

@@ -43,7 +43,7 @@ every ordinary tool talks to it.`,
 		PersistentPreRunE: func(*cobra.Command, []string) error { return t.setDefault() },
 	}
 	command.PersistentFlags().StringVar(&t.dir, "dir", "", "directory of the lab's state, logs and sockets (default .lab in the repository)")
-	command.AddCommand(upCommand(&t), downCommand(&t), statusCommand(&t), logsCommand(&t), faultCommand(&t))
+	command.AddCommand(upCommand(&t), demoCommand(&t), buildCommand(), downCommand(&t), statusCommand(&t), logsCommand(&t), faultCommand(&t))
 	for _, action := range partActions {
 		command.AddCommand(partCommand(&t, action))
 	}

@@ -51,7 +51,7 @@ logs stay in log.previous.`,
 			if detach {
 				return t.detach(ctx, out, options)
 			}
-			return t.foreground(ctx, out, options)
+			return t.run(ctx, out, options, nil)
 		},
 	}
 	command.Flags().StringSliceVar(&clusters, "clusters", nil, "clusters of the sample fleet to run (default all)")
@@ -59,8 +59,9 @@ logs stay in log.previous.`,
 	return command
 }
 
-// foreground runs the lab until ctx ends or somebody stops it through its socket.
-func (t *target) foreground(ctx context.Context, out io.Writer, options lab.Options) error {
+// run starts a lab and lets it run until ctx ends or somebody stops it through its socket. When it
+// is up, then is called; if that fails, the lab is stopped.
+func (t *target) run(ctx context.Context, out io.Writer, options lab.Options, then func(context.Context, *lab.Lab) error) error {
 	start := time.Now()
 	l, err := lab.Start(ctx, options)
 	if running := (*lab.RunningError)(nil); errors.As(err, &running) {
@@ -78,6 +79,11 @@ func (t *target) foreground(ctx context.Context, out io.Writer, options lab.Opti
 	}
 	fmt.Fprintf(out, "The lab is up after %.0f s.\n", time.Since(start).Seconds())
 	printPlaces(out, l.Status())
+	if then != nil {
+		if err := then(ctx, l); err != nil && ctx.Err() == nil {
+			return errors.Join(err, l.Stop())
+		}
+	}
 	select {
 	case <-ctx.Done():
 		fmt.Fprintln(out, "stopping the lab")
@@ -127,7 +133,7 @@ func (t *target) detach(ctx context.Context, out io.Writer, options lab.Options)
 			return err
 		}
 		if statusErr == nil && status.Phase == lab.Up && status.PID == cmd.Process.Pid {
-			fmt.Fprintln(out, "It runs in the background; `make lab-down` or `lab down` ends it.")
+			fmt.Fprintf(out, "It runs in the background; `%s down --dir %s` ends it.\n", shortPath(self), shortPath(t.dir))
 			return nil
 		}
 		select {

@@ -1,0 +1,147 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+
+	"github.com/spf13/cobra"
+
+	"github.com/fairway-project/fairway/lab"
+)
+
+func buildCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:   "build",
+		Short: "Build what the lab consists of, and start nothing",
+		Args:  cobra.NoArgs,
+		RunE:  func(cmd *cobra.Command, _ []string) error { return lab.Prepare(cmd.Context(), cmd.OutOrStdout()) },
+	}
+}
+
+func demoCommand(t *target) *cobra.Command {
+	var bin string
+	command := &cobra.Command{
+		Use:   "demo",
+		Short: "Start the lab and Fairway's worker, and replace a node before your eyes",
+		Long: `Start the lab and Fairway's worker on it, replace a node of the sample fleet with progress in
+the terminal, say where to look, and leave everything running until Ctrl-C.`,
+		Example: "  lab demo --bin bin",
+		Args:    cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if pid, held, err := lab.Held(t.dir); err != nil || held {
+				if err == nil {
+					err = fmt.Errorf("a lab runs in %s already (process %d); end it with `make lab-down` first", t.dir, pid)
+				}
+				return err
+			}
+			return t.run(cmd.Context(), cmd.OutOrStdout(), lab.Options{Dir: t.dir, Out: cmd.OutOrStdout()}, func(ctx context.Context, l *lab.Lab) error {
+				return demonstrate(ctx, cmd.OutOrStdout(), l, bin)
+			})
+		},
+	}
+	command.Flags().StringVar(&bin, "bin", "bin", "folder of fairway and fairway-worker")
+	return command
+}
+
+func demonstrate(ctx context.Context, out io.Writer, l *lab.Lab, bin string) error {
+	bin, err := filepath.Abs(bin)
+	if err != nil {
+		return err
+	}
+	var env []string
+	for name, value := range l.Env() {
+		env = append(env, name+"="+value)
+	}
+	if _, err := l.Run(ctx, lab.Process{
+		Name:    "fairway-worker",
+		Command: []string{filepath.Join(bin, "fairway-worker")},
+		Env:     env,
+		Ready:   func(ctx context.Context) error { return answers(ctx, "http://"+l.WorkerAddress()+"/readyz") },
+	}); err != nil {
+		return err
+	}
+	fmt.Fprintln(out, "Fairway's worker is up.")
+
+	fairway := func(stdout io.Writer, args ...string) error {
+		cmd := exec.CommandContext(ctx, filepath.Join(bin, "fairway"), args...)
+		cmd.Env = append(os.Environ(), env...)
+		cmd.Stdout, cmd.Stderr = stdout, os.Stderr
+		if err := cmd.Run(); err != nil {
+			return fmt.Errorf("fairway %v: %w", args, err)
+		}
+		return nil
+	}
+	show := func(args ...string) error {
+		fmt.Fprint(out, "\n$ fairway")
+		for _, arg := range args {
+			fmt.Fprint(out, " ", arg)
+		}
+		fmt.Fprintln(out)
+		return fairway(out, args...)
+	}
+	const cluster = "dev-1"
+	node, err := firstWorker(fairway, cluster)
+	if err != nil {
+		return err
+	}
+	for _, args := range [][]string{
+		{"cluster", "list"},
+		{"node", "list", cluster},
+		{"node", "replace", cluster, node, "--wait", "--reason", "demo"},
+		{"node", "list", cluster},
+	} {
+		if err := show(args...); err != nil {
+			return err
+		}
+	}
+	fmt.Fprintf(out, `
+Look around:
+  the workflows that did it     %s/namespaces/fairway/workflows
+  the worker's log              %s
+In another terminal:
+  . %s
+  bin/fairway status
+  bin/fairway node replace alpha-1 NODE --wait
+  kubectl --context dev-1 get nodes        (a fitting kubectl is in .lab/bin)
+Everything runs until Ctrl-C.
+`, l.TemporalUIURL(), l.Part("fairway-worker").Log(), l.EnvFile())
+	return nil
+}
+
+// firstWorker picks a node whose pods are free to move.
+func firstWorker(fairway func(io.Writer, ...string) error, cluster string) (string, error) {
+	reader, writer := io.Pipe()
+	go func() { writer.CloseWithError(fairway(writer, "node", "list", cluster, "-o", "json")) }()
+	var nodes []struct{ Name, Pool string }
+	if err := json.NewDecoder(reader).Decode(&nodes); err != nil {
+		return "", fmt.Errorf("reading the nodes of %s: %w", cluster, err)
+	}
+	for _, node := range nodes {
+		if node.Pool == "worker" {
+			return node.Name, nil
+		}
+	}
+	return "", fmt.Errorf("cluster %s has no node in pool worker", cluster)
+}
+
+func answers(ctx context.Context, url string) error {
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
+	if err != nil {
+		return err
+	}
+	response, err := http.DefaultClient.Do(request)
+	if err != nil {
+		return err
+	}
+	defer response.Body.Close()
+	if response.StatusCode != http.StatusOK {
+		return fmt.Errorf("%s answers %s", url, response.Status)
+	}
+	return nil
+}
