@@ -23,8 +23,8 @@ type State struct {
 	Evicted map[types.UID]bool
 	// Refused holds the last refusal of each pod's eviction.
 	Refused map[types.UID]Refusal
-	// Spent counts, by budget, the evictions granted since the given resource version of it was
-	// read: its status is older than they are.
+	// Spent counts, by budget, the evictions of ready pods granted since the given resource
+	// version of it was read: its status is older than they are.
 	Spent map[types.NamespacedName]Spending
 }
 
@@ -114,14 +114,15 @@ func Decide(s State) Plan {
 		case refusal.holds(s.Now, budget.ResourceVersion):
 			plan.hold(pod, budget, cmp.Or(refusal.Reason, reason(budget)), refusal.Until)
 			continue
+		case !Ready(pod):
+			// What is not ready may be evictable from a spent budget: that depends on its
+			// unhealthyPodEvictionPolicy, and the API server knows. It takes nothing out of the
+			// budget, whose status may then never change: what is ready must not wait for that.
 		case room[key] > 0:
 			room[key]--
-		case Ready(pod):
+		default:
 			plan.hold(pod, budget, reason(budget), time.Time{})
 			continue
-		default:
-			// What is not ready may be evictable from a spent budget: that depends on its
-			// unhealthyPodEvictionPolicy, and the API server knows.
 		}
 		eviction := Eviction{Pod: pod, Budget: budget}
 		if queue, begun := queues[key]; begun {
@@ -158,8 +159,8 @@ func reason(budget *policyv1.PodDisruptionBudget) string {
 	return fmt.Sprintf("the budget has nothing to spare: %d pods are healthy, %d have to be", status.CurrentHealthy, status.DesiredHealthy)
 }
 
-// covering lists the budgets whose selector matches a pod. An empty selector matches every pod
-// of its namespace and a missing one none, as the policy/v1 API says.
+// covering lists the budgets whose selector matches a pod, by name. An empty selector matches
+// every pod of its namespace and a missing one none, as the policy/v1 API says.
 func covering(pod *corev1.Pod, budgets []*policyv1.PodDisruptionBudget) []*policyv1.PodDisruptionBudget {
 	var out []*policyv1.PodDisruptionBudget
 	for _, budget := range budgets {
@@ -171,6 +172,7 @@ func covering(pod *corev1.Pod, budgets []*policyv1.PodDisruptionBudget) []*polic
 			out = append(out, budget)
 		}
 	}
+	slices.SortFunc(out, func(a, b *policyv1.PodDisruptionBudget) int { return strings.Compare(a.Name, b.Name) })
 	return out
 }
 
@@ -179,7 +181,6 @@ func names(budgets []*policyv1.PodDisruptionBudget) string {
 	for i, budget := range budgets {
 		all[i] = budget.Name
 	}
-	slices.Sort(all)
 	return strings.Join(all, ", ")
 }
 

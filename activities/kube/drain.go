@@ -159,7 +159,9 @@ func (d *drainer) evictPod(ctx context.Context, e drain.Eviction) (granted bool,
 	switch {
 	case err == nil:
 		d.evicted[pod.UID] = true
-		d.spend(e.Budget)
+		if drain.Ready(pod) { // others take nothing out of a budget
+			d.spend(e.Budget)
+		}
 		return true, nil
 	case apierrors.IsNotFound(err), apierrors.IsConflict(err):
 		return true, nil // this pod is gone; another one may have its name
