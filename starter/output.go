@@ -30,7 +30,7 @@ func (t *table) row(cells ...any) {
 			fmt.Fprint(t.w, "\t")
 		}
 		text := fmt.Sprint(cell)
-		if text == "" && i > 0 {
+		if text == "" && cells[0] != "" {
 			text = "-"
 		}
 		fmt.Fprint(t.w, text)
