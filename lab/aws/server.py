@@ -12,6 +12,7 @@ from extensions import (  # noqa: F401 (they extend moto)
     groups,
     instances,
     operations,
+    speed,
     stack_operations,
     stacks,
     volumes,

@@ -2,20 +2,17 @@ package main
 
 import (
 	"context"
-	"errors"
 	"log"
 	"slices"
 	"sync"
 	"time"
-
-	"github.com/fairway-project/fairway/lab"
 )
 
 // bridge compares what AWS has with the control planes there are, again and again.
 type bridge struct {
 	options options
 	cloud   *cloud
-	control *lab.Client
+	control control
 
 	clusters map[string]*cluster // those whose nodes the bridge looks after
 
@@ -31,28 +28,20 @@ func (b *bridge) look(life context.Context) error {
 	if err != nil {
 		return err
 	}
-	running, err := b.control.Clusters(ctx)
+	running, err := b.control.clusters(ctx)
 	if err != nil {
 		return err
 	}
-	var errs []error
-	for id := range seen.clusters {
-		if !slices.Contains(running, id) {
-			b.begin(life, id, "starting", b.control.StartCluster)
+	for id, wanted := range seen.clusters {
+		switch there := slices.Contains(running, id); {
+		case wanted && !there:
+			b.begin(life, id, "starting", b.control.start)
+		case !wanted && there:
+			b.begin(life, id, "stopping", b.control.stop)
 		}
-	}
-	for _, id := range running {
-		if seen.clusters[id] {
-			continue
-		}
-		deleted, err := b.cloud.deletedCluster(ctx, id)
-		if deleted {
-			b.begin(life, id, "stopping", b.control.StopCluster)
-		}
-		errs = append(errs, err)
 	}
 	b.lookAfter(life, running, seen)
-	return errors.Join(errs...)
+	return nil
 }
 
 // begin starts or stops a control plane, which takes seconds, unless that is under way.
@@ -65,9 +54,7 @@ func (b *bridge) begin(life context.Context, id, what string, do func(context.Co
 	b.busy[id] = true
 	go func() {
 		log.Printf("cluster %s: %s its control plane", id, what)
-		ctx, cancel := context.WithTimeout(life, 2*time.Minute)
-		defer cancel()
-		if err := do(ctx, id); err != nil {
+		if err := do(life, id); err != nil {
 			log.Printf("cluster %s: %s its control plane: %v", id, what, err)
 		}
 		b.mu.Lock()

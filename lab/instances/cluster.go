@@ -26,30 +26,20 @@ type cluster struct {
 
 	mu        sync.Mutex
 	instances map[string]instance
-	firstSeen map[string]time.Time // instances, when the bridge saw them first
-	ended     map[string]time.Time // instances, when it saw them no more
+	ended     map[string]time.Time // when the bridge saw of an instance that it is gone
 }
 
 func newCluster(id string, options options, cloud *cloud) *cluster {
-	return &cluster{
-		id: id, options: options, cloud: cloud,
-		firstSeen: map[string]time.Time{}, ended: map[string]time.Time{},
-	}
+	return &cluster{id: id, options: options, cloud: cloud, ended: map[string]time.Time{}}
 }
 
 // show tells the cluster which instances it has now.
 func (c *cluster) show(instances map[string]instance) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	now := time.Now()
-	for id := range instances {
-		if c.firstSeen[id].IsZero() {
-			c.firstSeen[id] = now
-		}
-	}
-	for id := range c.firstSeen {
-		if _, there := instances[id]; !there && c.ended[id].IsZero() {
-			c.ended[id] = now
+	for id := range c.instances {
+		if _, there := instances[id]; !there {
+			c.ended[id] = time.Now()
 		}
 	}
 	c.instances = instances

@@ -15,8 +15,6 @@ import (
 	"strings"
 	"syscall"
 	"time"
-
-	"github.com/fairway-project/fairway/lab"
 )
 
 type options struct {
@@ -77,7 +75,7 @@ func run(ctx context.Context, o options) error {
 		return err
 	}
 	b := &bridge{
-		options: o, cloud: cloud, control: lab.NewClient(o.control),
+		options: o, cloud: cloud, control: newControl(o.control),
 		busy: map[string]bool{}, clusters: map[string]*cluster{},
 	}
 	tick := time.NewTicker(o.interval)

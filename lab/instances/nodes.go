@@ -40,10 +40,10 @@ func (s *session) reconcileNodes(ctx context.Context, now time.Time) error {
 	var errs []error
 	for id, i := range instances {
 		switch {
-		case i.tags[bootedTag] != "" || i.tags[neverBootsTag] != "":
+		case i.Tags[bootedTag] != "" || i.Tags[neverBootsTag] != "":
 		case nodes[id] != nil:
 			errs = append(errs, s.cloud.markBooted(ctx, id))
-		case i.state == ec2types.InstanceStateNameRunning && s.age(i, now) >= s.options.boot.of(id):
+		case i.State == ec2types.InstanceStateNameRunning && now.Sub(i.Launched) >= s.options.boot.of(id):
 			errs = append(errs, s.createNode(ctx, i))
 		}
 	}
@@ -61,10 +61,10 @@ func (s *session) createNode(ctx context.Context, i instance) error {
 		return nil // the informer lags behind
 	}
 	if err != nil {
-		return fmt.Errorf("creating node %s: %w", i.dnsName, err)
+		return fmt.Errorf("creating node %s: %w", i.DNSName, err)
 	}
-	log.Printf("cluster %s: %s has booted: node %s", s.id, i.id, i.dnsName)
-	return s.cloud.markBooted(ctx, i.id)
+	log.Printf("cluster %s: %s has booted: node %s", s.id, i.ID, i.DNSName)
+	return s.cloud.markBooted(ctx, i.ID)
 }
 
 func (s *session) deleteNode(ctx context.Context, node *corev1.Node) error {
@@ -77,18 +77,6 @@ func (s *session) deleteNode(ctx context.Context, node *corev1.Node) error {
 	}
 	log.Printf("cluster %s: %s is gone, and so is node %s", s.id, node.Labels[instanceLabel], node.Name)
 	return nil
-}
-
-// age is the time since the launch. AWS cuts fractions off the launch time, so the real one was
-// up to a second later, but not after the bridge saw the instance.
-func (s *session) age(i instance, now time.Time) time.Duration {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	launched := i.launched.Add(time.Second)
-	if first := s.firstSeen[i.id]; first.Before(launched) {
-		launched = first
-	}
-	return now.Sub(launched)
 }
 
 // sinceEnd is the time since the bridge has noticed that an instance is gone.
@@ -109,27 +97,27 @@ func (d delay) of(id string) time.Duration {
 }
 
 func newNode(i instance) *corev1.Node {
-	role := i.tags[roleTag]
+	role := i.Tags[roleTag]
 	if role == "" {
 		role = "worker"
-		if strings.HasPrefix(i.tags[profileTag], "master") {
+		if strings.HasPrefix(i.Tags[profileTag], "master") {
 			role = "master"
 		}
 	}
 	node := &corev1.Node{
 		ObjectMeta: metav1.ObjectMeta{
-			Name: i.dnsName,
+			Name: i.DNSName,
 			Labels: map[string]string{
-				instanceLabel:                  i.id,
-				corev1.LabelHostname:           i.dnsName,
+				instanceLabel:                  i.ID,
+				corev1.LabelHostname:           i.DNSName,
 				corev1.LabelOSStable:           "linux",
 				corev1.LabelArchStable:         "amd64",
-				corev1.LabelTopologyZone:       i.zone,
-				corev1.LabelTopologyRegion:     i.region,
-				corev1.LabelInstanceTypeStable: string(i.instanceType),
+				corev1.LabelTopologyZone:       i.Zone,
+				corev1.LabelTopologyRegion:     i.Region,
+				corev1.LabelInstanceTypeStable: i.Type,
 				"node.kubernetes.io/role":      role,
-				"node.kubernetes.io/node-pool": i.tags[poolTag],
-				"node.kubernetes.io/profile":   i.tags[profileTag],
+				"node.kubernetes.io/node-pool": i.Tags[poolTag],
+				"node.kubernetes.io/profile":   i.Tags[profileTag],
 			},
 			Annotations: map[string]string{
 				"kwok.x-k8s.io/node": "fake", // kwok plays the kubelet
@@ -137,14 +125,14 @@ func newNode(i instance) *corev1.Node {
 				"volumes.kubernetes.io/controller-managed-attach-detach": "true",
 			},
 		},
-		Spec: corev1.NodeSpec{ProviderID: fmt.Sprintf("aws:///%s/%s", i.zone, i.id)},
+		Spec: corev1.NodeSpec{ProviderID: fmt.Sprintf("aws:///%s/%s", i.Zone, i.ID)},
 		Status: corev1.NodeStatus{
-			Capacity:    i.machine.resources(0, 0),
-			Allocatable: i.machine.resources(100, 512),
+			Capacity:    i.resources(0, 0),
+			Allocatable: i.resources(100, 512),
 			Addresses: []corev1.NodeAddress{
-				{Type: corev1.NodeInternalIP, Address: i.address},
-				{Type: corev1.NodeInternalDNS, Address: i.dnsName},
-				{Type: corev1.NodeHostName, Address: i.dnsName},
+				{Type: corev1.NodeInternalIP, Address: i.Address},
+				{Type: corev1.NodeInternalDNS, Address: i.DNSName},
+				{Type: corev1.NodeHostName, Address: i.DNSName},
 			},
 		},
 	}
@@ -156,10 +144,10 @@ func newNode(i instance) *corev1.Node {
 }
 
 // resources are those of the machine less what the system keeps for itself.
-func (m machine) resources(millicpus, mebibytes int64) corev1.ResourceList {
+func (i instance) resources(millicpus, mebibytes int64) corev1.ResourceList {
 	return corev1.ResourceList{
-		corev1.ResourceCPU:              *resource.NewMilliQuantity(1000*m.cpus-millicpus, resource.DecimalSI),
-		corev1.ResourceMemory:           *resource.NewQuantity((m.memoryMiB-mebibytes)<<20, resource.BinarySI),
+		corev1.ResourceCPU:              *resource.NewMilliQuantity(1000*i.CPUs-millicpus, resource.DecimalSI),
+		corev1.ResourceMemory:           *resource.NewQuantity((i.MemoryMiB-mebibytes)<<20, resource.BinarySI),
 		corev1.ResourceEphemeralStorage: resource.MustParse("50Gi"),
 		corev1.ResourcePods:             resource.MustParse("110"),
 	}

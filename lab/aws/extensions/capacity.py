@@ -18,9 +18,7 @@ class Shortage:
 
     def covers(self, zone: str, instance_type: str, market: str) -> bool:
         return (
-            self.zone in (None, zone)
-            and self.instance_type in (None, instance_type)
-            and self.market in (None, market)
+            self.zone in (None, zone) and self.instance_type in (None, instance_type) and self.market in (None, market)
         )
 
 

@@ -1,6 +1,7 @@
 """What a test switches on and off: paths below /lab, JSON in and out.
 
 GET    /lab/state           what is switched on
+GET    /lab/view            stacks and instances, for the bridge
 PUT    /lab/shortage        {"zone", "instance_type", "market"}, each optional: no such capacity
 DELETE /lab/shortage        ends all shortages
 PUT    /lab/launch-failure  {"group" (optional), "count"}: instances that never become nodes
@@ -11,6 +12,7 @@ import json
 from dataclasses import asdict
 
 from . import capacity
+from .view import view
 
 
 def answer(method: str, path: str, body: bytes) -> tuple[str, dict]:
@@ -20,6 +22,8 @@ def answer(method: str, path: str, body: bytes) -> tuple[str, dict]:
         match method, path:
             case "GET", "/lab/state":
                 pass
+            case "GET", "/lab/view":
+                return "200 OK", view()
             case "PUT", "/lab/shortage":
                 shortage = capacity.Shortage(**request)
                 if shortage.market not in (None, "spot", "on-demand"):

@@ -10,14 +10,18 @@ _ANSWERS = {
     "ec2": (
         "401 Unauthorized",
         "text/xml",
-        "<Response><Errors><Error><Code>AuthFailure</Code><Message>AWS was not able to validate the provided "
-        "access credentials</Message></Error></Errors><RequestID>lab</RequestID></Response>",
+        (
+            "<Response><Errors><Error><Code>AuthFailure</Code><Message>AWS was not able to validate the provided "
+            "access credentials</Message></Error></Errors><RequestID>lab</RequestID></Response>"
+        ),
     ),
     "s3": (
         "403 Forbidden",
         "application/xml",
-        "<Error><Code>InvalidAccessKeyId</Code><Message>The AWS Access Key Id you provided does not exist in our "
-        "records.</Message></Error>",
+        (
+            "<Error><Code>InvalidAccessKeyId</Code><Message>The AWS Access Key Id you provided does not exist in our "
+            "records.</Message></Error>"
+        ),
     ),
     "json": (
         "400 Bad Request",
@@ -32,8 +36,10 @@ _ANSWERS = {
     "query": (
         "403 Forbidden",
         "text/xml",
-        "<ErrorResponse><Error><Type>Sender</Type><Code>InvalidClientTokenId</Code><Message>The security token "
-        "included in the request is invalid.</Message></Error><RequestId>lab</RequestId></ErrorResponse>",
+        (
+            "<ErrorResponse><Error><Type>Sender</Type><Code>InvalidClientTokenId</Code><Message>The security token "
+            "included in the request is invalid.</Message></Error><RequestId>lab</RequestId></ErrorResponse>"
+        ),
     ),
 }
 

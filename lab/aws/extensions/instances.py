@@ -4,7 +4,6 @@ import time
 
 from moto.ec2 import ec2_backends
 from moto.ec2.models import instances as models
-from moto.ec2.models.core import TaggedEC2Resource
 from moto.ec2.models.instances import InstanceBackend
 
 from . import capacity, extends
@@ -95,15 +94,3 @@ class Launches:
             if capacity.launch_fails(group):
                 instance.add_tag(capacity.NEVER_BOOTS_TAG, "true")
         return reservation
-
-
-@extends(TaggedEC2Resource)
-class Tags:
-    """Not a difference to AWS but to its speed: moto matches every tag of the account against
-    the id for each resource that it describes."""
-
-    def get_tags(self):
-        return [
-            {"key": key, "value": value, "resource_id": self.id}
-            for key, value in self.ec2_backend.tags.get(self.id, {}).items()
-        ]

@@ -43,9 +43,7 @@ def on_demand_share(desired: int, base: int, percentage: int) -> int:
     return min(desired, base) + math.ceil(above * percentage / 100)
 
 
-def victim(
-    zones: list[str], members: Iterable[Member], policies: list[str], on_demand: int | None
-) -> Member | None:
+def victim(zones: list[str], members: Iterable[Member], policies: list[str], on_demand: int | None) -> Member | None:
     """The instance that a scale-in ends: of the unprotected ones in the zone with the most
     instances, the one that the termination policies, applied in order, leave; among equals the
     oldest. on_demand is how many On-Demand instances a group with both markets should have."""

@@ -39,7 +39,7 @@ class Change:
 @extends(CloudFormationResponse)
 class Responses:
     def create_stack(self):
-        self._check_template(self._get_param("TemplateBody"))
+        self._check_capabilities(self._template())
         result = _create_stack(self)
         stack = self.cloudformation_backend.get_stack(self._get_param("StackName"))
         stack.disable_rollback = self._get_bool_param("DisableRollback", False)
@@ -47,31 +47,27 @@ class Responses:
         return result
 
     def update_stack(self):
-        self._check_template(self._get_param("TemplateBody"))
+        if not self._get_bool_param("UsePreviousTemplate", False):
+            self._check_capabilities(self._template())
         return _update_stack(self)
 
     def create_change_set(self):
         backend = self.cloudformation_backend
         stack_name = self._get_param("StackName")
         change_set_type = self._get_param("ChangeSetType", "UPDATE")
-        previous = {}
-        body = self._get_param("TemplateBody")
-        if change_set_type == "UPDATE":
-            stack = backend.get_stack(stack_name)
-            previous = stack.stack_parameters
-            if self._get_bool_param("UsePreviousTemplate", False):
-                body = stack.template
-        if url := self._get_param("TemplateURL"):
-            body = self._get_stack_from_s3_url(url)
-        elif not body:
-            raise ValidationError(message="Either Template URL or Template Body must be specified.")
-        self._check_template(self._get_param("TemplateBody"))
+        stack = backend.get_stack(stack_name) if change_set_type == "UPDATE" else None
+        if stack and self._get_bool_param("UsePreviousTemplate", False):
+            body = stack.template
+        else:
+            body = self._template()
         self._check_capabilities(body)
         change_set = backend.create_change_set(
             stack_name=stack_name,
             change_set_name=self._get_param("ChangeSetName"),
             template=body,
-            parameters=self._get_param_values(self._get_param("Parameters", []), previous),
+            parameters=self._get_param_values(
+                self._get_param("Parameters", []), stack.stack_parameters if stack else {}
+            ),
             description=self._get_param("Description"),
             change_set_type=change_set_type,
             tags=tag_dict(self._get_param("Tags", [])),
@@ -108,10 +104,7 @@ class Responses:
 
     def validate_template(self):
         """AWS checks the syntax; moto needs cfn-lint for more than that."""
-        body = self._get_param("TemplateBody")
-        if url := self._get_param("TemplateURL"):
-            body = self._get_stack_from_s3_url(url)
-        template = Stack.parse_template(body)
+        template = Stack.parse_template(self._template())
         if not isinstance(template, dict) or not template.get("Resources"):
             raise ValidationError(message="Template format error: At least one Resources member must be defined.")
         return ActionResult(
@@ -125,14 +118,18 @@ class Responses:
             }
         )
 
-    def _check_template(self, body):
-        if body and len(body.encode()) > MAX_TEMPLATE_BODY:
+    def _template(self):
+        if url := self._get_param("TemplateURL"):
+            return self._get_stack_from_s3_url(url)
+        body = self._get_param("TemplateBody")
+        if not body:
+            raise ValidationError(message="Either Template URL or Template Body must be specified.")
+        if len(body.encode()) > MAX_TEMPLATE_BODY:
             raise ValidationError(
                 message="1 validation error detected: Value at 'templateBody' failed to satisfy constraint: "
                 f"Member must have length less than or equal to {MAX_TEMPLATE_BODY}"
             )
-        if body:
-            self._check_capabilities(body)
+        return body
 
     def _check_capabilities(self, body):
         needed = _needed_capabilities(Stack.parse_template(body))

@@ -338,8 +338,7 @@ class ChangeSet:
         if not self.changes and not self.stack.differs(self.template_dict, self.tags):
             self.status, self.execution_status = "FAILED", "UNAVAILABLE"
             self.status_reason = (
-                "The submitted information didn't contain changes. "
-                "Submit different information to create a change set."
+                "The submitted information didn't contain changes. Submit different information to create a change set."
             )
 
     def diff(self):
@@ -414,9 +413,7 @@ class Backend:
                 message=f"Stack [{stack.name}] cannot be deleted while TerminationProtection is enabled"
             )
         if stack.busy() and not stack.status.startswith(("CREATE", "ROLLBACK")):
-            raise ValidationError(
-                message=f"Stack [{stack.name}] cannot be deleted while in status {stack.status}"
-            )
+            raise ValidationError(message=f"Stack [{stack.name}] cannot be deleted while in status {stack.status}")
         for export in stack.exports:
             users = [other.name for other in self.stacks.values() if export.name in other.imports]
             if users:
@@ -437,9 +434,7 @@ class Backend:
             raise ValidationError(message=f"Stack [{name}] does not exist")
         updatable = stack.status.endswith("_COMPLETE") and stack.status != "ROLLBACK_COMPLETE"
         if stack.busy() or not updatable:
-            raise ValidationError(
-                message=f"Stack:{stack.stack_id} is in {stack.status} state and can not be updated."
-            )
+            raise ValidationError(message=f"Stack:{stack.stack_id} is in {stack.status} state and can not be updated.")
         return stack
 
     # ---- change sets; moto looks for their names in all stacks
