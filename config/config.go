@@ -2,6 +2,7 @@
 package config
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -9,6 +10,7 @@ import (
 	"path/filepath"
 	"time"
 
+	"github.com/fairway-project/fairway/drain"
 	"github.com/fairway-project/fairway/registry"
 	"github.com/fairway-project/fairway/strictyaml"
 )
@@ -25,6 +27,7 @@ type Config struct {
 	Kubernetes Kubernetes `yaml:"kubernetes"`
 	AWS        AWS        `yaml:"aws"`
 	Replace    Replace    `yaml:"replace"`
+	Drain      Drain      `yaml:"drain"`
 	Worker     Worker     `yaml:"worker"`
 }
 
@@ -74,6 +77,39 @@ type Replace struct {
 	// Settle is how long a new node has to be Ready, with its DaemonSets running, before it
 	// counts; default 30 s.
 	Settle time.Duration `yaml:"settle" validate:"gte=0"`
+}
+
+// Drain says how gently nodes are emptied: by default, and by the environment of a cluster.
+type Drain struct {
+	Gentleness `yaml:",inline"`
+	// Environments override single settings for the clusters of an environment.
+	Environments map[string]Gentleness `yaml:"environments" validate:"dive"`
+}
+
+// Gentleness holds the settings of a drain. What an environment leaves out is as by default.
+type Gentleness struct {
+	// ImplicitBudgetPercent is the share of a replicated workload without a budget that may be
+	// unavailable at a time because of us; at least one pod. Default 25; 0 means no limit.
+	ImplicitBudgetPercent *int `yaml:"implicit_budget_percent" validate:"omitempty,gte=0,lte=100"`
+	// JobsWithin is how long pods of Jobs may go on before they are evicted; default 1 h.
+	JobsWithin *time.Duration `yaml:"jobs_within" validate:"omitempty,gte=0"`
+	// Unmanaged is "hold" (default) or "evict": what happens to pods that no controller brings back.
+	Unmanaged *string `yaml:"unmanaged" validate:"omitempty,oneof=hold evict"`
+	// LocalData is "evict" (default) or "hold": what happens to pods with emptyDir volumes.
+	LocalData *string `yaml:"local_data" validate:"omitempty,oneof=hold evict"`
+}
+
+const hold, evict = "hold", "evict"
+
+// Policy is the policy for the clusters of an environment.
+func (d Drain) Policy(environment string) drain.Policy {
+	own := d.Environments[environment]
+	return drain.Policy{
+		ImplicitBudget: *cmp.Or(own.ImplicitBudgetPercent, d.ImplicitBudgetPercent),
+		JobsWithin:     *cmp.Or(own.JobsWithin, d.JobsWithin),
+		HoldUnmanaged:  *cmp.Or(own.Unmanaged, d.Unmanaged) == hold,
+		HoldLocalData:  *cmp.Or(own.LocalData, d.LocalData) == hold,
+	}
 }
 
 // Worker configures the worker process.
@@ -148,6 +184,9 @@ func defaults() Config {
 			NodeReadyWithin: 15 * time.Minute,
 			Settle:          30 * time.Second,
 		},
+		Drain: Drain{Gentleness: Gentleness{
+			ImplicitBudgetPercent: new(25), JobsWithin: new(time.Hour), Unmanaged: new(hold), LocalData: new(evict),
+		}},
 		Worker: Worker{
 			Listen:     "127.0.0.1:9464",
 			StopWithin: 30 * time.Second,

@@ -17,10 +17,14 @@ import (
 // State is what is known about a node when the next step is decided.
 type State struct {
 	Now     time.Time
+	Started time.Time // when the drain began
+	Policy  Policy
 	Pods    []*corev1.Pod // on the node
-	Budgets []*policyv1.PodDisruptionBudget
+	// Siblings are the pods of the controllers that have pods on the node, wherever they run.
+	Siblings map[types.UID][]*corev1.Pod
+	Budgets  []*policyv1.PodDisruptionBudget
 	// Evicted are pods whose eviction was granted: they are leaving even if Pods does not show it yet.
-	Evicted map[types.UID]bool
+	Evicted map[types.UID]Departure
 	// Refused holds the last refusal of each pod's eviction.
 	Refused map[types.UID]Refusal
 	// Spent counts, by budget, the evictions of ready pods granted since the given resource
@@ -74,65 +78,121 @@ type Held struct {
 // Done says that nothing is left on the node that must leave.
 func (p Plan) Done() bool { return len(p.Evict) == 0 && len(p.Held) == 0 && p.Leaving == 0 }
 
-// Decide says which pods to evict now. A pod without a budget is evicted at once, one with a
-// budget when the budget has something to spare, and one that two budgets cover never, because
-// the API server refuses that (https://kubernetes.io/docs/concepts/workloads/pods/disruptions/).
+// Decide says which pods to evict now.
+//
+// Ordinary pods go first, critical ones when no ordinary pod is left. A pod that the policy or its
+// own annotation keeps is held. One with a budget is evicted when the budget has something to
+// spare; one that two budgets cover never, because the API server refuses that
+// (https://kubernetes.io/docs/concepts/workloads/pods/disruptions/). A replicated workload without
+// a budget gets an implicit one; everything else goes at once.
 func Decide(s State) Plan {
-	var plan Plan
-	room := map[types.NamespacedName]int32{}
-	queues := map[types.NamespacedName]int{} // budget -> index in plan.Evict
-	for _, pod := range inOrder(s.Pods) {
-		if !MustLeave(pod) {
-			continue
-		}
-		if pod.DeletionTimestamp != nil || s.Evicted[pod.UID] {
-			plan.Leaving++
-			continue
-		}
-		refusal := s.Refused[pod.UID]
-		budgets := covering(pod, s.Budgets)
-		switch len(budgets) {
-		case 0:
-			if refusal.holds(s.Now, "") {
-				plan.hold(pod, nil, refusal.Reason, refusal.Until)
-			} else {
-				plan.Evict = append(plan.Evict, []Eviction{{Pod: pod}})
-			}
-			continue
-		case 1:
-		default:
-			plan.hold(pod, budgets[0], fmt.Sprintf("%d budgets cover the pod (%s) and the API server evicts no such pod; leave one", len(budgets), names(budgets)), time.Time{})
-			continue
-		}
-
-		budget := budgets[0]
-		key := types.NamespacedName{Namespace: budget.Namespace, Name: budget.Name}
-		if _, known := room[key]; !known {
-			room[key] = spare(budget, s.Spent[key])
-		}
-		switch {
-		case refusal.holds(s.Now, budget.ResourceVersion):
-			plan.hold(pod, budget, cmp.Or(refusal.Reason, reason(budget)), refusal.Until)
-			continue
-		case !Ready(pod):
-			// What is not ready may be evictable from a spent budget: that depends on its
-			// unhealthyPodEvictionPolicy, and the API server knows. It takes nothing out of the
-			// budget, whose status may then never change: what is ready must not wait for that.
-		case room[key] > 0:
-			room[key]--
-		default:
-			plan.hold(pod, budget, reason(budget), time.Time{})
-			continue
-		}
-		eviction := Eviction{Pod: pod, Budget: budget}
-		if queue, begun := queues[key]; begun {
-			plan.Evict[queue] = append(plan.Evict[queue], eviction)
-			continue
-		}
-		queues[key] = len(plan.Evict)
-		plan.Evict = append(plan.Evict, []Eviction{eviction})
+	d := &decision{
+		State: s, room: map[types.NamespacedName]int32{}, queues: map[types.NamespacedName]int{},
+		implicit: map[types.UID]*implicitBudget{},
 	}
-	return plan
+	var ordinary, last []*corev1.Pod
+	for _, pod := range inOrder(s.Pods) {
+		switch _, evicted := s.Evicted[pod.UID]; {
+		case !MustLeave(pod):
+		case evicted || pod.DeletionTimestamp != nil:
+			d.plan.Leaving++
+			if !critical(pod) {
+				d.ordinaryLeft = true
+			}
+		case critical(pod):
+			last = append(last, pod)
+		default:
+			ordinary = append(ordinary, pod)
+			d.ordinaryLeft = true
+		}
+	}
+	for _, pod := range ordinary {
+		d.consider(pod)
+	}
+	for _, pod := range last {
+		if d.ordinaryLeft {
+			d.plan.hold(pod, nil, "it is critical and goes when the ordinary pods are gone", time.Time{})
+			continue
+		}
+		d.consider(pod)
+	}
+	return d.plan
+}
+
+// decision is a plan in the making, and what it has used up so far.
+type decision struct {
+	State
+	plan         Plan
+	room         map[types.NamespacedName]int32 // left in each budget
+	queues       map[types.NamespacedName]int   // budget -> index in plan.Evict
+	implicit     map[types.UID]*implicitBudget  // by controller
+	ordinaryLeft bool
+}
+
+// consider has a pod evicted or held.
+func (d *decision) consider(pod *corev1.Pod) {
+	if reason, until := d.objection(pod); reason != "" {
+		d.plan.hold(pod, nil, reason, until)
+		return
+	}
+	switch budgets := covering(pod, d.Budgets); len(budgets) {
+	case 0:
+		d.considerFree(pod)
+	case 1:
+		d.considerBudgeted(pod, budgets[0])
+	default:
+		d.plan.hold(pod, budgets[0], fmt.Sprintf("%d budgets cover the pod (%s) and the API server evicts no such pod; leave one", len(budgets), names(budgets)), time.Time{})
+	}
+}
+
+func (d *decision) considerFree(pod *corev1.Pod) {
+	if refusal := d.Refused[pod.UID]; refusal.holds(d.Now, "") {
+		d.plan.hold(pod, nil, refusal.Reason, refusal.Until)
+		return
+	}
+	// What is not ready serves nobody, so evicting it takes nothing away.
+	if controller := d.replicated(pod); controller != "" && Ready(pod) {
+		implicit, known := d.implicit[controller]
+		if !known {
+			implicit = d.implicitBudget(controller)
+			d.implicit[controller] = implicit
+		}
+		if implicit.room <= 0 {
+			d.plan.hold(pod, nil, implicit.reason, implicit.again)
+			return
+		}
+		implicit.room--
+	}
+	d.plan.Evict = append(d.plan.Evict, []Eviction{{Pod: pod}})
+}
+
+func (d *decision) considerBudgeted(pod *corev1.Pod, budget *policyv1.PodDisruptionBudget) {
+	key := types.NamespacedName{Namespace: budget.Namespace, Name: budget.Name}
+	if _, known := d.room[key]; !known {
+		d.room[key] = spare(budget, d.Spent[key])
+	}
+	refusal := d.Refused[pod.UID]
+	switch {
+	case refusal.holds(d.Now, budget.ResourceVersion):
+		d.plan.hold(pod, budget, cmp.Or(refusal.Reason, reason(budget)), refusal.Until)
+		return
+	case !Ready(pod):
+		// What is not ready may be evictable from a spent budget: that depends on its
+		// unhealthyPodEvictionPolicy, and the API server knows. It takes nothing out of the
+		// budget, whose status may then never change: what is ready must not wait for that.
+	case d.room[key] > 0:
+		d.room[key]--
+	default:
+		d.plan.hold(pod, budget, reason(budget), time.Time{})
+		return
+	}
+	eviction := Eviction{Pod: pod, Budget: budget}
+	if queue, begun := d.queues[key]; begun {
+		d.plan.Evict[queue] = append(d.plan.Evict[queue], eviction)
+		return
+	}
+	d.queues[key] = len(d.plan.Evict)
+	d.plan.Evict = append(d.plan.Evict, []Eviction{eviction})
 }
 
 func (p *Plan) hold(pod *corev1.Pod, budget *policyv1.PodDisruptionBudget, reason string, until time.Time) {

@@ -42,7 +42,7 @@ func TestDecide(t *testing.T) {
 			"leaving 2",
 		},
 		"pods whose eviction was granted are waited for and not evicted again": {
-			drain.State{Pods: pods(pod("a"), pod("b")), Evicted: map[types.UID]bool{"a": true}},
+			drain.State{Pods: pods(pod("a"), pod("b")), Evicted: map[types.UID]drain.Departure{"a": {At: now}}},
 			"evict b | leaving 1",
 		},
 

@@ -114,6 +114,7 @@ func register(w worker.Registry, c config.Config) {
 	w.RegisterActivity(&kube.Activities{
 		Clusters: &kube.Clusters{Find: known.Find, Settings: c.Kubernetes},
 		Settings: c.Replace,
+		Drain:    c.Drain,
 	})
 	w.RegisterActivity(&aws.Activities{
 		Accounts:    &aws.Accounts{Find: known.Find, Settings: c.AWS},

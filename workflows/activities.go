@@ -127,9 +127,10 @@ type (
 		By       string `json:"by"`       // workflow id
 	}
 	DrainNode struct {
-		Cluster  string `json:"cluster"`
-		Node     string `json:"node"`
-		Instance string `json:"instance"`
+		Cluster  string    `json:"cluster"`
+		Node     string    `json:"node"`
+		Instance string    `json:"instance"`
+		Started  time.Time `json:"started"` // of the first attempt
 	}
 	AwaitNodeGone struct {
 		Cluster  string `json:"cluster"`

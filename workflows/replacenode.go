@@ -68,7 +68,7 @@ func (r *replacement) cordon(ctx workflow.Context) error {
 func (r *replacement) drain(ctx workflow.Context) (out DrainProgress, err error) {
 	r.phase(ctx, "draining", "evicts the node's pods as their budgets allow; the pending activity's heartbeat names the pods that wait and why")
 	err = workflow.ExecuteActivity(watching(ctx, "drain "+r.in.Node, forEver), "DrainNode",
-		DrainNode{Cluster: r.in.Cluster, Node: r.in.Node, Instance: r.in.Instance}).Get(ctx, &out)
+		DrainNode{Cluster: r.in.Cluster, Node: r.in.Node, Instance: r.in.Instance, Started: workflow.Now(ctx)}).Get(ctx, &out)
 	return out, err
 }
 

@@ -37,6 +37,7 @@ type cluster struct {
 	// refused eviction's Retry-After says.
 	evictions rest.Interface
 	view      sharedView
+	departed  departures
 	readAt    time.Time // modification time of the kubeconfig that this came from
 }
 

@@ -11,6 +11,7 @@ import (
 	"go.temporal.io/sdk/activity"
 	"go.temporal.io/sdk/temporal"
 	"golang.org/x/sync/errgroup"
+	corev1 "k8s.io/api/core/v1"
 	policyv1 "k8s.io/api/policy/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -40,9 +41,14 @@ func (a *Activities) DrainNode(ctx context.Context, in workflows.DrainNode) (wor
 		return workflows.DrainProgress{}, c.explain("watching nodes and pods", err)
 	}
 	defer release()
+	entry, err := a.Clusters.Find(ctx, in.Cluster)
+	if err != nil {
+		return workflows.DrainProgress{}, err
+	}
 	d := &drainer{
 		cluster: c, view: v, node: in.Node, instance: in.Instance,
-		evicted: map[types.UID]bool{}, refused: map[types.UID]drain.Refusal{}, spent: map[types.NamespacedName]drain.Spending{}, seen: map[types.UID]bool{},
+		started: in.Started, policy: a.Drain.Policy(entry.Environment),
+		refused: map[types.UID]drain.Refusal{}, spent: map[types.NamespacedName]drain.Spending{}, seen: map[types.UID]bool{},
 	}
 	return d.run(ctx)
 }
@@ -52,13 +58,45 @@ type drainer struct {
 	cluster        *cluster
 	view           *view
 	node, instance string
+	started        time.Time
+	policy         drain.Policy
 	seen           map[types.UID]bool // pods that had to leave
 
-	mu       sync.Mutex // guards what evictions running in parallel report
-	evicted  map[types.UID]bool
-	refused  map[types.UID]drain.Refusal
-	spent    map[types.NamespacedName]drain.Spending
-	refusals int
+	mu                  sync.Mutex // guards what evictions running in parallel report
+	refused             map[types.UID]drain.Refusal
+	spent               map[types.NamespacedName]drain.Spending
+	granted, notGranted int
+}
+
+// departures are the pods whose eviction was granted by any drain of a cluster, so that parallel
+// drains do not each take their share out of the same workload.
+type departures struct {
+	mu   sync.Mutex
+	pods map[types.UID]drain.Departure
+}
+
+// rememberFor is longer than any pod takes to show up as terminating, and long enough for those
+// that terminate slowly.
+const rememberFor = time.Hour
+
+func (d *departures) add(pod *corev1.Pod, now time.Time) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.pods == nil {
+		d.pods = map[types.UID]drain.Departure{}
+	}
+	departure := drain.Departure{At: now}
+	if controller := metav1.GetControllerOf(pod); controller != nil {
+		departure.Controller = controller.UID
+	}
+	d.pods[pod.UID] = departure
+}
+
+func (d *departures) known(now time.Time) map[types.UID]drain.Departure {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	maps.DeleteFunc(d.pods, func(_ types.UID, each drain.Departure) bool { return now.Sub(each.At) > rememberFor })
+	return maps.Clone(d.pods)
 }
 
 func (d *drainer) run(ctx context.Context) (workflows.DrainProgress, error) {
@@ -115,13 +153,17 @@ func (d *drainer) pause(ctx context.Context, woken <-chan struct{}, beat <-chan 
 func (d *drainer) state() drain.State {
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	now, pods := time.Now(), d.view.podsOn(d.node)
 	return drain.State{
-		Now:     time.Now(),
-		Pods:    d.view.podsOn(d.node),
-		Budgets: d.view.allBudgets(),
-		Evicted: maps.Clone(d.evicted),
-		Refused: maps.Clone(d.refused),
-		Spent:   maps.Clone(d.spent),
+		Now:      now,
+		Started:  d.started,
+		Policy:   d.policy,
+		Pods:     pods,
+		Siblings: d.view.siblings(pods),
+		Budgets:  d.view.allBudgets(),
+		Evicted:  d.cluster.departed.known(now),
+		Refused:  maps.Clone(d.refused),
+		Spent:    maps.Clone(d.spent),
 	}
 }
 
@@ -158,7 +200,8 @@ func (d *drainer) evictPod(ctx context.Context, e drain.Eviction) (granted bool,
 	defer d.mu.Unlock()
 	switch {
 	case err == nil:
-		d.evicted[pod.UID] = true
+		d.granted++
+		d.cluster.departed.add(pod, time.Now())
 		if drain.Ready(pod) { // others take nothing out of a budget
 			d.spend(e.Budget)
 		}
@@ -166,7 +209,7 @@ func (d *drainer) evictPod(ctx context.Context, e drain.Eviction) (granted bool,
 	case apierrors.IsNotFound(err), apierrors.IsConflict(err):
 		return true, nil // this pod is gone; another one may have its name
 	case apierrors.IsTooManyRequests(err), apierrors.IsInternalError(err):
-		d.refusals++
+		d.notGranted++
 		d.refused[pod.UID] = refused(e, err, time.Now())
 		return false, nil
 	default:
@@ -214,7 +257,7 @@ const overdue = 30 * time.Second
 func (d *drainer) report(plan drain.Plan) workflows.DrainProgress {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	progress := workflows.DrainProgress{Evicted: len(d.evicted), Refused: d.refusals}
+	progress := workflows.DrainProgress{Evicted: d.granted, Refused: d.notGranted}
 	for _, pod := range d.view.podsOn(d.node) {
 		if !drain.MustLeave(pod) {
 			continue

@@ -25,6 +25,8 @@ type Activities struct {
 	Clusters *Clusters
 	// Settings are the `replace` part of the configuration.
 	Settings config.Replace
+	// Drain is the `drain` part of the configuration.
+	Drain config.Drain
 }
 
 var _ workflows.Kubernetes = (*Activities)(nil)

@@ -12,6 +12,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	policyv1 "k8s.io/api/policy/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/informers"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/tools/cache"
@@ -38,7 +39,11 @@ type view struct {
 	trouble     error // what last went wrong with watching; nil again with the next event
 }
 
-const byNode = "spec.nodeName"
+// Indexes of pods.
+const (
+	byNode       = "node"
+	byController = "controller"
+)
 
 // hold returns the view, filled, and a function that lets go of it.
 func (s *sharedView) hold(ctx context.Context) (*view, func(), error) {
@@ -81,9 +86,17 @@ func newView(ctx context.Context, client kubernetes.Interface) (*view, error) {
 		daemonSets:  factory.Apps().V1().DaemonSets().Informer(),
 		subscribers: map[chan struct{}]bool{},
 	}
-	if err := v.pods.AddIndexers(cache.Indexers{byNode: func(object any) ([]string, error) {
-		return []string{object.(*corev1.Pod).Spec.NodeName}, nil
-	}}); err != nil {
+	if err := v.pods.AddIndexers(cache.Indexers{
+		byNode: func(object any) ([]string, error) {
+			return []string{object.(*corev1.Pod).Spec.NodeName}, nil
+		},
+		byController: func(object any) ([]string, error) {
+			if controller := metav1.GetControllerOf(object.(*corev1.Pod)); controller != nil {
+				return []string{string(controller.UID)}, nil
+			}
+			return nil, nil
+		},
+	}); err != nil {
 		return nil, fmt.Errorf("indexing pods: %w", err)
 	}
 	for _, informer := range v.informers() {
@@ -206,8 +219,21 @@ func (v *view) nodeOf(instance string) *corev1.Node {
 	return nil
 }
 
-func (v *view) podsOn(node string) []*corev1.Pod {
-	objects, _ := v.pods.GetIndexer().ByIndex(byNode, node)
+func (v *view) podsOn(node string) []*corev1.Pod { return v.podsBy(byNode, node) }
+
+// siblings are the pods of the controllers that have a pod among the given ones, by controller.
+func (v *view) siblings(pods []*corev1.Pod) map[types.UID][]*corev1.Pod {
+	out := map[types.UID][]*corev1.Pod{}
+	for _, pod := range pods {
+		if controller := metav1.GetControllerOf(pod); controller != nil && out[controller.UID] == nil {
+			out[controller.UID] = v.podsBy(byController, string(controller.UID))
+		}
+	}
+	return out
+}
+
+func (v *view) podsBy(index, value string) []*corev1.Pod {
+	objects, _ := v.pods.GetIndexer().ByIndex(index, value)
 	pods := make([]*corev1.Pod, len(objects))
 	for i, object := range objects {
 		pods[i] = object.(*corev1.Pod)
