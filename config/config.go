@@ -6,8 +6,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"github.com/fairway-project/fairway/drain"
@@ -97,18 +99,60 @@ type Gentleness struct {
 	Unmanaged *string `yaml:"unmanaged" validate:"omitempty,oneof=hold evict"`
 	// LocalData is "evict" (default) or "hold": what happens to pods with emptyDir volumes.
 	LocalData *string `yaml:"local_data" validate:"omitempty,oneof=hold evict"`
+	// ForceAfter is the time from the beginning of a drain after which pods that cannot leave are
+	// deleted; default 72 h, and 8 h in the environment "test". 0 means never.
+	ForceAfter *time.Duration `yaml:"force_after" validate:"omitempty,gte=0"`
+	// WarnBefore is how long before that events announce it; default 12 h, and 1 h in "test".
+	WarnBefore *time.Duration `yaml:"warn_before" validate:"omitempty,gte=0"`
+	// ForceInterval lies between two forced pods of a node, and of a budget; default 5 m.
+	ForceInterval *time.Duration `yaml:"force_interval" validate:"omitempty,gte=0"`
+	// SiblingsReady is how long the other pods of a budget have to have been ready before one is
+	// forced; default 1 h.
+	SiblingsReady *time.Duration `yaml:"siblings_ready" validate:"omitempty,gte=0"`
+	// Deadline is the time from the beginning of a drain after which siblings no longer postpone a
+	// force; default 96 h, and 12 h in "test". 0 means that they always do.
+	Deadline *time.Duration `yaml:"deadline" validate:"omitempty,gte=0"`
 }
+
+// testing are the defaults for the environment "test".
+var testing = Gentleness{ForceAfter: new(8 * time.Hour), WarnBefore: new(time.Hour), Deadline: new(12 * time.Hour)}
 
 const hold, evict = "hold", "evict"
 
+// Check reports times that contradict each other.
+func (c *Config) Check(report func(field, format string, args ...any)) {
+	check := func(at string, p drain.ForcePolicy) {
+		if p.Deadline > 0 && p.Deadline < p.After {
+			report(at+".deadline", "is %s; must be at least force_after, which is %s", p.Deadline, p.After)
+		}
+		if p.WarnBefore > p.After {
+			report(at+".warn_before", "is %s; must be at most force_after, which is %s", p.WarnBefore, p.After)
+		}
+	}
+	check("drain", c.Drain.Policy("").Force)
+	for _, environment := range slices.Sorted(maps.Keys(c.Drain.Environments)) {
+		check("drain.environments."+environment, c.Drain.Policy(environment).Force)
+	}
+}
+
 // Policy is the policy for the clusters of an environment.
 func (d Drain) Policy(environment string) drain.Policy {
-	own := d.Environments[environment]
+	own, standard := d.Environments[environment], Gentleness{}
+	if environment == "test" {
+		standard = testing
+	}
 	return drain.Policy{
 		ImplicitBudget: *cmp.Or(own.ImplicitBudgetPercent, d.ImplicitBudgetPercent),
 		JobsWithin:     *cmp.Or(own.JobsWithin, d.JobsWithin),
 		HoldUnmanaged:  *cmp.Or(own.Unmanaged, d.Unmanaged) == hold,
 		HoldLocalData:  *cmp.Or(own.LocalData, d.LocalData) == hold,
+		Force: drain.ForcePolicy{
+			After:         *cmp.Or(own.ForceAfter, standard.ForceAfter, d.ForceAfter),
+			WarnBefore:    *cmp.Or(own.WarnBefore, standard.WarnBefore, d.WarnBefore),
+			Interval:      *cmp.Or(own.ForceInterval, d.ForceInterval),
+			SiblingsReady: *cmp.Or(own.SiblingsReady, d.SiblingsReady),
+			Deadline:      *cmp.Or(own.Deadline, standard.Deadline, d.Deadline),
+		},
 	}
 }
 
@@ -186,6 +230,8 @@ func defaults() Config {
 		},
 		Drain: Drain{Gentleness: Gentleness{
 			ImplicitBudgetPercent: new(25), JobsWithin: new(time.Hour), Unmanaged: new(hold), LocalData: new(evict),
+			ForceAfter: new(72 * time.Hour), WarnBefore: new(12 * time.Hour), ForceInterval: new(5 * time.Minute),
+			SiblingsReady: new(time.Hour), Deadline: new(96 * time.Hour),
 		}},
 		Worker: Worker{
 			Listen:     "127.0.0.1:9464",

@@ -18,8 +18,15 @@ import (
 type State struct {
 	Now     time.Time
 	Started time.Time // when the drain began
+	// Blocked is how much of the time since then the drain was not allowed to go on.
+	Blocked time.Duration
 	Policy  Policy
-	Pods    []*corev1.Pod // on the node
+	// ForcedHere is when a pod of this node was last forced, and Forced when one of a budget was.
+	ForcedHere time.Time
+	Forced     map[types.NamespacedName]time.Time
+	// InNamespace returns all pods of a namespace. It is asked only when a force is due.
+	InNamespace func(namespace string) []*corev1.Pod
+	Pods        []*corev1.Pod // on the node
 	// Siblings are the pods of the controllers that have pods on the node, wherever they run.
 	Siblings map[types.UID][]*corev1.Pod
 	Budgets  []*policyv1.PodDisruptionBudget
@@ -57,7 +64,8 @@ type Plan struct {
 	// through at once; the slices are independent of each other.
 	Evict   [][]Eviction
 	Held    []Held
-	Leaving int // pods that terminate already
+	Force   *Force // at most one pod, if its time has come
+	Leaving int    // pods that terminate already
 	// Until is when to decide again even if nothing has changed; zero if only a change helps.
 	Until time.Time
 }
@@ -73,6 +81,11 @@ type Held struct {
 	Pod    *corev1.Pod
 	Budget *policyv1.PodDisruptionBudget // nil if the reason is another
 	Reason string
+	// ForceAt is when the pod may be forced; zero if never. Warn says that this is close.
+	ForceAt time.Time
+	Warn    bool
+
+	inTurn bool // it only waits for other pods
 }
 
 // Done says that nothing is left on the node that must leave.
@@ -84,7 +97,8 @@ func (p Plan) Done() bool { return len(p.Evict) == 0 && len(p.Held) == 0 && p.Le
 // own annotation keeps is held. One with a budget is evicted when the budget has something to
 // spare; one that two budgets cover never, because the API server refuses that
 // (https://kubernetes.io/docs/concepts/workloads/pods/disruptions/). A replicated workload without
-// a budget gets an implicit one; everything else goes at once.
+// a budget gets an implicit one; everything else goes at once. When the time for it has come, one
+// of the held pods is forced.
 func Decide(s State) Plan {
 	d := &decision{
 		State: s, room: map[types.NamespacedName]int32{}, queues: map[types.NamespacedName]int{},
@@ -112,10 +126,12 @@ func Decide(s State) Plan {
 	for _, pod := range last {
 		if d.ordinaryLeft {
 			d.plan.hold(pod, nil, "it is critical and goes when the ordinary pods are gone", time.Time{})
+			d.plan.Held[len(d.plan.Held)-1].inTurn = true
 			continue
 		}
 		d.consider(pod)
 	}
+	d.decideForce()
 	return d.plan
 }
 
@@ -197,8 +213,12 @@ func (d *decision) considerBudgeted(pod *corev1.Pod, budget *policyv1.PodDisrupt
 
 func (p *Plan) hold(pod *corev1.Pod, budget *policyv1.PodDisruptionBudget, reason string, until time.Time) {
 	p.Held = append(p.Held, Held{Pod: pod, Budget: budget, Reason: reason})
-	if !until.IsZero() && (p.Until.IsZero() || until.Before(p.Until)) {
-		p.Until = until
+	p.lookAgain(until)
+}
+
+func (p *Plan) lookAgain(at time.Time) {
+	if !at.IsZero() && (p.Until.IsZero() || at.Before(p.Until)) {
+		p.Until = at
 	}
 }
 

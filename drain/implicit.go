@@ -33,7 +33,7 @@ func (s State) implicitBudget(controller types.UID) *implicitBudget {
 	var replicas, fresh, notReadyYet, leaving int
 	present := map[types.UID]bool{}
 	for _, pod := range s.Siblings[controller] {
-		if pod.Status.Phase == corev1.PodSucceeded || pod.Status.Phase == corev1.PodFailed {
+		if finished(pod) {
 			continue
 		}
 		present[pod.UID] = true

@@ -20,6 +20,7 @@ type Policy struct {
 	HoldUnmanaged bool
 	// HoldLocalData keeps pods with emptyDir volumes on disk, whose content is lost with the pod.
 	HoldLocalData bool
+	Force         ForcePolicy
 }
 
 // Annotations of a pod that forbid ("true") or postpone (a duration since its start, such as

@@ -181,14 +181,26 @@ type Termination struct {
 
 // DrainProgress is where a drain stands; DrainNode heartbeats it and returns the last one.
 type DrainProgress struct {
-	Total   int       `json:"total"`   // pods that had to leave when the drain (or its last attempt) began
-	Left    int       `json:"left"`    // of them still there, terminating ones included
-	Evicted int       `json:"evicted"` // evictions granted
-	Refused int       `json:"refused"` // evictions refused
-	Waiting []HeldPod `json:"waiting,omitempty"`
-	Trouble string    `json:"trouble,omitempty"` // why nothing is known at the moment, such as an API server that does not answer
-	Stuck   []string  `json:"stuck,omitempty"`   // pods long past their grace period
-	Since   time.Time `json:"since,omitzero"`
+	Total   int         `json:"total"`   // pods that had to leave when the drain (or its last attempt) began
+	Left    int         `json:"left"`    // of them still there, terminating ones included
+	Evicted int         `json:"evicted"` // evictions granted
+	Refused int         `json:"refused"` // evictions refused
+	Waiting []HeldPod   `json:"waiting,omitempty"`
+	Trouble string      `json:"trouble,omitempty"` // why nothing is known at the moment, such as an API server that does not answer
+	Forced  []ForcedPod `json:"forced,omitempty"`
+	Stuck   []string    `json:"stuck,omitempty"` // pods long past their grace period
+	Since   time.Time   `json:"since,omitzero"`
+}
+
+// ForcedPod records a pod that was deleted although something held it.
+type ForcedPod struct {
+	Pod       string    `json:"pod"` // namespace/name
+	UID       string    `json:"uid"`
+	Budget    string    `json:"budget,omitempty"` // that held it, if one did
+	Owner     string    `json:"owner,omitempty"`
+	Reason    string    `json:"reason"`
+	At        time.Time `json:"at"`
+	Authority string    `json:"authority"` // the rule or the person that allowed it
 }
 
 // HeldPod is a pod that cannot leave yet, and why.
@@ -197,6 +209,8 @@ type HeldPod struct {
 	Budget string `json:"budget,omitempty"` // name of the PodDisruptionBudget that holds it
 	Owner  string `json:"owner,omitempty"`
 	Reason string `json:"reason"`
+	// ForceAt is when it may be forced; zero if never.
+	ForceAt time.Time `json:"force_at,omitzero"`
 }
 
 // Types of application errors. They are part of the contract between activities, workflows and

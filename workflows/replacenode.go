@@ -24,6 +24,8 @@ type ReplaceNodeResult struct {
 	Finished time.Time     `json:"finished"`
 	// Vanished means that the instance ended by itself, which its group makes up for.
 	Vanished bool `json:"vanished,omitempty"`
+	// Forced are the pods that were deleted although something held them.
+	Forced []ForcedPod `json:"forced,omitempty"`
 }
 
 // ReplaceNode empties a node within the budgets of its pods and ends its instance, which makes
@@ -41,7 +43,7 @@ func ReplaceNode(ctx workflow.Context, in ReplaceNodeInput) (result ReplaceNodeR
 	if err != nil {
 		return result, withUndo(err, r.uncordon(ctx))
 	}
-	result.Evicted, result.Drained = drained.Evicted, workflow.Now(ctx).Sub(began)
+	result.Evicted, result.Forced, result.Drained = drained.Evicted, drained.Forced, workflow.Now(ctx).Sub(began)
 
 	ctx, stop := workflow.NewDisconnectedContext(ctx)
 	defer stop()

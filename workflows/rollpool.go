@@ -36,6 +36,8 @@ type NodeProgress struct {
 	Replacement string    `json:"replacement,omitempty"` // name of the new node, once it is usable
 	State       NodeState `json:"state"`
 	Evicted     int       `json:"evicted,omitempty"`
+	// Forced are the pods that were deleted although something held them.
+	Forced []ForcedPod `json:"forced,omitempty"`
 }
 
 // NodeState is a stage in the replacement of a node.
@@ -173,7 +175,7 @@ func (r *roll) replaceOld(ctx workflow.Context, node *NodeProgress, fresh Node) 
 	node.State, node.Replacement = Replacing, fresh.Name
 	r.step(ctx, "replacing", fmt.Sprintf("moves the pods of node `%s` elsewhere and ends it; `%s` is there already", node.Node, fresh.Name))
 	result, err := r.retire(ctx, node.Node, node.Instance)
-	node.Evicted = result.Evicted
+	node.Evicted, node.Forced = result.Evicted, result.Forced
 	return result.Vanished, err
 }
 

@@ -48,7 +48,7 @@ func (a *Activities) DrainNode(ctx context.Context, in workflows.DrainNode) (wor
 	d := &drainer{
 		cluster: c, view: v, node: in.Node, instance: in.Instance,
 		started: in.Started, policy: a.Drain.Policy(entry.Environment),
-		refused: map[types.UID]drain.Refusal{}, spent: map[types.NamespacedName]drain.Spending{}, seen: map[types.UID]bool{},
+		refused: map[types.UID]drain.Refusal{}, spent: map[types.NamespacedName]drain.Spending{}, seen: map[types.UID]bool{}, warned: map[types.UID]bool{},
 	}
 	return d.run(ctx)
 }
@@ -61,6 +61,7 @@ type drainer struct {
 	started        time.Time
 	policy         drain.Policy
 	seen           map[types.UID]bool // pods that had to leave
+	warned         map[types.UID]bool // pods whose force was announced
 
 	mu                  sync.Mutex // guards what evictions running in parallel report
 	refused             map[types.UID]drain.Refusal
@@ -114,14 +115,43 @@ func (d *drainer) run(ctx context.Context) (workflows.DrainProgress, error) {
 		if plan.Done() {
 			return progress, nil
 		}
+		if err := d.warn(ctx, plan.Held); err != nil {
+			return progress, err
+		}
 		if len(plan.Evict) > 0 {
 			if err := d.evict(ctx, plan); err != nil {
 				return progress, err
 			}
 			continue
 		}
+		if plan.Force != nil {
+			if err := d.force(ctx, *plan.Force); err != nil {
+				return progress, err
+			}
+			if err := d.seeForce(ctx, woken, plan.Force.Pod.UID); err != nil {
+				return progress, err
+			}
+			continue
+		}
 		if err := d.pause(ctx, woken, beat.C, plan.Until, progress); err != nil {
 			return progress, err
+		}
+	}
+}
+
+// seeForce waits until the watch shows the record of a forced pod, which decides about the next one.
+func (d *drainer) seeForce(ctx context.Context, woken <-chan struct{}, uid types.UID) error {
+	for {
+		recorded := forcedPods(d.view.node(d.node))
+		if d.view.node(d.node) == nil || slices.ContainsFunc(recorded, func(f workflows.ForcedPod) bool { return f.UID == string(uid) }) {
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-activity.GetWorkerStopChannel(ctx):
+			return errStopping
+		case <-woken:
 		}
 	}
 }
@@ -154,16 +184,20 @@ func (d *drainer) state() drain.State {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	now, pods := time.Now(), d.view.podsOn(d.node)
+	here, byBudget := d.lastForces()
 	return drain.State{
-		Now:      now,
-		Started:  d.started,
-		Policy:   d.policy,
-		Pods:     pods,
-		Siblings: d.view.siblings(pods),
-		Budgets:  d.view.allBudgets(),
-		Evicted:  d.cluster.departed.known(now),
-		Refused:  maps.Clone(d.refused),
-		Spent:    maps.Clone(d.spent),
+		Now:         now,
+		Started:     d.started,
+		Policy:      d.policy,
+		Pods:        pods,
+		Siblings:    d.view.siblings(pods),
+		Budgets:     d.view.allBudgets(),
+		Evicted:     d.cluster.departed.known(now),
+		Refused:     maps.Clone(d.refused),
+		Spent:       maps.Clone(d.spent),
+		ForcedHere:  here,
+		Forced:      byBudget,
+		InNamespace: d.view.podsIn,
 	}
 }
 
@@ -269,8 +303,9 @@ func (d *drainer) report(plan drain.Plan) workflows.DrainProgress {
 		}
 	}
 	progress.Total = len(d.seen)
+	progress.Forced = forcedPods(d.view.node(d.node))
 	for _, held := range plan.Held[:min(len(plan.Held), heldShown)] {
-		described := workflows.HeldPod{Pod: held.Pod.Namespace + "/" + held.Pod.Name, Owner: drain.Owner(held.Pod), Reason: held.Reason}
+		described := workflows.HeldPod{Pod: held.Pod.Namespace + "/" + held.Pod.Name, Owner: drain.Owner(held.Pod), Reason: held.Reason, ForceAt: held.ForceAt}
 		if held.Budget != nil {
 			described.Budget = held.Budget.Name
 		}

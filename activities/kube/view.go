@@ -42,6 +42,7 @@ type view struct {
 // Indexes of pods.
 const (
 	byNode       = "node"
+	byNamespace  = cache.NamespaceIndex
 	byController = "controller"
 )
 
@@ -90,6 +91,7 @@ func newView(ctx context.Context, client kubernetes.Interface) (*view, error) {
 		byNode: func(object any) ([]string, error) {
 			return []string{object.(*corev1.Pod).Spec.NodeName}, nil
 		},
+		byNamespace: cache.MetaNamespaceIndexFunc,
 		byController: func(object any) ([]string, error) {
 			if controller := metav1.GetControllerOf(object.(*corev1.Pod)); controller != nil {
 				return []string{string(controller.UID)}, nil
@@ -209,10 +211,19 @@ func (v *view) node(name string) *corev1.Node {
 	return object.(*corev1.Node)
 }
 
+func (v *view) allNodes() []*corev1.Node {
+	objects := v.nodes.GetStore().List()
+	nodes := make([]*corev1.Node, len(objects))
+	for i, object := range objects {
+		nodes[i] = object.(*corev1.Node)
+	}
+	return nodes
+}
+
 // nodeOf finds the node that runs on an instance.
 func (v *view) nodeOf(instance string) *corev1.Node {
-	for _, object := range v.nodes.GetStore().List() {
-		if node := object.(*corev1.Node); instanceOf(node) == instance {
+	for _, node := range v.allNodes() {
+		if instanceOf(node) == instance {
 			return node
 		}
 	}
@@ -220,6 +231,8 @@ func (v *view) nodeOf(instance string) *corev1.Node {
 }
 
 func (v *view) podsOn(node string) []*corev1.Pod { return v.podsBy(byNode, node) }
+
+func (v *view) podsIn(namespace string) []*corev1.Pod { return v.podsBy(byNamespace, namespace) }
 
 // siblings are the pods of the controllers that have a pod among the given ones, by controller.
 func (v *view) siblings(pods []*corev1.Pod) map[types.UID][]*corev1.Pod {
