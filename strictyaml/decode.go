@@ -3,10 +3,8 @@
 package strictyaml
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
-	"io"
 	"reflect"
 	"strings"
 
@@ -14,6 +12,7 @@ import (
 	"github.com/goccy/go-yaml"
 	"github.com/goccy/go-yaml/ast"
 	"github.com/goccy/go-yaml/parser"
+	"github.com/goccy/go-yaml/token"
 )
 
 // MaxSize bounds the input in bytes. A file of this kind that is larger is a mistake or an attack.
@@ -45,8 +44,9 @@ type Checker interface {
 }
 
 // Decode reads one YAML document into out, a pointer to a struct with `yaml` and `validate`
-// tags. Unknown and duplicate keys and wrong types are refused. The error joins one Problem
-// for everything that is wrong; name is the file's name in them.
+// tags; what the document leaves out keeps its value there. Unknown and duplicate keys and wrong
+// types are refused. The error joins one Problem for everything that is wrong; name is the file's
+// name in them.
 func Decode(name string, data []byte, out any) error {
 	if len(data) > MaxSize {
 		return Problem{File: name, Text: fmt.Sprintf("is %d bytes long; at most %d are read", len(data), MaxSize)}
@@ -55,14 +55,47 @@ func Decode(name string, data []byte, out any) error {
 	if err != nil {
 		return syntaxProblem(name, err)
 	}
-	if n := documents(file); n > 1 {
-		return Problem{File: name, Text: fmt.Sprintf("holds %d YAML documents; exactly one is expected", n)}
+	switch contents := contents(file); len(contents) {
+	case 0: // every field keeps its default
+	case 1:
+		if err := decode(name, contents[0], out); err != nil {
+			return err
+		}
+	default:
+		return Problem{File: name, Text: fmt.Sprintf("holds %d YAML documents; exactly one is expected", len(contents))}
 	}
-	decoder := yaml.NewDecoder(bytes.NewReader(data), yaml.Strict(), yaml.DisallowUnknownField())
-	if err := decoder.Decode(out); err != nil && !errors.Is(err, io.EOF) {
+	return validate(name, file, out)
+}
+
+// contents are the documents of a file that are not empty.
+func contents(file *ast.File) []ast.Node {
+	var bodies []ast.Node
+	for _, document := range file.Docs {
+		if document.Body != nil && document.Body.Type() != ast.NullType {
+			bodies = append(bodies, document.Body)
+		}
+	}
+	return bodies
+}
+
+func decode(name string, body ast.Node, out any) error {
+	var problems []error
+	types := typeCheck{report: func(at *token.Token, field, text string) {
+		problems = append(problems, Problem{File: name, Line: at.Position.Line, Field: field, Text: text})
+	}}
+	types.node(body, reflect.TypeOf(out), "")
+	if len(problems) > 0 {
+		return errors.Join(problems...)
+	}
+	// The parser has refused duplicate keys; the decoder would also refuse one that overrides a merged one.
+	decoder := yaml.NewDecoder(strings.NewReader(""), yaml.DisallowUnknownField(), yaml.AllowDuplicateMapKey())
+	if err := decoder.DecodeFromNode(body, out); err != nil {
 		return syntaxProblem(name, err)
 	}
+	return nil
+}
 
+func validate(name string, file *ast.File, out any) error {
 	var problems []error
 	report := func(field, format string, args ...any) {
 		problems = append(problems, Problem{File: name, Line: lineOf(file, field), Field: field, Text: fmt.Sprintf(format, args...)})
@@ -82,24 +115,14 @@ func Decode(name string, data []byte, out any) error {
 	return errors.Join(problems...)
 }
 
-func documents(file *ast.File) int {
-	n := 0
-	for _, document := range file.Docs {
-		if document.Body != nil {
-			n++
-		}
-	}
-	return n
-}
-
 func syntaxProblem(name string, err error) error {
 	var located yaml.Error
 	if !errors.As(err, &located) {
 		return Problem{File: name, Text: err.Error()}
 	}
 	problem := Problem{File: name, Text: located.GetMessage()}
-	if token := located.GetToken(); token != nil {
-		problem.Line = token.Position.Line
+	if at := located.GetToken(); at != nil {
+		problem.Line = at.Position.Line
 	}
 	return problem
 }
@@ -126,13 +149,7 @@ var rules = newRules()
 
 func newRules() *validator.Validate {
 	v := validator.New(validator.WithRequiredStructEnabled())
-	v.RegisterTagNameFunc(func(field reflect.StructField) string {
-		name, _, _ := strings.Cut(field.Tag.Get("yaml"), ",")
-		if name == "-" {
-			return ""
-		}
-		return name
-	})
+	v.RegisterTagNameFunc(yamlName)
 	return v
 }
 

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"hash/fnv"
 	"log"
@@ -11,6 +10,7 @@ import (
 	"time"
 
 	ec2types "github.com/aws/aws-sdk-go-v2/service/ec2/types"
+	"golang.org/x/sync/errgroup"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/resource"
@@ -37,22 +37,22 @@ func (s *session) reconcileNodes(ctx context.Context, now time.Time) error {
 	s.mu.Lock()
 	instances := s.instances
 	s.mu.Unlock()
-	var errs []error
+	var group errgroup.Group // machines do not wait for each other
 	for id, i := range instances {
 		switch {
 		case i.Tags[bootedTag] != "" || i.Tags[neverBootsTag] != "":
 		case nodes[id] != nil:
-			errs = append(errs, s.cloud.markBooted(ctx, id))
+			group.Go(func() error { return s.cloud.markBooted(ctx, id) })
 		case i.State == ec2types.InstanceStateNameRunning && now.Sub(i.Launched) >= s.options.boot.of(id):
-			errs = append(errs, s.createNode(ctx, i))
+			group.Go(func() error { return s.createNode(ctx, i) })
 		}
 	}
 	for id, node := range nodes {
 		if _, there := instances[id]; !there && s.sinceEnd(id, now) >= s.options.shutdown.of(id) {
-			errs = append(errs, s.deleteNode(ctx, node))
+			group.Go(func() error { return s.deleteNode(ctx, node) })
 		}
 	}
-	return errors.Join(errs...)
+	return group.Wait()
 }
 
 func (s *session) createNode(ctx context.Context, i instance) error {

@@ -1,0 +1,99 @@
+package clusters_test
+
+import (
+	"context"
+	"errors"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+	"go.temporal.io/sdk/temporal"
+	"go.temporal.io/sdk/testsuite"
+
+	"github.com/fairway-project/fairway/activities/clusters"
+	"github.com/fairway-project/fairway/registry"
+	"github.com/fairway-project/fairway/workflows"
+)
+
+var fleet = registry.Clusters{
+	{
+		ID: "dev-1", Alias: "kale", Channel: "dev", Environment: "test", InfrastructureAccount: "aws:123456789012",
+		Region: "eu-central-1", LifecycleStatus: registry.Ready, Owner: "anchor", NodePools: []registry.NodePool{{}, {}},
+		Status: &registry.Status{CurrentVersion: "abc#def", Problems: []registry.Problem{{Title: "first"}, {Title: "second"}}},
+	},
+	{ID: "stable-1", Channel: "stable", LifecycleStatus: registry.Requested},
+}
+
+func list(t *testing.T, read func(context.Context) (registry.Clusters, error), names ...string) ([]workflows.Cluster, error) {
+	t.Helper()
+	activities := &clusters.Activities{Read: read}
+	var suite testsuite.WorkflowTestSuite
+	env := suite.NewTestActivityEnvironment()
+	env.RegisterActivity(activities.ListClusters)
+	value, err := env.ExecuteActivity(activities.ListClusters, workflows.ListClusters{Names: names})
+	if err != nil {
+		return nil, err
+	}
+	var out []workflows.Cluster
+	require.NoError(t, value.Get(&out))
+	return out, nil
+}
+
+func readFleet(context.Context) (registry.Clusters, error) { return fleet, nil }
+
+func TestAllClustersAreListedInTheRegistrysOrder(t *testing.T) {
+	got, err := list(t, readFleet)
+	require.NoError(t, err)
+	require.Equal(t, []workflows.Cluster{
+		{
+			ID: "dev-1", Alias: "kale", Channel: "dev", Environment: "test", Account: "aws:123456789012", Region: "eu-central-1",
+			Lifecycle: "ready", Version: "abc#def", Owner: "anchor", Pools: 2, Problem: "first",
+		},
+		{ID: "stable-1", Channel: "stable", Lifecycle: "requested"},
+	}, got)
+}
+
+func TestClustersAreNamedByIDOrAlias(t *testing.T) {
+	got, err := list(t, readFleet, "stable-1", "kale")
+	require.NoError(t, err)
+	require.Equal(t, "stable-1", got[0].ID)
+	require.Equal(t, "dev-1", got[1].ID)
+	require.Len(t, got, 2)
+}
+
+func TestAnUnknownClusterIsAFinalError(t *testing.T) {
+	_, err := list(t, readFleet, "dev-1", "dev-9")
+	requireError(t, err, workflows.ClusterNotFound, true, "cluster \"dev-9\" is not in the registry; `fairway cluster list` shows those that are")
+
+	_, err = (&clusters.Activities{Read: readFleet}).Find(t.Context(), "dev-9")
+	requireError(t, err, workflows.ClusterNotFound, true, "cluster \"dev-9\" is not in the registry; `fairway cluster list` shows those that are")
+}
+
+func TestABrokenRegistryCanBeMended(t *testing.T) {
+	broken := func(context.Context) (registry.Clusters, error) {
+		return nil, errors.New("registry.yaml:8: clusters[0].regoin: is no known key")
+	}
+	const want = "the cluster registry is not usable: registry.yaml:8: clusters[0].regoin: is no known key"
+	_, err := list(t, broken)
+	requireError(t, err, workflows.InvalidInput, false, want)
+
+	_, err = (&clusters.Activities{Read: broken}).Find(t.Context(), "dev-1")
+	requireError(t, err, workflows.InvalidInput, false, want)
+}
+
+func TestOtherActivitiesFindAClusterByIDOrAlias(t *testing.T) {
+	known := &clusters.Activities{Read: readFleet}
+	for _, name := range []string{"dev-1", "kale"} {
+		cluster, err := known.Find(t.Context(), name)
+		require.NoError(t, err)
+		require.Equal(t, "dev-1", cluster.ID)
+	}
+}
+
+func requireError(t *testing.T, err error, kind string, final bool, message string) {
+	t.Helper()
+	var application *temporal.ApplicationError
+	require.ErrorAs(t, err, &application)
+	require.Equal(t, kind, application.Type())
+	require.Equal(t, final, application.NonRetryable())
+	require.Equal(t, message, application.Message())
+}
