@@ -46,6 +46,7 @@ worker:
     level: debug
 `))
 	require.NoError(t, err)
+	c.Drain = config.Drain{} // TestHowGentlyADrainIs
 	require.Equal(t, config.Config{
 		TaskQueue:  "trains",
 		Registry:   config.Registry{File: "/etc/fairway/clusters/registry.yaml"},
@@ -81,6 +82,7 @@ func TestWhatIsLeftOutHasADefault(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			c, err := config.Parse("/etc/fairway/fairway.yaml", []byte(content))
 			require.NoError(t, err)
+			c.Drain = config.Drain{} // TestHowGentlyADrainIs
 			require.Equal(t, want, c)
 		})
 	}
@@ -113,7 +115,7 @@ func TestAWrongConfigurationIsRefusedWithFileLineAndField(t *testing.T) {
 		"empty file":            {"", "fairway.yaml: registry.file: is missing\nfairway.yaml: kubernetes.kubeconfig: is missing"},
 		"no registry":           {"registry: {}\nkubernetes: {kubeconfig: k}", "fairway.yaml:1: registry.file: is missing"},
 		"no kubeconfig":         {"registry: {file: r}", "fairway.yaml: kubernetes.kubeconfig: is missing"},
-		"unknown key":           {minimal + "taskqueue: a\n", "fairway.yaml:5: taskqueue: is no known key; there are aws, kubernetes, registry, replace, task_queue, worker"},
+		"unknown key":           {minimal + "taskqueue: a\n", "fairway.yaml:5: taskqueue: is no known key; there are aws, drain, kubernetes, registry, replace, task_queue, worker"},
 		"unknown key in a part": {minimal + "replace:\n  settled: 1s\n", "fairway.yaml:6: replace.settled: is no known key; there are node_ready_within, settle"},
 		"days":                  {minimal + "replace:\n  node_ready_within: 3 days\n", `fairway.yaml:6: replace.node_ready_within: is "3 days"` + duration},
 		"duration without unit": {minimal + "worker:\n  stop_within: 30\n", "fairway.yaml:6: worker.stop_within: is 30" + duration},
