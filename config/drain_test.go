@@ -52,7 +52,7 @@ func TestTimesOfADrainThatContradictEachOtherAreRefused(t *testing.T) {
 		"drain:\n  force_after: 1h\n":                                   "fairway.yaml:6: drain.warn_before: is 12h0m0s; must be at most force_after, which is 1h0m0s",
 		"drain:\n  environments:\n    test:\n      deadline: 1h\n":      "fairway.yaml:8: drain.environments.test.deadline: is 1h0m0s; must be at least force_after, which is 8h0m0s",
 		"drain:\n  implicit_budget_percent: 101\n":                      "fairway.yaml:6: drain.implicit_budget_percent: is 101; must be at most 100",
-		"drain:\n  environments:\n    test:\n      unmanaged: delete\n": `fairway.yaml:8: drain.environments[test].unmanaged: is "delete"; must be one of hold, evict`,
+		"drain:\n  environments:\n    test:\n      unmanaged: delete\n": `fairway.yaml:8: drain.environments.test.unmanaged: is "delete"; must be one of hold, evict`,
 		"drain:\n  environments:\n    test:\n      forceafter: 1h\n":    "fairway.yaml:8: ",
 	} {
 		_, err := config.Parse("fairway.yaml", []byte(minimal+content))

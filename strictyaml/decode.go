@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"reflect"
+	"regexp"
 	"strings"
 
 	"github.com/go-playground/validator/v10"
@@ -104,6 +105,7 @@ func validate(name string, file *ast.File, out any) error {
 	if err := rules.Struct(out); errors.As(err, &invalid) {
 		for _, field := range invalid {
 			_, path, _ := strings.Cut(field.Namespace(), ".")
+			path = mapKey.ReplaceAllString(strings.ReplaceAll(path, inlined+".", ""), ".$1")
 			report(path, "%s", explain(field))
 		}
 	} else if err != nil {
@@ -149,9 +151,20 @@ var rules = newRules()
 
 func newRules() *validator.Validate {
 	v := validator.New(validator.WithRequiredStructEnabled())
-	v.RegisterTagNameFunc(yamlName)
+	v.RegisterTagNameFunc(func(field reflect.StructField) string {
+		if strings.HasSuffix(field.Tag.Get("yaml"), ",inline") {
+			return inlined
+		}
+		return yamlName(field)
+	})
 	return v
 }
+
+// mapKey is how the validator writes the key of a map; in a field's path it is one more name.
+var mapKey = regexp.MustCompile(`\[([^\]0-9][^\]]*)\]`)
+
+// inlined stands in paths for a struct whose fields are written as if they were its parent's.
+const inlined = "(inline)"
 
 func explain(e validator.FieldError) string {
 	switch e.Tag() {
