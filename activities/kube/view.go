@@ -42,7 +42,7 @@ type view struct {
 // Indexes of pods.
 const (
 	byNode       = "node"
-	byNamespace  = cache.NamespaceIndex
+	byNamespace  = cache.NamespaceIndex // made by the informer itself // every informer of the factory has it
 	byController = "controller"
 )
 
@@ -91,7 +91,6 @@ func newView(ctx context.Context, client kubernetes.Interface) (*view, error) {
 		byNode: func(object any) ([]string, error) {
 			return []string{object.(*corev1.Pod).Spec.NodeName}, nil
 		},
-		byNamespace: cache.MetaNamespaceIndexFunc,
 		byController: func(object any) ([]string, error) {
 			if controller := metav1.GetControllerOf(object.(*corev1.Pod)); controller != nil {
 				return []string{string(controller.UID)}, nil
