@@ -88,6 +88,9 @@ type Held struct {
 	inTurn bool // it only waits for other pods
 }
 
+// Acts says that there is something to do now.
+func (p Plan) Acts() bool { return len(p.Evict) > 0 || p.Force != nil }
+
 // Done says that nothing is left on the node that must leave.
 func (p Plan) Done() bool { return len(p.Evict) == 0 && len(p.Held) == 0 && p.Leaving == 0 }
 

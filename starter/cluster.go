@@ -7,7 +7,7 @@ import (
 )
 
 func (c *cli) clusterCommand() *cobra.Command {
-	cmd := &cobra.Command{Use: "cluster", Short: "Look at clusters"}
+	cmd := &cobra.Command{Use: "cluster", Short: "Look at clusters, and block their updates"}
 	cmd.AddCommand(&cobra.Command{
 		Use:     "list",
 		Short:   "List the clusters of the registry",
@@ -19,7 +19,7 @@ func (c *cli) clusterCommand() *cobra.Command {
 				return err
 			}
 			defer temporal.Close()
-			clusters := []workflows.Cluster{}
+			clusters := []workflows.ClusterInfo{}
 			if err := temporal.ask(cmd.Context(), "ListClusters", workflows.ListClusters{}, &clusters); err != nil {
 				return err
 			}
@@ -31,6 +31,7 @@ func (c *cli) clusterCommand() *cobra.Command {
 			})
 		},
 	})
+	cmd.AddCommand(c.clusterBlockCommand(), c.clusterUnblockCommand())
 	return cmd
 }
 
@@ -43,7 +44,7 @@ func (c *cli) completeCluster(cmd *cobra.Command, args []string, _ string) ([]st
 	defer temporal.Close()
 	var out []string
 	if len(args) == 0 {
-		var clusters []workflows.Cluster
+		var clusters []workflows.ClusterInfo
 		if err := temporal.ask(cmd.Context(), "ListClusters", workflows.ListClusters{}, &clusters); err != nil {
 			return nil, cobra.ShellCompDirectiveError
 		}

@@ -129,7 +129,7 @@ type replacementPlan struct {
 // planReplacement checks everything that the workflow will check, so that what is wrong is said
 // here and now.
 func (c *connection) planReplacement(ctx context.Context, cluster, node string) (plan replacementPlan, err error) {
-	var clusters []workflows.Cluster
+	var clusters []workflows.ClusterInfo
 	if err := c.ask(ctx, "ListClusters", workflows.ListClusters{Names: []string{cluster}}, &clusters); err != nil {
 		return plan, err
 	}
@@ -140,7 +140,16 @@ func (c *connection) planReplacement(ctx context.Context, cluster, node string) 
 	if err := c.ask(ctx, "ExaminePool", workflows.ExaminePool{Cluster: plan.Cluster, Pool: plan.Node.Pool}, &plan.Pool); err != nil {
 		return plan, err
 	}
+	// A roll under way takes the room itself; then that is the reason, and not the room.
+	id := workflows.RollPoolID(plan.Cluster, plan.Node.Pool)
+	if running, err := c.DescribeWorkflow(ctx, id, ""); err == nil && running.Status == enumspb.WORKFLOW_EXECUTION_STATUS_RUNNING {
+		return plan, beingRolled(plan.Cluster, plan.Node.Pool)
+	}
 	return plan, c.explain(workflows.CheckSurgeRoom(plan.Cluster, plan.Node.Pool, plan.Pool))
+}
+
+func beingRolled(cluster, pool string) error {
+	return usage(fmt.Errorf("pool %s of cluster %s is being rolled already by workflow %s; wait for its end or cancel it", pool, cluster, workflows.RollPoolID(cluster, pool)))
 }
 
 func (c *connection) startRoll(ctx context.Context, in workflows.RollPoolInput) (client.WorkflowRun, error) {
@@ -156,7 +165,7 @@ func (c *connection) startRoll(ctx context.Context, in workflows.RollPoolInput) 
 	}, workflows.RollPool, in)
 	var running *serviceerror.WorkflowExecutionAlreadyStarted
 	if errors.As(err, &running) {
-		return nil, usage(fmt.Errorf("pool %s of cluster %s is being rolled already by workflow %s; wait for its end or cancel it", in.Pool, in.Cluster, id))
+		return nil, beingRolled(in.Cluster, in.Pool)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("starting workflow %s: %w", id, err)

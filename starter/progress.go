@@ -103,12 +103,19 @@ func describeDrain(d workflows.DrainProgress) string {
 		return ""
 	}
 	parts := []string{fmt.Sprintf("%d of %d pods left", d.Left, d.Total)}
+	if d.Blocked != "" {
+		parts = append(parts, d.Blocked)
+	}
 	for _, held := range d.Waiting[:min(len(d.Waiting), 3)] {
 		by := ""
 		if held.Budget != "" {
 			by = " by budget " + held.Budget
 		}
-		parts = append(parts, fmt.Sprintf("%s held%s: %s", held.Pod, by, held.Reason))
+		text := fmt.Sprintf("%s held%s: %s", held.Pod, by, held.Reason)
+		if !held.ForceAt.IsZero() {
+			text += fmt.Sprintf(" (may be forced from %s on)", held.ForceAt.Local().Format(time.DateTime))
+		}
+		parts = append(parts, text)
 	}
 	if more := len(d.Waiting) - 3; more > 0 {
 		parts = append(parts, fmt.Sprintf("%d more held", more))

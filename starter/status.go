@@ -1,11 +1,15 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"fmt"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
+	"go.temporal.io/api/workflow/v1"
 	"go.temporal.io/api/workflowservice/v1"
 
 	"github.com/fairway-project/fairway/workflows"
@@ -14,6 +18,7 @@ import (
 // fleetStatus is what `fairway status` shows.
 type fleetStatus struct {
 	Channels []channelStatus `json:"channels"`
+	Blocked  []blockStatus   `json:"blocked"`
 	Rolls    []rollStatus    `json:"rolls"`
 }
 
@@ -21,6 +26,11 @@ type channelStatus struct {
 	Channel  string   `json:"channel"`
 	Clusters []string `json:"clusters"`
 	Problems int      `json:"problems"`
+}
+
+type blockStatus struct {
+	Cluster string `json:"cluster"`
+	workflows.Block
 }
 
 type rollStatus struct {
@@ -52,6 +62,17 @@ func (c *cli) statusCommand() *cobra.Command {
 					t.row(channel.Channel, len(channel.Clusters), channel.Problems)
 				}
 				t.line("")
+				if len(status.Blocked) > 0 {
+					t.row("BLOCKED", "POOL", "BY", "SINCE", "UNTIL", "BLOCK", "REASON")
+					for _, block := range status.Blocked {
+						until := ""
+						if !block.Until.IsZero() {
+							until = block.Until.Local().Format(time.DateTime)
+						}
+						t.row(block.Cluster, cmp.Or(block.Pool, "all"), block.By, age(block.Since), until, block.ID, block.Reason)
+					}
+					t.line("")
+				}
 				if len(status.Rolls) == 0 {
 					t.line("Nothing is under way.")
 					return
@@ -69,8 +90,8 @@ func (c *cli) statusCommand() *cobra.Command {
 }
 
 func (c *connection) status(ctx context.Context) (fleetStatus, error) {
-	status := fleetStatus{Channels: []channelStatus{}, Rolls: []rollStatus{}}
-	var clusters []workflows.Cluster
+	status := fleetStatus{Channels: []channelStatus{}, Blocked: []blockStatus{}, Rolls: []rollStatus{}}
+	var clusters []workflows.ClusterInfo
 	if err := c.ask(ctx, "ListClusters", workflows.ListClusters{}, &clusters); err != nil {
 		return status, err
 	}
@@ -88,21 +109,51 @@ func (c *connection) status(ctx context.Context) (fleetStatus, error) {
 			channel.Problems++
 		}
 	}
+	blocked, err := c.blockedClusters(ctx)
+	if err != nil {
+		return status, err
+	}
+	for _, cluster := range blocked {
+		blocks, err := c.blocks(ctx, cluster)
+		if err != nil {
+			return status, err
+		}
+		for _, block := range blocks {
+			status.Blocked = append(status.Blocked, blockStatus{cluster, block})
+		}
+	}
+	err = c.running(ctx, "WorkflowType = 'RollPool'", func(each *workflow.WorkflowExecutionInfo) {
+		id := each.Execution.WorkflowId
+		step, waits := c.progress(ctx, id)
+		status.Rolls = append(status.Rolls, rollStatus{Workflow: id, Started: each.StartTime.AsTime(), Progress: step, WaitsFor: waits})
+	})
+	return status, err
+}
+
+// blockedClusters finds the clusters that have blocks, expired ones included, without asking all.
+func (c *connection) blockedClusters(ctx context.Context) (clusters []string, err error) {
+	err = c.running(ctx, "WorkflowType = 'Cluster' AND Blocked = true", func(each *workflow.WorkflowExecutionInfo) {
+		clusters = append(clusters, strings.TrimPrefix(each.Execution.WorkflowId, workflows.ClusterID("")))
+	})
+	slices.Sort(clusters)
+	return clusters, err
+}
+
+// running visits the workflows that run and match a query.
+func (c *connection) running(ctx context.Context, query string, visit func(*workflow.WorkflowExecutionInfo)) error {
 	var page []byte
 	for {
 		running, err := c.ListWorkflow(ctx, &workflowservice.ListWorkflowExecutionsRequest{
-			Query: "WorkflowType = 'RollPool' AND ExecutionStatus = 'Running'", NextPageToken: page,
+			Query: query + " AND ExecutionStatus = 'Running'", NextPageToken: page,
 		})
 		if err != nil {
-			return status, fmt.Errorf("listing what is under way: %w", err)
+			return fmt.Errorf("listing what is under way: %w", err)
 		}
 		for _, each := range running.Executions {
-			id := each.Execution.WorkflowId
-			step, waits := c.progress(ctx, id)
-			status.Rolls = append(status.Rolls, rollStatus{Workflow: id, Started: each.StartTime.AsTime(), Progress: step, WaitsFor: waits})
+			visit(each)
 		}
 		if page = running.NextPageToken; len(page) == 0 {
-			return status, nil
+			return nil
 		}
 	}
 }

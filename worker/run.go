@@ -9,7 +9,6 @@ import (
 
 	"go.opentelemetry.io/otel/exporters/prometheus"
 	"go.opentelemetry.io/otel/sdk/metric"
-	enumspb "go.temporal.io/api/enums/v1"
 	"go.temporal.io/api/operatorservice/v1"
 	"go.temporal.io/sdk/client"
 	"go.temporal.io/sdk/contrib/envconfig"
@@ -22,6 +21,7 @@ import (
 	"go.uber.org/zap/zapcore"
 
 	"github.com/fairway-project/fairway/activities/aws"
+	"github.com/fairway-project/fairway/activities/blocks"
 	"github.com/fairway-project/fairway/activities/clusters"
 	"github.com/fairway-project/fairway/activities/kube"
 	"github.com/fairway-project/fairway/config"
@@ -77,7 +77,7 @@ func run(ctx context.Context, c config.Config) error {
 		},
 		OnFatalError: func(err error) { logger.Error("the worker cannot go on", zap.Error(err)) },
 	})
-	register(w, c)
+	register(w, c, temporal)
 	if err := w.Start(); err != nil {
 		return fmt.Errorf("starting the worker: %w", err)
 	}
@@ -89,6 +89,10 @@ func run(ctx context.Context, c config.Config) error {
 			return ignoreStop(ctx, err)
 		}
 		logger.Info("this version is the current one of its deployment", zap.String("deployment", c.Worker.Deployment), zap.String("version", version))
+	}
+	if err := startActors(ctx, temporal, c); err != nil {
+		w.Stop()
+		return ignoreStop(ctx, err)
 	}
 	health.ready(temporal)
 
@@ -105,19 +109,23 @@ const maxHeartbeatThrottle = 2 * time.Second
 
 // register names everything that this worker can do. Activities are registered under the names
 // of the methods of the interfaces in package workflows.
-func register(w worker.Registry, c config.Config) {
+func register(w worker.Registry, c config.Config, temporal client.Client) {
 	w.RegisterWorkflow(workflows.RollPool)
 	w.RegisterWorkflow(workflows.ReplaceNode)
+	w.RegisterWorkflow(workflows.Cluster)
 
 	known := &clusters.Activities{Read: c.Registry.Clusters}
 	w.RegisterActivity(known.ListClusters)
+	asker := blocks.Asker{Temporal: temporal}
 	w.RegisterActivity(&kube.Activities{
 		Clusters: &kube.Clusters{Find: known.Find, Settings: c.Kubernetes},
 		Settings: c.Replace,
 		Drain:    c.Drain,
+		Blocks:   asker,
 	})
 	w.RegisterActivity(&aws.Activities{
 		Accounts:    &aws.Accounts{Find: known.Find, Settings: c.AWS},
+		Blocks:      asker,
 		ReadyWithin: c.Replace.NodeReadyWithin,
 	})
 }
@@ -182,9 +190,9 @@ func checkSearchAttributes(ctx context.Context, temporal client.Client, namespac
 	}
 	var missing []error
 	for _, attribute := range workflows.SearchAttributes {
-		if known.CustomAttributes[attribute.GetName()] != enumspb.INDEXED_VALUE_TYPE_KEYWORD {
-			missing = append(missing, fmt.Errorf("namespace %s has no search attribute %s of type Keyword: temporal operator search-attribute create --namespace %s --name %s --type Keyword",
-				namespace, attribute.GetName(), namespace, attribute.GetName()))
+		if kind := attribute.GetValueType(); known.CustomAttributes[attribute.GetName()] != kind {
+			missing = append(missing, fmt.Errorf("namespace %s has no search attribute %s of type %s: temporal operator search-attribute create --namespace %s --name %s --type %s",
+				namespace, attribute.GetName(), kind, namespace, attribute.GetName(), kind))
 		}
 	}
 	return errors.Join(missing...)

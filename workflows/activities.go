@@ -54,7 +54,7 @@ type AutoScaling interface {
 // Registry is what workflows ask of the cluster registry. activities/registry implements it.
 type Registry interface {
 	// ListClusters reports all clusters, or those named by id or alias. ClusterNotFound if one is unknown.
-	ListClusters(context.Context, ListClusters) ([]Cluster, error)
+	ListClusters(context.Context, ListClusters) ([]ClusterInfo, error)
 }
 
 // Node is a Kubernetes node and the instance it runs on.
@@ -88,8 +88,8 @@ type Instance struct {
 	Lifecycle string `json:"lifecycle"` // as Auto Scaling names it: Pending, InService, Terminating, ...
 }
 
-// Cluster is a cluster of the registry, as far as workflows and the command line need it.
-type Cluster struct {
+// ClusterInfo is a cluster of the registry, as far as workflows and the command line need it.
+type ClusterInfo struct {
 	ID          string `json:"id"`
 	Alias       string `json:"alias,omitempty"`
 	Channel     string `json:"channel"`
@@ -122,12 +122,14 @@ type (
 	}
 	CordonNode struct {
 		Cluster  string `json:"cluster"`
+		Pool     string `json:"pool"`
 		Node     string `json:"node"`
 		Instance string `json:"instance"` // a node of the same name on another instance is left alone
 		By       string `json:"by"`       // workflow id
 	}
 	DrainNode struct {
 		Cluster  string    `json:"cluster"`
+		Pool     string    `json:"pool"`
 		Node     string    `json:"node"`
 		Instance string    `json:"instance"`
 		Started  time.Time `json:"started"` // of the first attempt
@@ -143,6 +145,7 @@ type (
 	}
 	ResizePool struct {
 		Cluster string `json:"cluster"`
+		Pool    string `json:"pool"`
 		Group   string `json:"group"`
 		From    int    `json:"from"`
 		To      int    `json:"to"`
@@ -166,6 +169,7 @@ type (
 	}
 	TerminateInstance struct {
 		Cluster  string `json:"cluster"`
+		Pool     string `json:"pool"`
 		Group    string `json:"group"`
 		Instance string `json:"instance"`
 		By       string `json:"by"` // workflow id
@@ -186,6 +190,7 @@ type DrainProgress struct {
 	Evicted int         `json:"evicted"` // evictions granted
 	Refused int         `json:"refused"` // evictions refused
 	Waiting []HeldPod   `json:"waiting,omitempty"`
+	Blocked string      `json:"blocked,omitempty"` // by whom and why nothing is evicted
 	Trouble string      `json:"trouble,omitempty"` // why nothing is known at the moment, such as an API server that does not answer
 	Forced  []ForcedPod `json:"forced,omitempty"`
 	Stuck   []string    `json:"stuck,omitempty"` // pods long past their grace period
@@ -229,6 +234,7 @@ const (
 	AccessDenied = "AccessDenied" // credentials are refused
 	InvalidInput = "InvalidInput" // a file or an object is wrong
 	Unreachable  = "Unreachable"  // an endpoint does not answer
+	Blocked      = "Blocked"      // somebody ordered that nothing be changed
 )
 
 // examining is for the first look at what is to be changed. What is wrong then is the caller's

@@ -17,10 +17,11 @@ var (
 	ChannelAttribute     = temporal.NewSearchAttributeKeyKeyword("Channel")
 	EnvironmentAttribute = temporal.NewSearchAttributeKeyKeyword("Environment")
 	PhaseAttribute       = temporal.NewSearchAttributeKeyKeyword("Phase")
+	BlockedAttribute     = temporal.NewSearchAttributeKeyBool("Blocked")
 )
 
-// SearchAttributes are all that workflows set. They are keywords.
-var SearchAttributes = []temporal.SearchAttributeKeyKeyword{ClusterAttribute, PoolAttribute, ChannelAttribute, EnvironmentAttribute, PhaseAttribute}
+// SearchAttributes are all that workflows set.
+var SearchAttributes = []temporal.SearchAttributeKey{ClusterAttribute, PoolAttribute, ChannelAttribute, EnvironmentAttribute, PhaseAttribute, BlockedAttribute}
 
 // ProgressQuery asks RollPool for a RollProgress.
 const ProgressQuery = "progress"

@@ -70,7 +70,7 @@ func (r *replacement) cordon(ctx workflow.Context) error {
 func (r *replacement) drain(ctx workflow.Context) (out DrainProgress, err error) {
 	r.phase(ctx, "draining", "evicts the node's pods as their budgets allow; the pending activity's heartbeat names the pods that wait and why")
 	err = workflow.ExecuteActivity(watching(ctx, "drain "+r.in.Node, forEver), "DrainNode",
-		DrainNode{Cluster: r.in.Cluster, Node: r.in.Node, Instance: r.in.Instance, Started: workflow.Now(ctx)}).Get(ctx, &out)
+		DrainNode{Cluster: r.in.Cluster, Pool: r.in.Pool, Node: r.in.Node, Instance: r.in.Instance, Started: workflow.Now(ctx)}).Get(ctx, &out)
 	return out, err
 }
 
@@ -100,11 +100,11 @@ func (r *replacement) uncordon(ctx workflow.Context) error {
 }
 
 func (r *replacement) mark() CordonNode {
-	return CordonNode{Cluster: r.in.Cluster, Node: r.in.Node, Instance: r.in.Instance, By: r.id}
+	return CordonNode{Cluster: r.in.Cluster, Pool: r.in.Pool, Node: r.in.Node, Instance: r.in.Instance, By: r.id}
 }
 
 func (r *replacement) instance() TerminateInstance {
-	return TerminateInstance{Cluster: r.in.Cluster, Group: r.in.Group, Instance: r.in.Instance, By: r.id}
+	return TerminateInstance{Cluster: r.in.Cluster, Pool: r.in.Pool, Group: r.in.Group, Instance: r.in.Instance, By: r.id}
 }
 
 func (r *replacement) phase(ctx workflow.Context, phase, meaning string) {

@@ -74,7 +74,7 @@ func RollPool(ctx workflow.Context, in RollPoolInput) (RollProgress, error) {
 // roll is the state of RollPool. All of its fields are set by workflow code only.
 type roll struct {
 	in       RollPoolInput
-	cluster  Cluster
+	cluster  ClusterInfo
 	group    string
 	progress RollProgress
 }
@@ -82,7 +82,7 @@ type roll struct {
 // examine looks at everything before anything is changed.
 func (r *roll) examine(ctx workflow.Context) error {
 	r.step(ctx, "examining", "looks at the nodes and their group before anything is changed")
-	var clusters []Cluster
+	var clusters []ClusterInfo
 	err := workflow.ExecuteActivity(examining(ctx, "find cluster "+r.in.Cluster), "ListClusters", ListClusters{Names: []string{r.in.Cluster}}).Get(ctx, &clusters)
 	if err != nil {
 		return err
@@ -158,7 +158,7 @@ func (r *roll) surge(ctx workflow.Context, before Pool, node *NodeProgress) (fre
 	asked, larger := workflow.Now(ctx), before.Desired+1
 	r.step(ctx, "surging", fmt.Sprintf("grows group `%s` from %d to %d and waits until the new node is usable", r.group, before.Desired, larger))
 	if err := workflow.ExecuteActivity(changing(ctx, fmt.Sprintf("grow %s to %d", r.group, larger)), "ResizePool",
-		ResizePool{Cluster: r.cluster.ID, Group: r.group, From: before.Desired, To: larger}).Get(ctx, nil); err != nil {
+		ResizePool{Cluster: r.cluster.ID, Pool: r.in.Pool, Group: r.group, From: before.Desired, To: larger}).Get(ctx, nil); err != nil {
 		return fresh, err
 	}
 	var instance Instance
@@ -219,7 +219,7 @@ func (r *roll) giveBack(ctx workflow.Context, size int, kept []string) error {
 		return err
 	}
 	return workflow.ExecuteActivity(changing(ctx, "terminate "+instance), "TerminateInstance",
-		TerminateInstance{Cluster: r.cluster.ID, Group: r.group, Instance: instance, By: workflow.GetInfo(ctx).WorkflowExecution.ID}).Get(ctx, nil)
+		TerminateInstance{Cluster: r.cluster.ID, Pool: r.in.Pool, Group: r.group, Instance: instance, By: workflow.GetInfo(ctx).WorkflowExecution.ID}).Get(ctx, nil)
 }
 
 // step records what happens now, for people: current details cost no event, the phase one.

@@ -72,10 +72,10 @@ func (w *world) failing(activity string) error {
 	return w.fail(activity)
 }
 
-func (w *world) ListClusters(_ context.Context, in workflows.ListClusters) ([]workflows.Cluster, error) {
+func (w *world) ListClusters(_ context.Context, in workflows.ListClusters) ([]workflows.ClusterInfo, error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	return []workflows.Cluster{{ID: in.Names[0], Channel: "dev", Environment: "test"}}, w.failing("ListClusters")
+	return []workflows.ClusterInfo{{ID: in.Names[0], Channel: "dev", Environment: "test"}}, w.failing("ListClusters")
 }
 
 func (w *world) ListNodes(context.Context, workflows.ListNodes) ([]workflows.Node, error) {

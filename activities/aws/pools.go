@@ -24,6 +24,10 @@ import (
 // Activities implements workflows.AutoScaling.
 type Activities struct {
 	Accounts *Accounts
+	// Blocks refuses changes of a pool that is blocked.
+	Blocks interface {
+		Check(ctx context.Context, cluster, pool string) error
+	}
 	// ReadyWithin is how long an instance may take to be in service.
 	ReadyWithin time.Duration
 }
@@ -116,21 +120,29 @@ func (a *Activities) ResizePool(ctx context.Context, in workflows.ResizePool) er
 	if err != nil {
 		return err
 	}
-	pool, err := account.group(ctx, cluster, in.Group)
+	if err := a.Blocks.Check(ctx, cluster.ID, in.Pool); err != nil {
+		return err
+	}
+	return account.resize(ctx, cluster, in.Group, in.From, in.To)
+}
+
+// resize sets the size of a group from one value to another, once.
+func (account *account) resize(ctx context.Context, cluster registry.Cluster, group string, from, to int) error {
+	pool, err := account.group(ctx, cluster, group)
 	switch {
 	case err != nil:
 		return err
-	case pool.Desired == in.To:
+	case pool.Desired == to:
 		return nil // an attempt before this one did it
-	case pool.Desired != in.From:
+	case pool.Desired != from:
 		return temporal.NewNonRetryableApplicationError(
-			fmt.Sprintf("cluster %s: the size of group %s changed to %d while it was about to go from %d to %d", cluster.ID, in.Group, pool.Desired, in.From, in.To),
+			fmt.Sprintf("cluster %s: the size of group %s changed to %d while it was about to go from %d to %d", cluster.ID, group, pool.Desired, from, to),
 			workflows.PoolBusy, nil)
 	}
 	_, err = account.autoScaling.SetDesiredCapacity(ctx, &autoscaling.SetDesiredCapacityInput{
-		AutoScalingGroupName: aws.String(in.Group), DesiredCapacity: aws.Int32(int32(in.To)), HonorCooldown: aws.Bool(false),
+		AutoScalingGroupName: aws.String(group), DesiredCapacity: aws.Int32(int32(to)), HonorCooldown: aws.Bool(false),
 	})
-	return explain(cluster, fmt.Sprintf("setting the size of group %s to %d", in.Group, in.To), err)
+	return explain(cluster, fmt.Sprintf("setting the size of group %s to %d", group, to), err)
 }
 
 // ReleaseCapacity implements workflows.AutoScaling.
@@ -149,7 +161,7 @@ func (a *Activities) ReleaseCapacity(ctx context.Context, in workflows.ReleaseCa
 	if len(surplus) > 0 {
 		return surplus, nil
 	}
-	return nil, a.ResizePool(ctx, workflows.ResizePool{Cluster: in.Cluster, Group: in.Group, From: in.From, To: in.To})
+	return nil, account.resize(ctx, cluster, in.Group, in.From, in.To)
 }
 
 // AwaitInstance implements workflows.AutoScaling.
@@ -216,6 +228,9 @@ func (a *Activities) TerminateInstance(ctx context.Context, in workflows.Termina
 	at := slices.IndexFunc(pool.Instances, func(i workflows.Instance) bool { return i.ID == in.Instance })
 	if at < 0 || strings.HasPrefix(pool.Instances[at].Lifecycle, "Terminat") {
 		return account.termination(ctx, cluster, in, at < 0)
+	}
+	if err := a.Blocks.Check(ctx, cluster.ID, in.Pool); err != nil {
+		return workflows.Termination{}, err
 	}
 	if _, err := account.ec2.CreateTags(ctx, &ec2.CreateTagsInput{
 		Resources: []string{in.Instance}, Tags: []ec2types.Tag{{Key: aws.String(terminatedBy), Value: aws.String(in.By)}},

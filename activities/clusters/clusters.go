@@ -21,7 +21,7 @@ type Activities struct {
 var _ workflows.Registry = (*Activities)(nil)
 
 // ListClusters implements workflows.Registry.
-func (a *Activities) ListClusters(ctx context.Context, in workflows.ListClusters) ([]workflows.Cluster, error) {
+func (a *Activities) ListClusters(ctx context.Context, in workflows.ListClusters) ([]workflows.ClusterInfo, error) {
 	all, err := a.read(ctx)
 	if err != nil {
 		return nil, err
@@ -37,7 +37,7 @@ func (a *Activities) ListClusters(ctx context.Context, in workflows.ListClusters
 			selected = append(selected, cluster)
 		}
 	}
-	out := make([]workflows.Cluster, len(selected))
+	out := make([]workflows.ClusterInfo, len(selected))
 	for i, cluster := range selected {
 		out[i] = describe(cluster)
 	}
@@ -70,8 +70,8 @@ func typed(err error) error {
 	return err
 }
 
-func describe(c registry.Cluster) workflows.Cluster {
-	out := workflows.Cluster{
+func describe(c registry.Cluster) workflows.ClusterInfo {
+	out := workflows.ClusterInfo{
 		ID: c.ID, Alias: c.Alias, Channel: c.Channel, Environment: c.Environment,
 		Account: c.InfrastructureAccount, Region: c.Region, Lifecycle: string(c.LifecycleStatus),
 		Owner: c.Owner, Pools: len(c.NodePools),

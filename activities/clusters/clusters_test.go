@@ -23,7 +23,7 @@ var fleet = registry.Clusters{
 	{ID: "stable-1", Channel: "stable", LifecycleStatus: registry.Requested},
 }
 
-func list(t *testing.T, read func(context.Context) (registry.Clusters, error), names ...string) ([]workflows.Cluster, error) {
+func list(t *testing.T, read func(context.Context) (registry.Clusters, error), names ...string) ([]workflows.ClusterInfo, error) {
 	t.Helper()
 	activities := &clusters.Activities{Read: read}
 	var suite testsuite.WorkflowTestSuite
@@ -33,7 +33,7 @@ func list(t *testing.T, read func(context.Context) (registry.Clusters, error), n
 	if err != nil {
 		return nil, err
 	}
-	var out []workflows.Cluster
+	var out []workflows.ClusterInfo
 	require.NoError(t, value.Get(&out))
 	return out, nil
 }
@@ -43,7 +43,7 @@ func readFleet(context.Context) (registry.Clusters, error) { return fleet, nil }
 func TestAllClustersAreListedInTheRegistrysOrder(t *testing.T) {
 	got, err := list(t, readFleet)
 	require.NoError(t, err)
-	require.Equal(t, []workflows.Cluster{
+	require.Equal(t, []workflows.ClusterInfo{
 		{
 			ID: "dev-1", Alias: "kale", Channel: "dev", Environment: "test", Account: "aws:123456789012", Region: "eu-central-1",
 			Lifecycle: "ready", Version: "abc#def", Owner: "anchor", Pools: 2, Problem: "first",

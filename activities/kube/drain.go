@@ -47,7 +47,7 @@ func (a *Activities) DrainNode(ctx context.Context, in workflows.DrainNode) (wor
 	}
 	d := &drainer{
 		cluster: c, view: v, node: in.Node, instance: in.Instance,
-		started: in.Started, policy: a.Drain.Policy(entry.Environment),
+		pool: in.Pool, started: in.Started, policy: a.Drain.Policy(entry.Environment), askBlocks: a.Blocks.State,
 		refused: map[types.UID]drain.Refusal{}, spent: map[types.NamespacedName]drain.Spending{}, seen: map[types.UID]bool{}, warned: map[types.UID]bool{},
 	}
 	return d.run(ctx)
@@ -58,6 +58,9 @@ type drainer struct {
 	cluster        *cluster
 	view           *view
 	node, instance string
+	pool           string
+	askBlocks      func(ctx context.Context, cluster string) (workflows.ClusterState, error)
+	blocks         workflows.ClusterState // as last asked for
 	started        time.Time
 	policy         drain.Policy
 	seen           map[types.UID]bool // pods that had to leave
@@ -110,10 +113,25 @@ func (d *drainer) run(ctx context.Context) (workflows.DrainProgress, error) {
 			return d.report(drain.Plan{}), nil // the node vanished, and its pods with it
 		}
 		plan := drain.Decide(d.state())
+		blocked := ""
+		if plan.Acts() {
+			var err error
+			if blocked, err = d.askBlocked(ctx); err != nil {
+				return d.report(plan), err
+			}
+			plan = drain.Decide(d.state()) // blocked time, which does not count, is known now
+		}
 		progress := d.report(plan)
+		progress.Blocked = blocked
 		activity.RecordHeartbeat(ctx, progress)
 		if plan.Done() {
 			return progress, nil
+		}
+		if blocked != "" {
+			if err := d.pause(ctx, nil, beat.C, time.Now().Add(workflows.BlockCheck), progress); err != nil {
+				return progress, err
+			}
+			continue
 		}
 		if err := d.warn(ctx, plan.Held); err != nil {
 			return progress, err
@@ -137,6 +155,19 @@ func (d *drainer) run(ctx context.Context) (workflows.DrainProgress, error) {
 			return progress, err
 		}
 	}
+}
+
+// askBlocked says who has blocked the pool and why; nothing if nobody has.
+func (d *drainer) askBlocked(ctx context.Context) (string, error) {
+	state, err := d.askBlocks(ctx, d.cluster.id)
+	if err != nil {
+		return "", err
+	}
+	d.blocks = state
+	if err := state.Refuse(time.Now(), d.pool); err != nil {
+		return err.Error(), nil
+	}
+	return "", nil
 }
 
 // seeForce waits until the watch shows the record of a forced pod, which decides about the next one.
@@ -188,6 +219,7 @@ func (d *drainer) state() drain.State {
 	return drain.State{
 		Now:         now,
 		Started:     d.started,
+		Blocked:     d.blocks.BlockedBetween(d.started, now, d.pool),
 		Policy:      d.policy,
 		Pods:        pods,
 		Siblings:    d.view.siblings(pods),

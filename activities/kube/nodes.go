@@ -25,6 +25,10 @@ type Activities struct {
 	Clusters *Clusters
 	// Settings are the `replace` part of the configuration.
 	Settings config.Replace
+	// Blocks tells what is blocked.
+	Blocks interface {
+		State(ctx context.Context, cluster string) (workflows.ClusterState, error)
+	}
 	// Drain is the `drain` part of the configuration.
 	Drain config.Drain
 }
@@ -120,6 +124,13 @@ func ready(node *corev1.Node) bool {
 
 // CordonNode implements workflows.Kubernetes.
 func (a *Activities) CordonNode(ctx context.Context, in workflows.CordonNode) error {
+	blocks, err := a.Blocks.State(ctx, in.Cluster)
+	if err != nil {
+		return err
+	}
+	if err := blocks.Refuse(time.Now(), in.Pool); err != nil {
+		return err
+	}
 	return a.setCordon(ctx, in, func(node *corev1.Node) (map[string]any, bool) {
 		// A node that a person cordoned stays theirs: it gets no mark, so nothing is undone later.
 		return map[string]any{

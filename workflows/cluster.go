@@ -1,0 +1,277 @@
+package workflows
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"go.temporal.io/sdk/temporal"
+	"go.temporal.io/sdk/workflow"
+)
+
+// ClusterState is all that a cluster's actor knows. It is carried from one run to the next.
+type ClusterState struct {
+	Cluster string  `json:"cluster"`
+	Blocks  []Block `json:"blocks"`
+	// Ended are blocks that hold no longer; drains that waited for them leave their time out of
+	// account. They are kept for as long as a drain may last.
+	Ended []Block `json:"ended,omitempty"`
+	// Given counts the blocks so far, for their names.
+	Given int `json:"given"`
+}
+
+// Block is a standing order to change nothing.
+type Block struct {
+	ID     string    `json:"id"`
+	Pool   string    `json:"pool,omitempty"` // empty means the whole cluster
+	Reason string    `json:"reason"`
+	By     string    `json:"by"`
+	Since  time.Time `json:"since"`
+	// Until is when it expires by itself, or was lifted; zero if it holds until somebody lifts it.
+	Until time.Time `json:"until,omitzero"`
+}
+
+// Holds says whether the block is in force at a time, for a pool.
+func (b Block) Holds(at time.Time, pool string) bool {
+	return b.concerns(pool) && !at.Before(b.Since) && (b.Until.IsZero() || at.Before(b.Until))
+}
+
+func (b Block) concerns(pool string) bool { return b.Pool == "" || b.Pool == pool }
+
+func (b Block) String() string {
+	text := fmt.Sprintf("blocked by %s: %s", b.By, b.Reason)
+	if !b.Until.IsZero() {
+		text += " (until " + b.Until.UTC().Format(time.RFC3339) + ")"
+	}
+	return text
+}
+
+// BlockRequest asks for a block; as signal and as update "block".
+type BlockRequest struct {
+	Pool   string `json:"pool,omitempty"` // default: the whole cluster
+	Reason string `json:"reason"`
+	By     string `json:"by,omitempty"`
+	// For is a time such as "4h" after which the block expires; default: it does not.
+	For string `json:"for,omitempty"`
+}
+
+// UnblockRequest lifts blocks; as signal and as update "unblock".
+type UnblockRequest struct {
+	ID string `json:"id,omitempty"` // default: all of the pool, or of the whole cluster
+	// Pool restricts it to blocks of one pool.
+	Pool string `json:"pool,omitempty"`
+	By   string `json:"by,omitempty"`
+}
+
+// Names of the signals, updates and queries of a cluster's actor.
+const (
+	BlockName   = "block"
+	UnblockName = "unblock"
+	StateQuery  = "state"
+)
+
+// ClusterID is the id of a cluster's actor.
+func ClusterID(cluster string) string { return "cluster/" + cluster }
+
+// longestDrain is for how long an ended block is remembered.
+const longestDrain = 30 * 24 * time.Hour
+
+// clusterHistory is the number of events after which a cluster's actor begins a new run.
+const clusterHistory = 2000
+
+// Cluster is the actor of one cluster. It holds the cluster's blocks, which whatever changes the
+// cluster asks for before each step. It lives for months, in runs of a limited length.
+//
+// A block needs no timer to expire: whoever asks compares its end with the clock, so it expires
+// also while nothing runs.
+func Cluster(ctx workflow.Context, state ClusterState) error {
+	c := &clusterActor{ClusterState: state}
+	if err := c.handle(ctx); err != nil {
+		return err
+	}
+	c.tell(ctx)
+	blocks, unblocks := workflow.GetSignalChannel(ctx, BlockName), workflow.GetSignalChannel(ctx, UnblockName)
+	selector := workflow.NewSelector(ctx)
+	selector.AddReceive(blocks, func(channel workflow.ReceiveChannel, _ bool) {
+		var request BlockRequest
+		channel.Receive(ctx, &request)
+		if err := c.checkBlock(request); err != nil {
+			workflow.GetLogger(ctx).Error("a block was not understood, and blocks the whole cluster", "error", err)
+			// Somebody wants to stop something; better all of it than nothing.
+			request.Reason, request.For = strings.TrimSpace(request.Reason+" (not understood: "+err.Error()+")"), ""
+		}
+		c.block(ctx, request)
+	})
+	selector.AddReceive(unblocks, func(channel workflow.ReceiveChannel, _ bool) {
+		var request UnblockRequest
+		channel.Receive(ctx, &request)
+		c.unblock(ctx, request)
+	})
+	for workflow.GetInfo(ctx).GetCurrentHistoryLength() < clusterHistory || selector.HasPending() {
+		selector.Select(ctx)
+	}
+	if err := workflow.Await(ctx, func() bool { return workflow.AllHandlersFinished(ctx) }); err != nil {
+		return err
+	}
+	return workflow.NewContinueAsNewError(ctx, Cluster, c.ClusterState)
+}
+
+type clusterActor struct{ ClusterState }
+
+func (c *clusterActor) handle(ctx workflow.Context) error {
+	if err := workflow.SetQueryHandler(ctx, StateQuery, func() (ClusterState, error) { return c.ClusterState, nil }); err != nil {
+		return err
+	}
+	if err := workflow.SetUpdateHandlerWithOptions(ctx, BlockName,
+		func(ctx workflow.Context, request BlockRequest) (Block, error) { return c.block(ctx, request), nil },
+		workflow.UpdateHandlerOptions{Validator: c.checkBlock, Description: "change nothing until this is lifted or expires"},
+	); err != nil {
+		return err
+	}
+	return workflow.SetUpdateHandlerWithOptions(ctx, UnblockName,
+		func(ctx workflow.Context, request UnblockRequest) ([]Block, error) {
+			return c.unblock(ctx, request), nil
+		},
+		workflow.UpdateHandlerOptions{Validator: c.checkUnblock, Description: "lift a block, or all of them"})
+}
+
+func (c *clusterActor) checkBlock(request BlockRequest) error {
+	if strings.TrimSpace(request.Reason) == "" {
+		return temporal.NewApplicationError("a block needs a reason: others will ask for it", InvalidInput)
+	}
+	if request.For == "" {
+		return nil
+	}
+	if lasts, err := time.ParseDuration(request.For); err != nil || lasts <= 0 {
+		return temporal.NewApplicationError(fmt.Sprintf("for is %q; must be a duration such as 4h", request.For), InvalidInput)
+	}
+	return nil
+}
+
+func (c *clusterActor) checkUnblock(request UnblockRequest) error {
+	if request.ID != "" && !slices.ContainsFunc(c.Blocks, func(b Block) bool { return b.ID == request.ID }) {
+		return temporal.NewApplicationError(fmt.Sprintf("cluster %s has no block %q", c.Cluster, request.ID), InvalidInput)
+	}
+	return nil
+}
+
+func (c *clusterActor) block(ctx workflow.Context, request BlockRequest) Block {
+	now := workflow.Now(ctx)
+	c.tidy(now)
+	c.Given++
+	block := Block{
+		ID: fmt.Sprintf("block-%d", c.Given), Pool: request.Pool, Reason: request.Reason,
+		By: request.By, Since: now,
+	}
+	if block.By == "" {
+		block.By = "somebody who left no name"
+	}
+	if lasts, err := time.ParseDuration(request.For); err == nil {
+		block.Until = now.Add(lasts)
+	}
+	c.Blocks = append(c.Blocks, block)
+	c.tell(ctx)
+	return block
+}
+
+func (c *clusterActor) unblock(ctx workflow.Context, request UnblockRequest) []Block {
+	now := workflow.Now(ctx)
+	c.tidy(now)
+	lifted := []Block{}
+	c.Blocks = slices.DeleteFunc(c.Blocks, func(b Block) bool {
+		if (request.ID != "" && b.ID != request.ID) || (request.Pool != "" && b.Pool != request.Pool) {
+			return false
+		}
+		b.Until = now
+		lifted = append(lifted, b)
+		return true
+	})
+	c.Ended = append(c.Ended, lifted...)
+	c.tell(ctx)
+	return lifted
+}
+
+// tidy moves blocks that have expired to the ended ones, and forgets those of long ago.
+func (c *clusterActor) tidy(now time.Time) {
+	c.Blocks = slices.DeleteFunc(c.Blocks, func(b Block) bool {
+		expired := !b.Until.IsZero() && !now.Before(b.Until)
+		if expired {
+			c.Ended = append(c.Ended, b)
+		}
+		return expired
+	})
+	c.Ended = slices.DeleteFunc(c.Ended, func(b Block) bool { return now.Sub(b.Until) > longestDrain })
+}
+
+func (c *clusterActor) tell(ctx workflow.Context) {
+	details := fmt.Sprintf("Cluster `%s` is not blocked.", c.Cluster)
+	if len(c.Blocks) > 0 {
+		var lines []string
+		for _, b := range c.Blocks {
+			scope := "the whole cluster"
+			if b.Pool != "" {
+				scope = "pool " + b.Pool
+			}
+			lines = append(lines, fmt.Sprintf("- `%s`, %s: %s", b.ID, scope, b))
+		}
+		details = fmt.Sprintf("Cluster `%s` is **blocked**; an expired block stays in this list until the next change:\n\n%s", c.Cluster, strings.Join(lines, "\n"))
+	}
+	workflow.SetCurrentDetails(ctx, details)
+	// It fails only if the namespace lacks the attribute, which the worker checks at its start.
+	_ = workflow.UpsertTypedSearchAttributes(ctx, BlockedAttribute.ValueSet(len(c.Blocks) > 0))
+}
+
+// Holding lists the blocks that hold at a time, for a pool.
+func (s ClusterState) Holding(at time.Time, pool string) []Block {
+	return slices.DeleteFunc(slices.Clone(s.Blocks), func(b Block) bool { return !b.Holds(at, pool) })
+}
+
+// BlockedBetween is how much of a span of time something held the pool, counting what overlaps once.
+func (s ClusterState) BlockedBetween(from, to time.Time, pool string) time.Duration {
+	type span struct{ from, to time.Time }
+	var spans []span
+	for _, b := range slices.Concat(s.Ended, s.Blocks) {
+		each := span{b.Since, to}
+		if !b.Until.IsZero() && b.Until.Before(to) {
+			each.to = b.Until
+		}
+		if each.from.Before(from) {
+			each.from = from
+		}
+		if b.concerns(pool) && each.from.Before(each.to) {
+			spans = append(spans, each)
+		}
+	}
+	slices.SortFunc(spans, func(a, b span) int { return a.from.Compare(b.from) })
+	var total time.Duration
+	counted := from
+	for _, each := range spans {
+		if each.from.Before(counted) {
+			each.from = counted
+		}
+		if each.from.Before(each.to) {
+			total += each.to.Sub(each.from)
+			counted = each.to
+		}
+	}
+	return total
+}
+
+// Refuse returns the error of an activity that must not change anything at a time, or nil. It is
+// no failure: the activity is tried again until the block is gone, which costs no history.
+func (s ClusterState) Refuse(at time.Time, pool string) error {
+	holding := s.Holding(at, pool)
+	if len(holding) == 0 {
+		return nil
+	}
+	texts := make([]string, len(holding))
+	for i, b := range holding {
+		texts[i] = b.String()
+	}
+	return temporal.NewApplicationErrorWithOptions(fmt.Sprintf("cluster %s is %s", s.Cluster, strings.Join(texts, "; and ")), Blocked,
+		temporal.ApplicationErrorOptions{Category: temporal.ApplicationErrorCategoryBenign, NextRetryDelay: BlockCheck})
+}
+
+// BlockCheck is how often whatever waits for a block to be lifted looks again.
+const BlockCheck = 3 * time.Second
