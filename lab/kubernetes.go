@@ -257,6 +257,25 @@ func (l *Lab) eachPart(id, doing string, do func(*Part) error) error {
 	return nil
 }
 
+// RestartControllers restarts kube-controller-manager and kube-scheduler of a cluster. When the
+// API server or etcd was away, both look again after a pause that grows with every failure to
+// as much as a minute, as everywhere; this spares a test that wait.
+func (l *Lab) RestartControllers(ctx context.Context, id string) error {
+	c, err := l.upCluster(id)
+	if err != nil {
+		return fmt.Errorf("restarting controllers: %w", err)
+	}
+	var group errgroup.Group
+	for _, name := range []string{"kube-controller-manager", "kube-scheduler"} {
+		part := l.Part(c.part(name))
+		if part == nil {
+			return fmt.Errorf("restarting controllers of cluster %s: it is being stopped", id)
+		}
+		group.Go(func() error { return part.Restart(ctx) })
+	}
+	return group.Wait()
+}
+
 // RESTConfig is the access of the user admin to a cluster over its direct address, which faults
 // do not touch.
 func (l *Lab) RESTConfig(id string) (*rest.Config, error) {

@@ -23,6 +23,9 @@ import (
 
 const testCluster = "test-1"
 
+// Long enough to tell it from the time that news take on a busy machine.
+var testNodeReady = [2]time.Duration{1500 * time.Millisecond, 2 * time.Second}
+
 // cluster is a control plane with five nodes for the tests below, which run in the order of
 // their appearance: the later ones break parts of it.
 type cluster struct {
@@ -69,7 +72,7 @@ func startTestCluster(t *testing.T) cluster {
 	if err := Build(ctx, t.Output(), "kcp", "kubectl", "kwok"); err != nil {
 		t.Fatal(err)
 	}
-	l, err := newLab(Options{Dir: t.TempDir(), Out: t.Output()})
+	l, err := newLab(Options{Dir: t.TempDir(), Out: t.Output(), Delays: Delays{NodeReady: testNodeReady}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -116,9 +119,10 @@ func testNodeReadiness(c cluster) {
 				continue
 			}
 			ready[node.Name] = true
-			// The watch delivers the first state a little late, hence the margin.
-			if since := time.Since(notReady[node.Name]); since < 450*time.Millisecond || since > time.Minute {
-				c.Errorf("node %s got ready %s after it was not", node.Name, since)
+			if notReady[node.Name].IsZero() {
+				c.Errorf("node %s was ready at once", node.Name)
+			} else if since := time.Since(notReady[node.Name]); since < testNodeReady[0]/2 {
+				c.Errorf("node %s got ready %s after it was not, want %s at least", node.Name, since, testNodeReady[0])
 			}
 		}
 		if len(ready) == 5 {
@@ -246,9 +250,11 @@ func testSlowPods(c cluster) {
 	if took := slow.Status.StartTime.Sub(slow.CreationTimestamp.Time); took < 2*time.Second {
 		c.Errorf("the slow pod got ready after %s, want 3 s", took)
 	}
-	// The other pod has had as much time.
-	if never := c.pods("never")[0]; never.Status.Phase != corev1.PodRunning || podReady(never) {
-		c.Errorf("the pod that never gets ready is %s, ready: %t", never.Status.Phase, podReady(never))
+	c.eventually("the pod that never gets ready runs", func() (bool, error) {
+		return c.pods("never")[0].Status.Phase == corev1.PodRunning, nil
+	})
+	if podReady(c.pods("never")[0]) {
+		c.Error("the pod that never gets ready is ready")
 	}
 }
 
@@ -269,8 +275,8 @@ func testGracePeriod(c cluster) {
 	start := time.Now()
 	c.must(pods.Delete(c.ctx, "stubborn", metav1.DeleteOptions{GracePeriodSeconds: &grace}))
 	c.awaitGone("stubborn")
-	if took := time.Since(start); took < 2*time.Second || took > 6*time.Second {
-		c.Errorf("the stubborn pod ended after %s, want its grace period of 3 s", took)
+	if took := time.Since(start); took < 2*time.Second || took > 20*time.Second {
+		c.Errorf("the stubborn pod ended after %s, want about its grace period of 3 s", took)
 	}
 }
 
@@ -309,11 +315,12 @@ func testKubelets(c cluster) {
 
 func testKilledParts(c cluster) {
 	before := c.pods("web")
-	for _, name := range []string{"kube-apiserver", "etcd", "kube-controller-manager", "kube-scheduler", "kwok"} {
+	for _, name := range []string{"kwok", "kube-controller-manager", "kube-scheduler", "kube-apiserver", "etcd"} {
 		part := c.lab.Part("kubernetes/" + testCluster + "/" + name)
 		c.must(part.Kill())
 		c.must(part.Restart(c.ctx))
 	}
+	c.must(c.lab.RestartControllers(c.ctx, testCluster))
 	if after := c.pods("web"); !slices.EqualFunc(before, after, func(a, b corev1.Pod) bool { return a.UID == b.UID }) {
 		c.Error("pods are not the same after all parts were killed")
 	}
