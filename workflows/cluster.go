@@ -258,18 +258,27 @@ func (s ClusterState) BlockedBetween(from, to time.Time, pool string) time.Durat
 	return total
 }
 
-// Refuse returns the error of an activity that must not change anything at a time, or nil. It is
-// no failure: the activity is tried again until the block is gone, which costs no history.
-func (s ClusterState) Refuse(at time.Time, pool string) error {
+// Refusal says who has blocked a pool at a time, and why; nothing if nobody has.
+func (s ClusterState) Refusal(at time.Time, pool string) string {
 	holding := s.Holding(at, pool)
 	if len(holding) == 0 {
-		return nil
+		return ""
 	}
 	texts := make([]string, len(holding))
 	for i, b := range holding {
 		texts[i] = b.String()
 	}
-	return temporal.NewApplicationErrorWithOptions(fmt.Sprintf("cluster %s is %s", s.Cluster, strings.Join(texts, "; and ")), Blocked,
+	return fmt.Sprintf("cluster %s is %s", s.Cluster, strings.Join(texts, "; and "))
+}
+
+// Refuse returns the error of an activity that must not change anything at a time, or nil. It is
+// no failure: the activity is tried again until the block is gone, which costs no history.
+func (s ClusterState) Refuse(at time.Time, pool string) error {
+	refusal := s.Refusal(at, pool)
+	if refusal == "" {
+		return nil
+	}
+	return temporal.NewApplicationErrorWithOptions(refusal, Blocked,
 		temporal.ApplicationErrorOptions{Category: temporal.ApplicationErrorCategoryBenign, NextRetryDelay: BlockCheck})
 }
 

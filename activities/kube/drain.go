@@ -164,10 +164,7 @@ func (d *drainer) askBlocked(ctx context.Context) (string, error) {
 		return "", err
 	}
 	d.blocks = state
-	if err := state.Refuse(time.Now(), d.pool); err != nil {
-		return err.Error(), nil
-	}
-	return "", nil
+	return state.Refusal(time.Now(), d.pool), nil
 }
 
 // seeForce waits until the watch shows the record of a forced pod, which decides about the next one.
