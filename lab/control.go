@@ -68,12 +68,9 @@ func (d *Duration) UnmarshalText(text []byte) (err error) {
 
 // Status describes the lab.
 func (l *Lab) Status() Status {
-	l.mu.Lock()
-	clusters := slices.Sorted(maps.Keys(l.clusters))
-	l.mu.Unlock()
 	status := Status{
 		Phase: l.currentPhase(), Dir: l.dir, PID: os.Getpid(), Since: l.started,
-		Parts: []PartStatus{}, Endpoints: l.endpointStatus(), Clusters: slices.AppendSeq([]string{}, slices.Values(clusters)),
+		Parts: []PartStatus{}, Endpoints: l.endpointStatus(), Clusters: l.clusterIDs(),
 	}
 	for _, p := range l.Parts() {
 		state, since := p.State()
@@ -86,6 +83,14 @@ func (l *Lab) Status() Status {
 	return status
 }
 
+// clusterIDs are the clusters whose control plane runs or starts. The bridge asks for them many
+// times a second.
+func (l *Lab) clusterIDs() []string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return slices.AppendSeq([]string{}, slices.Values(slices.Sorted(maps.Keys(l.clusters))))
+}
+
 func (l *Lab) endpointStatus() []EndpointStatus {
 	l.proxies.mu.Lock()
 	defer l.proxies.mu.Unlock()
@@ -94,7 +99,7 @@ func (l *Lab) endpointStatus() []EndpointStatus {
 		e := l.proxies.endpoints[name]
 		e.mu.Lock()
 		status = append(status, EndpointStatus{
-			Name: name, Direct: e.upstream, Proxied: e.listen,
+			Name: name, Direct: e.upstream, Proxied: e.proxy.address,
 			Faults: slices.Sorted(maps.Values(e.faults)),
 		})
 		e.mu.Unlock()
@@ -126,7 +131,7 @@ func (l *Lab) controlHandler() http.Handler {
 		})
 	}
 	handle("GET /status", func(*http.Request) (any, error) { return l.Status(), nil })
-	handle("GET /clusters", func(*http.Request) (any, error) { return l.Status().Clusters, nil })
+	handle("GET /clusters", func(*http.Request) (any, error) { return l.clusterIDs(), nil })
 	// The life of the lab bounds these, not that of the request: a bridge that is killed while
 	// its control plane starts must find a whole one when it asks again.
 	handle("PUT /clusters/{id}", func(r *http.Request) (any, error) {

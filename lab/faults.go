@@ -1,9 +1,6 @@
 package lab
 
 import (
-	"bytes"
-	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"maps"
@@ -11,25 +8,20 @@ import (
 	"strings"
 	"sync"
 	"time"
-
-	toxiproxy "github.com/Shopify/toxiproxy/v2"
-	"github.com/rs/zerolog"
 )
 
-// faultProxies are the proxies in front of the lab's endpoints. Toxiproxy runs inside the
-// supervisor, so that a fault needs no other process to be up.
+// faultProxies are the proxies in front of the lab's endpoints. They run inside the supervisor, so
+// that a fault needs no other process to be up. (They are our own because Toxiproxy's newest
+// module, 2.5.0, can hang for minutes when a delay is removed while clients disconnect.)
 type faultProxies struct {
-	server *toxiproxy.ApiServer
-
 	mu        sync.Mutex
 	endpoints map[string]*endpoint
 }
 
 // endpoint is an address of the lab with the proxy in front of it.
 type endpoint struct {
-	name   string
-	listen string // the proxy's address
-	proxy  *toxiproxy.Proxy
+	name  string
+	proxy *proxy
 
 	mu       sync.Mutex // held while faults change
 	upstream string
@@ -37,12 +29,7 @@ type endpoint struct {
 	heal     *time.Timer       // ends the faults by itself; nil if none is due
 }
 
-func newFaultProxies() *faultProxies {
-	// Some toxics log to zerolog's global logger. Nothing else here uses zerolog.
-	zerolog.SetGlobalLevel(zerolog.Disabled)
-	server := toxiproxy.NewServer(toxiproxy.NewMetricsContainer(nil), zerolog.Nop())
-	return &faultProxies{server: server, endpoints: map[string]*endpoint{}}
-}
+func newFaultProxies() *faultProxies { return &faultProxies{endpoints: map[string]*endpoint{}} }
 
 // endpoint puts a proxy called name in front of upstream ("127.0.0.1:port"). Called again with
 // another upstream it re-points the proxy, whose own port and faults stay.
@@ -50,21 +37,29 @@ func (l *Lab) endpoint(name, upstream string) error {
 	l.proxies.mu.Lock()
 	defer l.proxies.mu.Unlock()
 	if e := l.proxies.endpoints[name]; e != nil {
-		return e.repoint(upstream)
+		e.repoint(upstream)
+		return nil
 	}
 	port, err := freePort()
 	if err != nil {
 		return fmt.Errorf("starting the proxy of %s: %w", name, err)
 	}
-	listen := fmt.Sprintf("127.0.0.1:%d", port)
-	proxy := toxiproxy.NewProxy(l.proxies.server, name, listen, upstream)
-	if err := proxy.Start(); err != nil {
+	proxy, err := newProxy(fmt.Sprintf("127.0.0.1:%d", port), upstream)
+	if err != nil {
 		return fmt.Errorf("starting the proxy of %s: %w", name, err)
 	}
-	l.proxies.endpoints[name] = &endpoint{
-		name: name, listen: listen, proxy: proxy, upstream: upstream, faults: map[string]string{},
-	}
+	l.proxies.endpoints[name] = &endpoint{name: name, proxy: proxy, upstream: upstream, faults: map[string]string{}}
 	return nil
+}
+
+// Branch puts one more proxy in front of an endpoint, for a program that is to be disturbed while
+// all others are not. It is an endpoint of the returned name and lives as long as the lab.
+func (l *Lab) Branch(endpoint, branch string) (name string, err error) {
+	if _, err := l.findEndpoint(endpoint); err != nil {
+		return "", err
+	}
+	name = endpoint + "@" + branch
+	return name, l.endpoint(name, l.Direct(endpoint))
 }
 
 // removeEndpoint ends the proxy of an endpoint; one that is not there is fine.
@@ -110,7 +105,7 @@ func (l *Lab) Proxied(name string) string {
 	if err != nil {
 		return ""
 	}
-	return e.listen
+	return e.proxy.address
 }
 
 // Fault disturbs what goes through the proxy of one endpoint. Different faults add up, the same
@@ -130,9 +125,7 @@ func (f *Fault) Cut() error { return f.apply((*endpoint).cut) }
 // Blackhole accepts connections and lets nothing through in either direction. Heal closes the
 // connections that were held up.
 func (f *Fault) Blackhole() error {
-	return f.apply(func(e *endpoint) error {
-		return e.addToxics("blackhole", "", "timeout", map[string]int64{"timeout": 0}, "upstream", "downstream")
-	})
+	return f.disturb("blackhole", "", func(t *trouble) { t.blackhole = true })
 }
 
 // Delay lets answers arrive later by delay, give or take jitter, both in whole milliseconds.
@@ -140,20 +133,22 @@ func (f *Fault) Delay(delay, jitter time.Duration) error {
 	if delay < time.Millisecond || jitter < 0 || jitter > delay {
 		return fmt.Errorf("delaying %s by %s with jitter %s: delay must be at least 1ms and jitter between 0 and it", f.name, delay, jitter)
 	}
-	return f.apply(func(e *endpoint) error {
-		values := map[string]int64{"latency": delay.Milliseconds(), "jitter": jitter.Milliseconds()}
-		return e.addToxics("delay", fmt.Sprintf("%s ± %s", delay, jitter), "latency", values, "downstream")
-	})
+	return f.disturb("delay", fmt.Sprintf("%s ± %s", delay, jitter), func(t *trouble) { t.delay, t.jitter = delay, jitter })
 }
 
-// Throttle limits every connection in each direction to bytesPerSecond, in steps of 1000.
+// Throttle limits every connection in each direction to bytesPerSecond.
 func (f *Fault) Throttle(bytesPerSecond int) error {
 	if bytesPerSecond < 1000 {
 		return fmt.Errorf("throttling %s to %d bytes per second: at least 1000 are needed", f.name, bytesPerSecond)
 	}
+	return f.disturb("throttle", fmt.Sprintf("%d bytes/s", bytesPerSecond), func(t *trouble) { t.rate = bytesPerSecond })
+}
+
+func (f *Fault) disturb(fault, detail string, change func(*trouble)) error {
 	return f.apply(func(e *endpoint) error {
-		rate := int64(bytesPerSecond / 1000)
-		return e.addToxics("throttle", fmt.Sprintf("%d bytes/s", rate*1000), "bandwidth", map[string]int64{"rate": rate}, "upstream", "downstream")
+		e.proxy.disturb(change)
+		e.faults[fault] = strings.TrimSpace(fault + " " + detail)
+		return nil
 	})
 }
 
@@ -196,57 +191,24 @@ func (f *Fault) apply(change func(*endpoint) error) error {
 }
 
 func (e *endpoint) cut() error {
-	e.proxy.Stop()
+	e.proxy.close()
 	e.faults["cut"] = "cut"
 	return nil
 }
 
 func (e *endpoint) healNow() error {
-	e.proxy.Toxics.ResetToxics(context.Background())
-	_, wasCut := e.faults["cut"]
+	e.proxy.disturb(func(t *trouble) { *t = trouble{} })
 	clear(e.faults)
-	if !wasCut {
-		return nil
-	}
-	return e.proxy.Start()
+	return e.proxy.open()
 }
 
-// addToxics adds a toxic of Toxiproxy in the given directions, or replaces it.
-func (e *endpoint) addToxics(fault, detail, toxic string, attributes map[string]int64, directions ...string) error {
-	for _, direction := range directions {
-		name := fault + "-" + direction
-		if e.proxy.Toxics.GetToxic(name) != nil {
-			if err := e.proxy.Toxics.RemoveToxic(context.Background(), name); err != nil {
-				return err
-			}
-		}
-		definition, err := json.Marshal(map[string]any{
-			"name": name, "type": toxic, "stream": direction, "toxicity": 1, "attributes": attributes,
-		})
-		if err != nil {
-			return err
-		}
-		if _, err := e.proxy.Toxics.AddToxicJson(bytes.NewReader(definition)); err != nil {
-			return err
-		}
-	}
-	e.faults[fault] = strings.TrimSpace(fault + " " + detail)
-	return nil
-}
-
-func (e *endpoint) repoint(upstream string) error {
+func (e *endpoint) repoint(upstream string) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	if upstream == e.upstream {
-		return nil
+	if upstream != e.upstream {
+		e.upstream = upstream
+		e.proxy.repoint(upstream)
 	}
-	_, cut := e.faults["cut"]
-	target := &toxiproxy.Proxy{Listen: e.listen, Upstream: upstream, Enabled: !cut}
-	if err := e.proxy.Update(target); err != nil {
-		return fmt.Errorf("pointing the proxy of %s at %s: %w", e.name, upstream, err)
-	}
-	e.upstream = upstream
-	return nil
 }
 
 func (e *endpoint) remove() {
@@ -255,7 +217,7 @@ func (e *endpoint) remove() {
 	if e.heal != nil {
 		e.heal.Stop()
 	}
-	e.proxy.Stop()
+	e.proxy.close()
 }
 
 func (p *faultProxies) close() {

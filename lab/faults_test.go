@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -118,6 +119,27 @@ func TestDelayedEndpointAnswersLater(t *testing.T) {
 	require.Less(t, time.Since(start), 250*time.Millisecond)
 }
 
+func TestHealDoesNotWaitForClientsThatHungUp(t *testing.T) {
+	l, _ := proxiedServer(t, strings.Repeat("x", 1<<20))
+	for round := range 10 {
+		require.NoError(t, l.Fault("web").Delay(200*time.Millisecond, 0))
+		ctx, hangUp := context.WithTimeout(t.Context(), time.Duration(40*round)*time.Millisecond)
+		var clients sync.WaitGroup
+		for range 8 {
+			clients.Go(func() {
+				client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
+				_, _ = get(ctx, client, l.Proxied("web"))
+			})
+		}
+		<-ctx.Done()
+		hangUp()
+		start := time.Now()
+		require.NoError(t, l.Fault("web").Heal())
+		require.Less(t, time.Since(start), time.Second)
+		clients.Wait()
+	}
+}
+
 func TestThrottledEndpointKeepsToItsRate(t *testing.T) {
 	l, client := proxiedServer(t, strings.Repeat("x", 30_000))
 	require.NoError(t, l.Fault("web").Throttle(100_000))
@@ -165,6 +187,20 @@ func TestRepointedEndpointKeepsItsAddressAndFaults(t *testing.T) {
 	require.ErrorIs(t, err, syscall.ECONNREFUSED)
 	require.NoError(t, l.Fault("web").Heal())
 	requireAnswer(t, l, client, "new")
+}
+
+func TestBranchIsDisturbedAlone(t *testing.T) {
+	l, client := proxiedServer(t, "hello")
+	branch, err := l.Branch("web", "mine")
+	require.NoError(t, err)
+	require.NotEqual(t, l.Proxied("web"), l.Proxied(branch))
+	require.NoError(t, l.Fault(branch).Cut())
+	_, err = get(t.Context(), client, l.Proxied(branch))
+	require.ErrorIs(t, err, syscall.ECONNREFUSED)
+	requireAnswer(t, l, client, "hello")
+
+	_, err = l.Branch("nothing", "mine")
+	require.ErrorContains(t, err, `no endpoint "nothing"`)
 }
 
 func TestRemovedEndpointIsGone(t *testing.T) {
