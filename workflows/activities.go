@@ -251,10 +251,12 @@ func examining(ctx workflow.Context, summary string) workflow.Context {
 }
 
 // changing is for activities that make a few requests. Once something has begun it is carried
-// on: an endpoint that is gone comes back, and credentials get mended.
+// on: an endpoint that is gone comes back, and credentials get mended. A cancellation waits for
+// the attempt under way, whose effect has to be known before it can be undone.
 func changing(ctx workflow.Context, summary string) workflow.Context {
 	return workflow.WithActivityOptions(ctx, workflow.ActivityOptions{
 		StartToCloseTimeout: 30 * time.Second,
+		WaitForCancellation: true,
 		RetryPolicy:         patient,
 		Summary:             summary,
 	})
