@@ -39,6 +39,21 @@ var errStopped = errors.New("the lab was stopped")
 // former lab stay in `log.previous`. If the start fails, all that was started is stopped. A lab
 // that runs in the directory already is a *RunningError.
 func Start(ctx context.Context, options Options) (*Lab, error) {
+	return launch(ctx, options, (*Lab).start)
+}
+
+// StartControlPlane is Start for a lab that consists of one control plane, without nodes and
+// without Temporal, AWS and forge.
+func StartControlPlane(ctx context.Context, options Options, id string, cluster ClusterOptions) (*Lab, error) {
+	return launch(ctx, options, func(l *Lab, ctx context.Context) error {
+		if err := Build(ctx, l.out, "kcp", "kubectl", "kwok"); err != nil {
+			return err
+		}
+		return l.StartClusterWith(ctx, id, cluster)
+	})
+}
+
+func launch(ctx context.Context, options Options, start func(*Lab, context.Context) error) (*Lab, error) {
 	l, err := newLab(options)
 	if err != nil {
 		return nil, fmt.Errorf("starting the lab: %w", err)
@@ -46,11 +61,16 @@ func Start(ctx context.Context, options Options) (*Lab, error) {
 	starting, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	defer context.AfterFunc(l.life, func() { cancel(context.Cause(l.life)) })()
-	if err := l.start(starting); err != nil {
+	if err := start(l, starting); err != nil {
 		if l.life.Err() != nil { // a part died or somebody asked to stop: that is the reason
 			err = context.Cause(l.life)
 		}
 		return nil, fmt.Errorf("starting the lab: %w", errors.Join(err, l.Stop()))
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.phase == Starting {
+		l.phase = Up
 	}
 	return l, nil
 }
@@ -122,15 +142,7 @@ func (l *Lab) start(ctx context.Context) error {
 	if err := l.timed("the sample fleet is up", func() error { return l.seedFleet(ctx) }); err != nil {
 		return err
 	}
-	if err := l.writeEnv(); err != nil {
-		return err
-	}
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.phase == Starting {
-		l.phase = Up
-	}
-	return nil
+	return l.writeEnv()
 }
 
 // Prepare makes everything that labs share: the binaries and the Python environment of the AWS
