@@ -316,7 +316,10 @@ func mirror(p *corev1.Pod) {
 	p.Annotations = map[string]string{corev1.MirrorPodAnnotationKey: "0"}
 }
 
-func terminating(p *corev1.Pod) { p.DeletionTimestamp = &metav1.Time{Time: now} }
+// terminating pods were deleted 30 seconds ago.
+func terminating(p *corev1.Pod) {
+	p.DeletionTimestamp, p.DeletionGracePeriodSeconds = &metav1.Time{Time: now}, new(int64(30))
+}
 
 func notReady(p *corev1.Pod) { p.Status.Conditions[1].Status = corev1.ConditionFalse }
 

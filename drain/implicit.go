@@ -2,6 +2,7 @@ package drain
 
 import (
 	"fmt"
+	"slices"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -13,10 +14,11 @@ import (
 type Departure struct {
 	Controller types.UID // empty if it had none
 	At         time.Time
+	Grace      time.Duration // which the pod has to end
 }
 
-// replaceWithin is the time in which a controller makes up for an evicted pod. One that does not
-// (it was scaled down, say) does not hold up the others for longer.
+// replaceWithin is the time in which a controller makes up for a pod that has ended. One that does
+// not (it was scaled down, say) does not hold up the others for longer.
 const replaceWithin = time.Minute
 
 // implicitBudget is what a replicated workload without a budget may lose now.
@@ -30,42 +32,87 @@ type implicitBudget struct {
 // our evictions does not count: a workload that is broken anyway would hold its nodes for ever.
 func (s State) implicitBudget(controller types.UID) *implicitBudget {
 	b := &implicitBudget{}
-	var replicas, fresh, notReadyYet, leaving int
+	var staying []*corev1.Pod
+	var departures []departure
 	present := map[types.UID]bool{}
 	for _, pod := range s.Siblings[controller] {
 		if finished(pod) {
 			continue
 		}
 		present[pod.UID] = true
-		if _, evicted := s.Evicted[pod.UID]; evicted || pod.DeletionTimestamp != nil {
-			leaving++
-			continue
-		}
-		replicas++
-		// What was created since the drain began stands in for what it has evicted.
-		if !pod.CreationTimestamp.Time.Before(s.Started) {
-			fresh++
-			if !Ready(pod) {
-				notReadyYet++
-			}
+		switch known, evicted := s.Evicted[pod.UID]; {
+		case evicted:
+			departures = append(departures, departure{at: known.At})
+		case pod.DeletionTimestamp != nil:
+			departures = append(departures, departure{at: deleted(pod)})
+		default:
+			staying = append(staying, pod)
 		}
 	}
-	for uid, departure := range s.Evicted {
-		due := departure.At.Add(replaceWithin)
-		if departure.Controller != controller || present[uid] || !s.Now.Before(due) {
-			continue
-		}
-		leaving++
-		if b.again.IsZero() || due.Before(b.again) {
-			b.again = due
+	for uid, known := range s.Evicted {
+		if known.Controller == controller && !present[uid] {
+			departures = append(departures, departure{known.At, known.At.Add(known.Grace + replaceWithin)})
 		}
 	}
-	missing := max(0, leaving-fresh)
-	all, away := replicas+missing, missing+notReadyYet
+
+	missing := 0
+	open, notReadyYet := s.unreplaced(departures, staying)
+	for _, departure := range open {
+		if !departure.due.IsZero() && !s.Now.Before(departure.due) {
+			continue
+		}
+		missing++
+		if !departure.due.IsZero() && (b.again.IsZero() || departure.due.Before(b.again)) {
+			b.again = departure.due
+		}
+	}
+	all, away := len(staying)+missing, missing+notReadyYet
 	allowed := max(1, all*s.Policy.ImplicitBudget/100)
 	b.room = allowed - away
 	b.reason = fmt.Sprintf("the workload has no budget, so at most %d of its %d pods are taken away at a time, and %d are not back yet", allowed, all, away)
 	return b
+}
+
+// departure is a pod that is leaving or gone.
+type departure struct {
+	at  time.Time
+	due time.Time // when nobody waits for its replacement any more; zero while the pod is still there
+}
+
+// unreplaced matches each pod with the last departure before its creation, and returns the
+// departures that are left over and the number of replacements that are not ready yet.
+func (s State) unreplaced(departures []departure, pods []*corev1.Pod) (open []departure, notReadyYet int) {
+	slices.SortFunc(departures, func(a, b departure) int { return b.at.Compare(a.at) })
+	slices.SortFunc(pods, func(a, b *corev1.Pod) int { return b.CreationTimestamp.Compare(a.CreationTimestamp.Time) })
+	for _, pod := range pods {
+		for len(departures) > 0 && createdBefore(pod, departures[0].at) {
+			open = append(open, departures[0])
+			departures = departures[1:]
+		}
+		replaces := len(departures) > 0
+		if replaces {
+			departures = departures[1:]
+		}
+		// What another attempt at this drain has evicted may be forgotten.
+		if !Ready(pod) && (replaces || !createdBefore(pod, s.Started)) {
+			notReadyYet++
+		}
+	}
+	return append(open, departures...), notReadyYet
+}
+
+// createdBefore compares in whole seconds, which is what the API server records.
+func createdBefore(pod *corev1.Pod, at time.Time) bool {
+	return pod.CreationTimestamp.Time.Before(at.Truncate(time.Second))
+}
+
+// deleted is when the deletion of a pod was asked for: its timestamp is when the pod has to be gone.
+func deleted(pod *corev1.Pod) time.Time {
+	at := pod.DeletionTimestamp.Time
+	if grace := pod.DeletionGracePeriodSeconds; grace != nil {
+		at = at.Add(-time.Duration(*grace) * time.Second)
+	}
+	return at
 }
 
 // replicated returns the controller of a pod that has siblings, or nothing.

@@ -97,7 +97,37 @@ func TestAReplicatedWorkloadWithoutABudgetGetsAnImplicitOne(t *testing.T) {
 		"what was evicted counts until its replacement is ready": {
 			quarter, pods(replica("c"), replica("a", terminating)), append(replicas("d", "e", "f", "g", "h"), replica("a2", fresh, notReady), replica("b2", fresh, notReady)),
 			map[types.UID]drain.Departure{"b": {Controller: "web", At: now.Add(-10 * time.Second)}},
-			"hold c" + twoOf8 + "2 are not back yet | leaving 1 | again in 50s",
+			"hold c" + twoOf8 + "2 are not back yet | leaving 1",
+		},
+		"a replacement made within the second of the eviction stands in for it": {
+			quarter, pods(replica("b"), replica("c"), replica("d")), append(replicas("e", "f", "g", "h"), replica("a2", createdAgo(time.Second))),
+			map[types.UID]drain.Departure{"a": {Controller: "web", At: now.Add(-100 * time.Millisecond)}},
+			"evict b | evict c | hold d" + twoOf8 + "0 are not back yet",
+		},
+		"replacements of earlier evictions do not stand in for later ones": {
+			quarter, pods(replica("e"), replica("f")), append(replicas("g", "h"), replica("a2", createdAgo(5*time.Minute)), replica("b2", createdAgo(5*time.Minute))),
+			map[types.UID]drain.Departure{
+				"a": {Controller: "web", At: now.Add(-5 * time.Minute)}, "b": {Controller: "web", At: now.Add(-5 * time.Minute)},
+				"c": {Controller: "web", At: now.Add(-time.Second)}, "d": {Controller: "web", At: now.Add(-time.Second)},
+			},
+			"hold e" + twoOf8 + "2 are not back yet | hold f" + twoOf8 + "2 are not back yet | again in 59s",
+		},
+		"what replaced a pod and was evicted itself has to be replaced too": {
+			quarter, pods(replica("b")), append(replicas("c", "d"), replica("a3", createdAgo(10*time.Second))),
+			map[types.UID]drain.Departure{
+				"a": {Controller: "web", At: now.Add(-5 * time.Minute)}, "a2": {Controller: "web", At: now.Add(-11 * time.Second)},
+			},
+			"evict b",
+		},
+		"what an earlier drain evicted and is back does not count": {
+			quarter, pods(replica("b")), append(replicas("c", "d"), replica("a2", createdAgo(11*time.Minute))),
+			map[types.UID]drain.Departure{"a": {Controller: "web", At: began.Add(-time.Minute - 30*time.Second), Grace: time.Hour}},
+			"evict b",
+		},
+		"a pod that may take its time to end is waited for as much longer": {
+			quarter, pods(replica("b")), nil,
+			map[types.UID]drain.Departure{"a": {Controller: "web", At: now.Add(-80 * time.Second), Grace: 30 * time.Second}},
+			"hold b: the workload has no budget, so at most 1 of its 2 pods are taken away at a time, and 1 are not back yet | again in 10s",
 		},
 		"what was evicted and has no replacement yet counts too": {
 			quarter, pods(replica("b"), replica("c")), replicas("d", "e", "f", "g", "h"),
@@ -169,7 +199,11 @@ func controlledBy(name string) func(*corev1.Pod) {
 	}
 }
 
-func fresh(p *corev1.Pod) { p.CreationTimestamp.Time = began.Add(time.Minute) }
+func createdAgo(ago time.Duration) func(*corev1.Pod) {
+	return func(p *corev1.Pod) { p.CreationTimestamp.Time = now.Add(-ago) }
+}
+
+func fresh(p *corev1.Pod) { createdAgo(5 * time.Second)(p) }
 
 func annotated(key, value string) func(*corev1.Pod) {
 	return func(p *corev1.Pod) { p.Annotations = map[string]string{key: value} }

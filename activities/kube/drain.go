@@ -93,6 +93,9 @@ func (d *departures) add(pod *corev1.Pod, now time.Time) {
 	if controller := metav1.GetControllerOf(pod); controller != nil {
 		departure.Controller = controller.UID
 	}
+	if grace := pod.Spec.TerminationGracePeriodSeconds; grace != nil {
+		departure.Grace = time.Duration(*grace) * time.Second
+	}
 	d.pods[pod.UID] = departure
 }
 
