@@ -13,12 +13,9 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/ec2"
 	ec2types "github.com/aws/aws-sdk-go-v2/service/ec2/types"
 	"github.com/stretchr/testify/require"
-	"go.temporal.io/sdk/activity"
-	"go.temporal.io/sdk/converter"
 	"go.temporal.io/sdk/temporal"
-	"go.temporal.io/sdk/testsuite"
-	"go.temporal.io/sdk/worker"
 
+	"github.com/fairway-project/fairway/activities/activitytest"
 	"github.com/fairway-project/fairway/activities/aws"
 	"github.com/fairway-project/fairway/config"
 	"github.com/fairway-project/fairway/lab"
@@ -62,13 +59,20 @@ type pool struct {
 	account
 	name       string // of pool, group and launch template
 	activities *aws.Activities
+	worker     activitytest.Worker
 	beats      []string // what the last activity has heartbeated
+}
+
+func (a account) noPool(t *testing.T, name string) *pool {
+	p := &pool{T: t, account: a, name: name, activities: newActivities("")}
+	p.worker.Heartbeat = func(details any) { p.beats = append(p.beats, details.(string)) }
+	return p
 }
 
 // newPool makes a pool that has as many instances as it is to have at least.
 func (a account) newPool(t *testing.T, name string, min, max int32) *pool {
 	t.Helper()
-	p := &pool{T: t, account: a, name: name, activities: newActivities("")}
+	p := a.noPool(t, name)
 	p.launchTemplate("m5.large")
 	p.createGroup(name, min, max, ownTags(name))
 	p.settles(int(min))
@@ -101,32 +105,10 @@ func ownTags(pool string) map[string]string {
 
 // ---- the activities, as a worker runs them
 
-func run[In, Out any](p *pool, do func(context.Context, In) (Out, error), in In) (out Out, err error) {
-	value, err := p.environment(p.Context(), nil, do).ExecuteActivity(do, in)
-	if err != nil {
-		return out, err
-	}
-	require.NoError(p, value.Get(&out))
-	return out, nil
-}
-
-func (p *pool) environment(ctx context.Context, stopping chan struct{}, do any) *testsuite.TestActivityEnvironment {
-	var suite testsuite.WorkflowTestSuite
-	env := suite.NewTestActivityEnvironment()
-	env.SetTestTimeout(time.Minute)
-	env.SetWorkerOptions(worker.Options{BackgroundActivityContext: ctx})
-	if stopping != nil {
-		env.SetWorkerStopChannel(stopping)
-	}
+func run[In, Out any](p *pool, activity func(context.Context, In) (Out, error), in In) (out Out, err error) {
 	p.beats = nil
-	env.SetOnActivityHeartbeatListener(func(_ *activity.Info, details converter.EncodedValues) {
-		var text string
-		if details.Get(&text) == nil {
-			p.beats = append(p.beats, text)
-		}
-	})
-	env.RegisterActivity(do)
-	return env
+	err = p.worker.Run(activity, in, &out)
+	return out, err
 }
 
 func (p *pool) examine() (workflows.Pool, error) {
@@ -134,8 +116,7 @@ func (p *pool) examine() (workflows.Pool, error) {
 }
 
 func (p *pool) resize(from, to int) error {
-	_, err := run(p, without(p.activities.ResizePool), workflows.ResizePool{Cluster: cluster, Pool: p.name, Group: p.name, From: from, To: to})
-	return err
+	return p.worker.Run(p.activities.ResizePool, workflows.ResizePool{Cluster: cluster, Pool: p.name, Group: p.name, From: from, To: to}, nil)
 }
 
 func (p *pool) release(from, to int, known ...string) ([]workflows.Instance, error) {
@@ -151,16 +132,11 @@ func (p *pool) terminate(instance string) (workflows.Termination, error) {
 }
 
 func (p *pool) awaitTermination(instance string) error {
-	_, err := run(p, without(p.activities.AwaitTermination), p.instance(instance))
-	return err
+	return p.worker.Run(p.activities.AwaitTermination, p.instance(instance), nil)
 }
 
 func (p *pool) instance(id string) workflows.TerminateInstance {
 	return workflows.TerminateInstance{Cluster: cluster, Pool: p.name, Group: p.name, Instance: id, By: "workflow"}
-}
-
-func without[In any](do func(context.Context, In) error) func(context.Context, In) (struct{}, error) {
-	return func(ctx context.Context, in In) (struct{}, error) { return struct{}{}, do(ctx, in) }
 }
 
 func requireError(t testing.TB, err error, kind string, final bool, message string) {

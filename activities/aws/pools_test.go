@@ -16,6 +16,7 @@ import (
 	"github.com/stretchr/testify/require"
 	"go.temporal.io/sdk/temporal"
 
+	"github.com/fairway-project/fairway/activities/activitytest"
 	"github.com/fairway-project/fairway/workflows"
 )
 
@@ -54,7 +55,7 @@ func TestPools(t *testing.T) {
 
 func testRefusedCredentials(t *testing.T, a account) {
 	t.Setenv("AWS_ACCESS_KEY_ID", "somebody")
-	p := &pool{T: t, account: a, name: "refused", activities: newActivities("")}
+	p := a.noPool(t, "refused")
 	_, err := p.examine()
 	requireError(t, err, workflows.AccessDenied, false, "cluster dev-1: looking for the group of pool refused: AWS refuses (InvalidClientTokenId)")
 	_, err = p.terminate("i-1")
@@ -64,7 +65,7 @@ func testRefusedCredentials(t *testing.T, a account) {
 func testNoAnswer(t *testing.T, a account) {
 	t.Setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:1")
 	t.Setenv("AWS_MAX_ATTEMPTS", "1")
-	p := &pool{T: t, account: a, name: "unreachable", activities: newActivities("")}
+	p := a.noPool(t, "unreachable")
 	_, err := p.examine()
 	requireError(t, err, workflows.Unreachable, false, "cluster dev-1: looking for the group of pool unreachable: AWS does not answer")
 }
@@ -87,7 +88,7 @@ func testExamine(t *testing.T, a account) {
 }
 
 func testMissingTags(t *testing.T, a account) {
-	p := &pool{T: t, account: a, name: "untagged", activities: newActivities("")}
+	p := a.noPool(t, "untagged")
 	p.launchTemplate("m5.large")
 	own, of := "kubernetes.io/cluster/dev-1", "node.kubernetes.io/node-pool"
 	for name, tags := range map[string]map[string]string{
@@ -182,7 +183,7 @@ func testBlocked(t *testing.T, a account) {
 }
 
 func testGroupGone(t *testing.T, a account) {
-	p := &pool{T: t, account: a, name: "gone", activities: newActivities("")}
+	p := a.noPool(t, "gone")
 	const message = "cluster dev-1: Auto Scaling group gone is gone"
 	requireError(t, p.resize(1, 2), workflows.PoolNotFound, true, message)
 	_, err := p.terminate("i-1")
@@ -223,17 +224,17 @@ func testWaitEnds(t *testing.T, a account) {
 	in := workflows.AwaitInstance{Cluster: cluster, Group: p.name, Known: p.members(), Since: time.Now()}
 
 	stopping := make(chan struct{})
-	time.AfterFunc(300*time.Millisecond, func() { close(stopping) })
-	_, err := p.environment(t.Context(), stopping, p.activities.AwaitInstance).ExecuteActivity(p.activities.AwaitInstance, in)
+	p.worker.Stopping = stopping
+	p.worker.Heartbeat = func(any) { close(stopping) }
+	err := p.worker.Run(p.activities.AwaitInstance, in, nil)
 	requireError(t, err, workflows.Unreachable, false, "the worker stops; another one goes on")
 	var application *temporal.ApplicationError
 	require.ErrorAs(t, err, &application)
 	require.Equal(t, temporal.ApplicationErrorCategoryBenign, application.Category())
 
 	ctx, cancel := context.WithCancel(t.Context())
-	time.AfterFunc(300*time.Millisecond, cancel)
-	_, err = p.environment(ctx, nil, p.activities.AwaitInstance).ExecuteActivity(p.activities.AwaitInstance, in)
-	require.ErrorContains(t, err, "context canceled")
+	p.worker = activitytest.Worker{Context: ctx, Heartbeat: func(any) { cancel() }}
+	require.ErrorContains(t, p.worker.Run(p.activities.AwaitInstance, in, nil), "canceled")
 }
 
 func testRelease(t *testing.T, a account) {
