@@ -89,6 +89,21 @@ func venvIsCurrent(venv, stamp string) bool {
 	return err == nil && string(data) == stamp
 }
 
+// StartAWS is Start for a lab that consists of the AWS endpoint with the fleet's network and
+// nothing else.
+func StartAWS(ctx context.Context, options Options) (*Lab, error) {
+	return launch(ctx, options, func(l *Lab, ctx context.Context) error {
+		if err := prepareAWS(ctx, l.root, l.out); err != nil {
+			return fmt.Errorf("preparing the AWS endpoint: %w", err)
+		}
+		if err := l.startAWS(ctx); err != nil {
+			return err
+		}
+		_, err := l.createNetwork(ctx)
+		return err
+	})
+}
+
 // startAWS starts moto with the lab's extensions (lab/aws). All it knows is in memory.
 func (l *Lab) startAWS(ctx context.Context) error {
 	port, err := freePort()

@@ -43,7 +43,7 @@ func run(ctx context.Context, c config.Config) error {
 	if err != nil {
 		return &usageError{fmt.Errorf("reading Temporal's settings: %w", err)}
 	}
-	options.Logger = log.NewStructuredLogger(slog.New(zapslog.NewHandler(logger.Core())))
+	options.Logger = log.NewStructuredLogger(slog.New(zapslog.NewHandler(logger.Core(), zapslog.AddStacktraceAt(slog.LevelError+1))))
 	if options.MetricsHandler, err = newMetrics(logger); err != nil {
 		return err
 	}

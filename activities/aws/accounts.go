@@ -7,8 +7,10 @@ import (
 	"fmt"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
+	awshttp "github.com/aws/aws-sdk-go-v2/aws/transport/http"
 	awsconfig "github.com/aws/aws-sdk-go-v2/config"
 	"github.com/aws/aws-sdk-go-v2/credentials/stscreds"
 	"github.com/aws/aws-sdk-go-v2/service/autoscaling"
@@ -39,6 +41,10 @@ type account struct {
 	ec2         *ec2.Client
 }
 
+// answerWithin bounds one attempt at a request; the SDK makes three. Together that is less than
+// whoever waits for the activity is patient, so that AWS is named and not the worker.
+const answerWithin = 4 * time.Second
+
 func (a *Accounts) get(ctx context.Context, name string) (registry.Cluster, *account, error) {
 	cluster, err := a.Find(ctx, name)
 	if err != nil {
@@ -51,7 +57,8 @@ func (a *Accounts) get(ctx context.Context, name string) (registry.Cluster, *acc
 	if known := a.known[key]; known != nil {
 		return cluster, known, nil
 	}
-	loaded, err := awsconfig.LoadDefaultConfig(ctx, awsconfig.WithRegion(cluster.Region), awsconfig.WithAppID("fairway"))
+	loaded, err := awsconfig.LoadDefaultConfig(ctx, awsconfig.WithRegion(cluster.Region), awsconfig.WithAppID("fairway"),
+		awsconfig.WithHTTPClient(awshttp.NewBuildableClient().WithTimeout(answerWithin)))
 	if err != nil {
 		return registry.Cluster{}, nil, temporal.NewApplicationError(fmt.Sprintf("loading the AWS configuration: %v", err), workflows.InvalidInput)
 	}

@@ -4,6 +4,7 @@ package kube
 import (
 	"context"
 	"fmt"
+	"net/http"
 	"os"
 	"sync"
 	"time"
@@ -75,18 +76,25 @@ func (c *Clusters) get(ctx context.Context, name string) (*cluster, error) {
 	return fresh, nil
 }
 
+// answerWithin bounds a request that is no watch. It is less than whoever waits for the activity
+// is patient, so that the API server is named and not the worker.
+const answerWithin = 12 * time.Second
+
 func (c *Clusters) connect(id string, restConfig *rest.Config) (*cluster, error) {
 	restConfig.UserAgent = "fairway"
 	// The default of 5 requests a second would make a drain nine times slower than the API server.
 	restConfig.RateLimiter = flowcontrol.NewTokenBucketRateLimiter(c.Settings.QPS, c.Settings.Burst)
-	client, err := kubernetes.NewForConfig(restConfig)
-	if err != nil {
+	fresh := &cluster{id: id, view: sharedView{cluster: id}}
+	watching := rest.CopyConfig(restConfig)
+	watching.Wrap(func(next http.RoundTripper) http.RoundTripper { return wire{next, fresh.view.answered} })
+	restConfig.Timeout = answerWithin
+	var err error
+	if fresh.view.client, err = kubernetes.NewForConfig(watching); err != nil {
 		return nil, fmt.Errorf("building a client: %w", err)
 	}
-	return &cluster{
-		id:        id,
-		client:    client,
-		evictions: client.CoreV1().RESTClient(),
-		view:      sharedView{cluster: id, client: client},
-	}, nil
+	if fresh.client, err = kubernetes.NewForConfig(restConfig); err != nil {
+		return nil, fmt.Errorf("building a client: %w", err)
+	}
+	fresh.evictions = fresh.client.CoreV1().RESTClient()
+	return fresh, nil
 }

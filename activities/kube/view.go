@@ -1,9 +1,11 @@
 package kube
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"net/http"
 	"sync"
 	"time"
 
@@ -37,6 +39,7 @@ type view struct {
 	mu          sync.Mutex
 	subscribers map[chan struct{}]bool
 	trouble     error // what last went wrong with watching; nil again with the next event
+	unreachable error // why the last request had no answer; nil if it had one
 }
 
 // Indexes of pods.
@@ -76,6 +79,31 @@ func (s *sharedView) hold(ctx context.Context) (*view, func(), error) {
 		return nil, nil, err
 	}
 	return v, release, nil
+}
+
+// wire tells of every request whether it was answered at all. Informers do not: they take a watch
+// that cannot be set up for one that has ended, and try again silently.
+type wire struct {
+	next http.RoundTripper
+	tell func(error)
+}
+
+func (w wire) RoundTrip(request *http.Request) (*http.Response, error) {
+	response, err := w.next.RoundTrip(request)
+	if request.Context().Err() == nil { // else it was not wanted any more
+		w.tell(err)
+	}
+	return response, err
+}
+
+// answered notes whether the API server could be reached.
+func (s *sharedView) answered(err error) {
+	s.mu.Lock()
+	v := s.current
+	s.mu.Unlock()
+	if v != nil {
+		v.answered(err)
+	}
 }
 
 func newView(ctx context.Context, client kubernetes.Interface) (*view, error) {
@@ -188,6 +216,21 @@ func (v *view) notify(trouble error) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	v.trouble = trouble
+	v.wake()
+}
+
+func (v *view) answered(err error) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	news := (v.unreachable == nil) != (err == nil)
+	v.unreachable = err
+	if news {
+		v.wake()
+	}
+}
+
+// wake tells all subscribers to look; v.mu is held.
+func (v *view) wake() {
 	for woken := range v.subscribers {
 		select {
 		case woken <- struct{}{}:
@@ -199,7 +242,7 @@ func (v *view) notify(trouble error) {
 func (v *view) lastTrouble() error {
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	return v.trouble
+	return cmp.Or(v.unreachable, v.trouble)
 }
 
 func (v *view) node(name string) *corev1.Node {

@@ -1,0 +1,240 @@
+package aws_test
+
+import (
+	"context"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	awssdk "github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/autoscaling"
+	astypes "github.com/aws/aws-sdk-go-v2/service/autoscaling/types"
+	"github.com/aws/aws-sdk-go-v2/service/ec2"
+	ec2types "github.com/aws/aws-sdk-go-v2/service/ec2/types"
+	"github.com/stretchr/testify/require"
+	"go.temporal.io/sdk/temporal"
+
+	"github.com/fairway-project/fairway/activities/activitytest"
+	"github.com/fairway-project/fairway/activities/aws"
+	"github.com/fairway-project/fairway/config"
+	"github.com/fairway-project/fairway/lab"
+	"github.com/fairway-project/fairway/registry"
+	"github.com/fairway-project/fairway/workflows"
+)
+
+const cluster = "dev-1"
+
+// account is the lab's AWS account as people and Auto Scaling itself use it. Tests share it and
+// run at the same time, each with pools of its own.
+type account struct {
+	lab     *lab.Lab
+	scaling *autoscaling.Client
+	ec2     *ec2.Client
+	subnets string
+}
+
+func startAccount(t *testing.T) account {
+	t.Helper()
+	l, err := lab.StartAWS(t.Context(), lab.Options{Dir: t.TempDir(), Out: t.Output()})
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, l.Stop()) })
+	t.Setenv("AWS_ENDPOINT_URL", l.AWSURL())
+	t.Setenv("AWS_ACCESS_KEY_ID", "test")
+	t.Setenv("AWS_SECRET_ACCESS_KEY", "test")
+	t.Setenv("AWS_CONFIG_FILE", "/dev/null")
+	t.Setenv("AWS_SHARED_CREDENTIALS_FILE", "/dev/null")
+	a := account{lab: l, scaling: autoscaling.NewFromConfig(l.AWSConfig()), ec2: ec2.NewFromConfig(l.AWSConfig())}
+	subnets, err := a.ec2.DescribeSubnets(t.Context(), nil)
+	require.NoError(t, err)
+	for _, subnet := range subnets.Subnets {
+		a.subnets = strings.TrimPrefix(a.subnets+","+*subnet.SubnetId, ",")
+	}
+	return a
+}
+
+// pool is a group of a test with the activities that are tried on it.
+type pool struct {
+	*testing.T
+	account
+	name       string // of pool, group and launch template
+	activities *aws.Activities
+	worker     activitytest.Worker
+	beats      []string // what the last activity has heartbeated
+}
+
+func (a account) noPool(t *testing.T, name string) *pool {
+	p := &pool{T: t, account: a, name: name, activities: newActivities("")}
+	p.worker.Heartbeat = func(details any) { p.beats = append(p.beats, details.(string)) }
+	return p
+}
+
+// newPool makes a pool that has as many instances as it is to have at least.
+func (a account) newPool(t *testing.T, name string, min, max int32) *pool {
+	t.Helper()
+	p := a.noPool(t, name)
+	p.launchTemplate("m5.large")
+	p.createGroup(name, min, max, ownTags(name))
+	p.settles(int(min))
+	return p
+}
+
+func newActivities(assumeRole string) *aws.Activities {
+	return &aws.Activities{
+		Accounts: &aws.Accounts{
+			Find: func(_ context.Context, name string) (registry.Cluster, error) {
+				return registry.Cluster{ID: name, Region: "eu-central-1", InfrastructureAccount: "aws:123456789012"}, nil
+			},
+			Settings: config.AWS{
+				AssumeRole: assumeRole, ClusterTag: "kubernetes.io/cluster/{cluster}", PoolTag: "node.kubernetes.io/node-pool", PollInterval: 50 * time.Millisecond,
+			},
+		},
+		Blocks:      blocks(func(string) error { return nil }),
+		ReadyWithin: time.Minute,
+	}
+}
+
+// blocks says which pools are blocked.
+type blocks func(pool string) error
+
+func (b blocks) Check(_ context.Context, _, pool string) error { return b(pool) }
+
+func ownTags(pool string) map[string]string {
+	return map[string]string{"kubernetes.io/cluster/" + cluster: "owned", "node.kubernetes.io/node-pool": pool}
+}
+
+// ---- the activities, as a worker runs them
+
+func run[In, Out any](p *pool, activity func(context.Context, In) (Out, error), in In) (out Out, err error) {
+	p.beats = nil
+	err = p.worker.Run(activity, in, &out)
+	return out, err
+}
+
+func (p *pool) examine() (workflows.Pool, error) {
+	return run(p, p.activities.ExaminePool, workflows.ExaminePool{Cluster: cluster, Pool: p.name})
+}
+
+func (p *pool) resize(from, to int) error {
+	return p.worker.Run(p.activities.ResizePool, workflows.ResizePool{Cluster: cluster, Pool: p.name, Group: p.name, From: from, To: to}, nil)
+}
+
+func (p *pool) release(from, to int, known ...string) ([]workflows.Instance, error) {
+	return run(p, p.activities.ReleaseCapacity, workflows.ReleaseCapacity{Cluster: cluster, Group: p.name, From: from, To: to, Known: known})
+}
+
+func (p *pool) awaitInstance(since time.Time, known ...string) (workflows.Instance, error) {
+	return run(p, p.activities.AwaitInstance, workflows.AwaitInstance{Cluster: cluster, Group: p.name, Known: known, Since: since})
+}
+
+func (p *pool) terminate(instance string) (workflows.Termination, error) {
+	return run(p, p.activities.TerminateInstance, p.instance(instance))
+}
+
+func (p *pool) awaitTermination(instance string) error {
+	return p.worker.Run(p.activities.AwaitTermination, p.instance(instance), nil)
+}
+
+func (p *pool) instance(id string) workflows.TerminateInstance {
+	return workflows.TerminateInstance{Cluster: cluster, Pool: p.name, Group: p.name, Instance: id, By: "workflow"}
+}
+
+func requireError(t testing.TB, err error, kind string, final bool, message string) {
+	t.Helper()
+	var application *temporal.ApplicationError
+	require.ErrorAs(t, err, &application)
+	require.Equal(t, kind, application.Type(), application.Message())
+	require.Equal(t, final, application.NonRetryable())
+	require.Contains(t, application.Message(), message)
+}
+
+// ---- what others do to the account, and what it looks like
+
+func (p *pool) must(err error) {
+	p.Helper()
+	require.NoError(p, err)
+}
+
+func (p *pool) launchTemplate(instanceType ec2types.InstanceType) {
+	p.Helper()
+	_, err := p.ec2.CreateLaunchTemplate(p.Context(), &ec2.CreateLaunchTemplateInput{
+		LaunchTemplateName: &p.name,
+		LaunchTemplateData: &ec2types.RequestLaunchTemplateData{ImageId: awssdk.String("ami-1"), InstanceType: instanceType},
+	})
+	p.must(err)
+}
+
+// runOut takes away the capacity for further instances of this pool only.
+func (p *pool) runOut(instanceType ec2types.InstanceType) {
+	p.Helper()
+	p.must(p.lab.Shortage(p.Context(), lab.Shortage{InstanceType: string(instanceType)}))
+	_, err := p.ec2.CreateLaunchTemplateVersion(p.Context(), &ec2.CreateLaunchTemplateVersionInput{
+		LaunchTemplateName: &p.name, SourceVersion: awssdk.String("1"),
+		LaunchTemplateData: &ec2types.RequestLaunchTemplateData{InstanceType: instanceType},
+	})
+	p.must(err)
+}
+
+func (p *pool) createGroup(name string, min, max int32, tags map[string]string) {
+	p.Helper()
+	input := &autoscaling.CreateAutoScalingGroupInput{
+		AutoScalingGroupName: &name, MinSize: &min, MaxSize: &max, VPCZoneIdentifier: &p.subnets,
+		LaunchTemplate: &astypes.LaunchTemplateSpecification{LaunchTemplateName: &p.name, Version: awssdk.String("$Latest")},
+	}
+	for key, value := range tags {
+		input.Tags = append(input.Tags, astypes.Tag{
+			ResourceId: &name, ResourceType: awssdk.String("auto-scaling-group"), Key: &key, Value: &value, PropagateAtLaunch: awssdk.Bool(true),
+		})
+	}
+	_, err := p.scaling.CreateAutoScalingGroup(p.Context(), input)
+	p.must(err)
+}
+
+func (p *pool) setDesired(size int32) {
+	p.Helper()
+	_, err := p.scaling.SetDesiredCapacity(p.Context(), &autoscaling.SetDesiredCapacityInput{AutoScalingGroupName: &p.name, DesiredCapacity: &size})
+	p.must(err)
+}
+
+func (p *pool) group() astypes.AutoScalingGroup {
+	p.Helper()
+	answer, err := p.scaling.DescribeAutoScalingGroups(p.Context(), &autoscaling.DescribeAutoScalingGroupsInput{AutoScalingGroupNames: []string{p.name}})
+	p.must(err)
+	require.Len(p, answer.AutoScalingGroups, 1)
+	return answer.AutoScalingGroups[0]
+}
+
+func (p *pool) desired() int { return int(*p.group().DesiredCapacity) }
+
+// members are the ids of the group's instances.
+func (p *pool) members() []string {
+	p.Helper()
+	var ids []string
+	for _, member := range p.group().Instances {
+		ids = append(ids, *member.InstanceId)
+	}
+	return ids
+}
+
+// settles waits until the group has this many instances and none is on its way.
+func (p *pool) settles(size int) {
+	p.Helper()
+	p.eventually("the group has settled", func() bool {
+		members := p.group().Instances
+		return len(members) == size && !slices.ContainsFunc(members, func(i astypes.Instance) bool {
+			return i.LifecycleState != astypes.LifecycleStateInService
+		})
+	})
+}
+
+func (p *pool) state(instance string) ec2types.InstanceStateName {
+	p.Helper()
+	answer, err := p.ec2.DescribeInstances(p.Context(), &ec2.DescribeInstancesInput{InstanceIds: []string{instance}})
+	p.must(err)
+	return answer.Reservations[0].Instances[0].State.Name
+}
+
+func (p *pool) eventually(what string, condition func() bool) {
+	p.Helper()
+	require.Eventually(p, condition, time.Minute, 50*time.Millisecond, what)
+}
