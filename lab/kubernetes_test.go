@@ -301,6 +301,7 @@ func testKubelets(c cluster) {
 	c.awaitReady("held", 1)
 	c.awaitReady("free", 1)
 	c.must(c.lab.SetKubelet(c.ctx, testCluster, node, Silent))
+	c.awaitSilence(node)
 	grace := int64(1)
 	for _, name := range []string{"held", "free"} {
 		c.must(c.client.CoreV1().Pods("default").Delete(c.ctx, name, metav1.DeleteOptions{GracePeriodSeconds: &grace}))
@@ -311,6 +312,22 @@ func testKubelets(c cluster) {
 	}
 	c.must(c.lab.SetKubelet(c.ctx, testCluster, node, Healthy))
 	c.awaitGone("held")
+}
+
+// awaitSilence waits until kwok has seen that a node is not its own any more: then a pod there does
+// not start while one that needs much longer starts elsewhere.
+func (c cluster) awaitSilence(node string) {
+	c.Helper()
+	for i := range 20 {
+		there, elsewhere := fmt.Sprintf("there-%d", i), fmt.Sprintf("elsewhere-%d", i)
+		c.create(there, node, nil)
+		c.create(elsewhere, nodeName(2), map[string]string{ReadyDelayAnnotation: "3s"})
+		c.awaitReady(elsewhere, 1)
+		if pods := c.pods(there); len(pods) == 1 && !podReady(pods[0]) {
+			return
+		}
+	}
+	c.Fatalf("the kubelet of %s does not fall silent", node)
 }
 
 func testKilledParts(c cluster) {

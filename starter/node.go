@@ -140,12 +140,17 @@ func (c *connection) planReplacement(ctx context.Context, cluster, node string) 
 	if err := c.ask(ctx, "ExaminePool", workflows.ExaminePool{Cluster: plan.Cluster, Pool: plan.Node.Pool}, &plan.Pool); err != nil {
 		return plan, err
 	}
-	// A roll under way takes the room itself; then that is the reason, and not the room.
-	id := workflows.RollPoolID(plan.Cluster, plan.Node.Pool)
-	if running, err := c.DescribeWorkflow(ctx, id, ""); err == nil && running.Status == enumspb.WORKFLOW_EXECUTION_STATUS_RUNNING {
-		return plan, beingRolled(plan.Cluster, plan.Node.Pool)
+	return plan, c.checkRoom(ctx, plan.Cluster, plan.Node.Pool, plan.Pool)
+}
+
+// checkRoom says whether a pool can be made larger. A roll under way takes the room itself; then
+// that is the reason.
+func (c *connection) checkRoom(ctx context.Context, cluster, pool string, p workflows.Pool) error {
+	running, err := c.DescribeWorkflow(ctx, workflows.RollPoolID(cluster, pool), "")
+	if err == nil && running.Status == enumspb.WORKFLOW_EXECUTION_STATUS_RUNNING {
+		return beingRolled(cluster, pool)
 	}
-	return plan, c.explain(workflows.CheckSurgeRoom(plan.Cluster, plan.Node.Pool, plan.Pool))
+	return c.explain(workflows.CheckSurgeRoom(cluster, pool, p))
 }
 
 func beingRolled(cluster, pool string) error {

@@ -86,6 +86,8 @@ type Instance struct {
 	Zone      string `json:"zone"`
 	Type      string `json:"type"`
 	Lifecycle string `json:"lifecycle"` // as Auto Scaling names it: Pending, InService, Terminating, ...
+	// Old means that it was launched from another version of the launch template than the group uses now.
+	Old bool `json:"old"`
 }
 
 // ClusterInfo is a cluster of the registry, as far as workflows and the command line need it.

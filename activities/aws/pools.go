@@ -67,7 +67,15 @@ func (a *Activities) ExaminePool(ctx context.Context, in workflows.ExaminePool) 
 			fmt.Sprintf("cluster %s has no pool %q: no Auto Scaling group in %s carries the tags %s=owned and %s=%s",
 				cluster.ID, in.Pool, cluster.Region, clusterTag, poolTag, in.Pool), workflows.PoolNotFound, nil)
 	case 1:
-		return describe(found[0]), nil
+		pool := describe(found[0])
+		current, err := account.currentTemplate(ctx, cluster, found[0])
+		if err != nil {
+			return workflows.Pool{}, err
+		}
+		for i, instance := range found[0].Instances {
+			pool.Instances[i].Old = !current.made(instance)
+		}
+		return pool, nil
 	default:
 		return workflows.Pool{}, temporal.NewApplicationError(
 			fmt.Sprintf("cluster %s: pool %q is ambiguous: %d Auto Scaling groups in %s carry its tags",
