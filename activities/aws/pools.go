@@ -17,6 +17,7 @@ import (
 	"go.temporal.io/sdk/activity"
 	"go.temporal.io/sdk/temporal"
 
+	"github.com/fairway-project/fairway/activities"
 	"github.com/fairway-project/fairway/registry"
 	"github.com/fairway-project/fairway/workflows"
 )
@@ -314,7 +315,7 @@ func ending(instance ec2types.Instance) bool {
 func (a *Activities) poll(ctx context.Context, question func() (missing string, done bool, err error)) error {
 	again := time.NewTimer(0)
 	defer again.Stop()
-	beat := time.NewTicker(beatEvery)
+	beat := time.NewTicker(activities.BeatEvery)
 	defer beat.Stop()
 	var missing string
 	for {
@@ -322,7 +323,7 @@ func (a *Activities) poll(ctx context.Context, question func() (missing string, 
 		case <-ctx.Done():
 			return ctx.Err()
 		case <-activity.GetWorkerStopChannel(ctx):
-			return errStopping
+			return activities.ErrStopping
 		case <-beat.C:
 			activity.RecordHeartbeat(ctx, missing)
 		case <-again.C:
@@ -336,9 +337,3 @@ func (a *Activities) poll(ctx context.Context, question func() (missing string, 
 		}
 	}
 }
-
-const beatEvery = 2 * time.Second
-
-// errStopping ends an activity because its worker stops; the next worker takes it up again.
-var errStopping = temporal.NewApplicationErrorWithOptions("the worker stops; another one goes on", workflows.Unreachable,
-	temporal.ApplicationErrorOptions{Category: temporal.ApplicationErrorCategoryBenign, NextRetryDelay: 100 * time.Millisecond})

@@ -9,7 +9,6 @@ import (
 	"time"
 
 	"go.temporal.io/sdk/activity"
-	"go.temporal.io/sdk/temporal"
 	"golang.org/x/sync/errgroup"
 	corev1 "k8s.io/api/core/v1"
 	policyv1 "k8s.io/api/policy/v1"
@@ -17,13 +16,10 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 
+	"github.com/fairway-project/fairway/activities"
 	"github.com/fairway-project/fairway/drain"
 	"github.com/fairway-project/fairway/workflows"
 )
-
-// errStopping ends an activity because its worker stops; the next worker takes it up again.
-var errStopping = temporal.NewApplicationErrorWithOptions("the worker stops; another one goes on", workflows.Unreachable,
-	temporal.ApplicationErrorOptions{Category: temporal.ApplicationErrorCategoryBenign, NextRetryDelay: 100 * time.Millisecond})
 
 // parallelEvictions bounds the evictions in flight for one node: those of pods that no budget
 // covers, and one for each budget.
@@ -109,7 +105,7 @@ func (d *departures) known(now time.Time) map[types.UID]drain.Departure {
 func (d *drainer) run(ctx context.Context) (workflows.DrainProgress, error) {
 	woken, unsubscribe := d.view.subscribe()
 	defer unsubscribe()
-	beat := time.NewTicker(beatEvery)
+	beat := time.NewTicker(activities.BeatEvery)
 	defer beat.Stop()
 	for {
 		if node := d.view.node(d.node); node == nil || instanceOf(node) != d.instance {
@@ -181,7 +177,7 @@ func (d *drainer) seeForce(ctx context.Context, woken <-chan struct{}, uid types
 		case <-ctx.Done():
 			return ctx.Err()
 		case <-activity.GetWorkerStopChannel(ctx):
-			return errStopping
+			return activities.ErrStopping
 		case <-woken:
 		}
 	}
@@ -200,7 +196,7 @@ func (d *drainer) pause(ctx context.Context, woken <-chan struct{}, beat <-chan 
 		case <-ctx.Done():
 			return ctx.Err()
 		case <-activity.GetWorkerStopChannel(ctx):
-			return errStopping
+			return activities.ErrStopping
 		case <-woken:
 			return nil
 		case <-due:

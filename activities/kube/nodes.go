@@ -15,6 +15,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 
+	"github.com/fairway-project/fairway/activities"
 	"github.com/fairway-project/fairway/config"
 	"github.com/fairway-project/fairway/drain"
 	"github.com/fairway-project/fairway/workflows"
@@ -289,7 +290,7 @@ func (c *cluster) await(ctx context.Context, question func(*view) (missing strin
 		case <-ctx.Done():
 			return ctx.Err()
 		case <-activity.GetWorkerStopChannel(ctx):
-			return errStopping
+			return activities.ErrStopping
 		case <-woken:
 		case <-clock.C:
 		}

@@ -18,6 +18,8 @@ import (
 	"k8s.io/client-go/informers"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/tools/cache"
+
+	"github.com/fairway-project/fairway/activities"
 )
 
 // sharedView is one watch of a cluster's nodes, pods, budgets and DaemonSets for everybody who needs it:
@@ -168,7 +170,7 @@ func (v *view) filled(ctx context.Context) error {
 	filling, cancel := context.WithTimeoutCause(ctx, fillWithin, fmt.Errorf("no complete answer within %s", fillWithin))
 	defer cancel()
 	go func() {
-		for beat := time.Tick(beatEvery); ; {
+		for beat := time.Tick(activities.BeatEvery); ; {
 			// Not with the context of the filling: the SDK keeps the context of a heartbeat for
 			// those that follow, and takes its end for the activity's.
 			activity.RecordHeartbeat(ctx, "reading nodes, pods and budgets")
@@ -189,10 +191,7 @@ func (v *view) filled(ctx context.Context) error {
 	return nil
 }
 
-const (
-	fillWithin = 2 * time.Minute
-	beatEvery  = 2 * time.Second
-)
+const fillWithin = 2 * time.Minute
 
 // subscribe returns a channel that gets a value after every change; changes that come while
 // one is unread are merged.
