@@ -11,6 +11,7 @@ import (
 	"github.com/spf13/cobra"
 	"go.temporal.io/api/workflow/v1"
 	"go.temporal.io/api/workflowservice/v1"
+	"golang.org/x/sync/errgroup"
 
 	"github.com/fairway-project/fairway/workflows"
 )
@@ -122,12 +123,22 @@ func (c *connection) status(ctx context.Context) (fleetStatus, error) {
 			status.Blocked = append(status.Blocked, blockStatus{cluster, block})
 		}
 	}
-	err = c.running(ctx, "WorkflowType = 'RollPool'", func(each *workflow.WorkflowExecutionInfo) {
-		id := each.Execution.WorkflowId
-		step, waits := c.progress(ctx, id)
-		status.Rolls = append(status.Rolls, rollStatus{Workflow: id, Started: each.StartTime.AsTime(), Progress: step, WaitsFor: waits})
-	})
-	return status, err
+	if err := c.running(ctx, "WorkflowType = 'RollPool'", func(each *workflow.WorkflowExecutionInfo) {
+		status.Rolls = append(status.Rolls, rollStatus{Workflow: each.Execution.WorkflowId, Started: each.StartTime.AsTime()})
+	}); err != nil {
+		return status, err
+	}
+	// Without a worker each question takes until its deadline, so they are not asked one after another.
+	var group errgroup.Group
+	group.SetLimit(32)
+	for i := range status.Rolls {
+		roll := &status.Rolls[i]
+		group.Go(func() error {
+			roll.Progress, roll.WaitsFor = c.progress(ctx, roll.Workflow)
+			return nil
+		})
+	}
+	return status, group.Wait()
 }
 
 // blockedClusters finds the clusters that have blocks, expired ones included, without asking all.
