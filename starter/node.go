@@ -145,7 +145,10 @@ func (c *connection) planReplacement(ctx context.Context, cluster, node string) 
 	if running, err := c.DescribeWorkflow(ctx, id, ""); err == nil && running.Status == enumspb.WORKFLOW_EXECUTION_STATUS_RUNNING {
 		return plan, beingRolled(plan.Cluster, plan.Node.Pool)
 	}
-	return plan, c.explain(workflows.CheckSurgeRoom(plan.Cluster, plan.Node.Pool, plan.Pool))
+	return plan, c.explain(cmp.Or(
+		workflows.CheckMember(plan.Cluster, plan.Node, plan.Pool),
+		workflows.CheckSurgeRoom(plan.Cluster, plan.Node.Pool, plan.Pool),
+	))
 }
 
 func beingRolled(cluster, pool string) error {
