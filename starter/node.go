@@ -140,6 +140,9 @@ func (c *connection) planReplacement(ctx context.Context, cluster, node string) 
 	if err := c.ask(ctx, "ExaminePool", workflows.ExaminePool{Cluster: plan.Cluster, Pool: plan.Node.Pool}, &plan.Pool); err != nil {
 		return plan, err
 	}
+	if err := workflows.CheckMember(plan.Cluster, plan.Node, plan.Pool); err != nil {
+		return plan, c.explain(err)
+	}
 	return plan, c.checkRoom(ctx, plan.Cluster, plan.Node.Pool, plan.Pool)
 }
 

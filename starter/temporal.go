@@ -10,6 +10,7 @@ import (
 
 	"github.com/google/uuid"
 	enumspb "go.temporal.io/api/enums/v1"
+	"go.temporal.io/api/serviceerror"
 	"go.temporal.io/sdk/client"
 	"go.temporal.io/sdk/contrib/envconfig"
 	"go.temporal.io/sdk/log"
@@ -69,6 +70,7 @@ func (c *connection) ask(ctx context.Context, activity string, in, out any) erro
 func (c *connection) explain(err error) error {
 	var application *temporal.ApplicationError
 	var timeout *temporal.TimeoutError
+	var nowhere *serviceerror.NamespaceNotFound
 	switch {
 	case err == nil:
 		return nil
@@ -85,6 +87,8 @@ func (c *connection) explain(err error) error {
 		return unreachable("no worker took the question within 5 s: is fairway-worker running on task queue %q in namespace %q of %s?", c.taskQueue, c.namespace, c.address)
 	case errors.As(err, &timeout):
 		return unreachable("the worker did not answer in time: %w", err)
+	case errors.As(err, &nowhere):
+		return usage(fmt.Errorf("Temporal at %s has no namespace %q; set TEMPORAL_NAMESPACE", c.address, c.namespace))
 	default:
 		return err
 	}

@@ -108,20 +108,25 @@ func (r *replacement) instance() TerminateInstance {
 }
 
 func (r *replacement) phase(ctx workflow.Context, phase, meaning string) {
-	workflow.SetCurrentDetails(ctx, fmt.Sprintf("**%s** node `%s` (instance `%s`) of pool %s in cluster %s: %s.",
+	r.show(ctx, phase, fmt.Sprintf("**%s** node `%s` (instance `%s`) of pool %s in cluster %s: %s.",
 		phase, r.in.Node, r.in.Instance, r.in.Pool, r.in.Cluster, meaning))
-	// An upsert costs a history event; a failed one means the attribute is missing in the
-	// namespace, which the worker has checked at its start.
-	_ = workflow.UpsertTypedSearchAttributes(ctx, PhaseAttribute.ValueSet(phase))
 }
 
+// tell records how the replacement ended.
 func (r *replacement) tell(ctx workflow.Context, err error) {
 	switch {
 	case err == nil:
-		workflow.SetCurrentDetails(ctx, fmt.Sprintf("Node `%s` is replaced; instance `%s` is terminated.", r.in.Node, r.in.Instance))
+		r.show(ctx, "done", fmt.Sprintf("Node `%s` is replaced; instance `%s` is terminated.", r.in.Node, r.in.Instance))
 	case temporal.IsCanceledError(err):
-		workflow.SetCurrentDetails(ctx, fmt.Sprintf("Cancelled; node `%s` is usable again.", r.in.Node))
+		r.show(ctx, "cancelled", fmt.Sprintf("Cancelled; node `%s` is usable again.", r.in.Node))
 	default:
-		workflow.SetCurrentDetails(ctx, fmt.Sprintf("Failed: %v", err))
+		r.show(ctx, "failed", fmt.Sprintf("Failed: %v", err))
 	}
+}
+
+func (r *replacement) show(ctx workflow.Context, phase, details string) {
+	workflow.SetCurrentDetails(ctx, details)
+	// An upsert costs a history event; a failed one means the attribute is missing in the
+	// namespace, which the worker has checked at its start.
+	_ = workflow.UpsertTypedSearchAttributes(ctx, PhaseAttribute.ValueSet(phase))
 }

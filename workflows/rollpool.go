@@ -101,13 +101,21 @@ func (r *roll) examine(ctx workflow.Context) error {
 		if err := workflow.ExecuteActivity(examining(ctx, "examine "+name), "ExamineNode", ExamineNode{Cluster: r.cluster.ID, Node: name}).Get(ctx, &node); err != nil {
 			return err
 		}
-		if !slices.ContainsFunc(pool.Instances, func(i Instance) bool { return i.ID == node.Instance }) {
-			return temporal.NewNonRetryableApplicationError(fmt.Sprintf(
-				"cluster %s: node %s runs on instance %s, which is not in group %s of pool %s", r.cluster.ID, name, node.Instance, pool.Group, r.in.Pool), NodeNotFound, nil)
+		if err := CheckMember(r.cluster.ID, node, pool); err != nil {
+			return err
 		}
 		r.progress.Nodes = append(r.progress.Nodes, NodeProgress{Node: name, Instance: node.Instance, State: Waiting})
 	}
 	return CheckSurgeRoom(r.cluster.ID, r.in.Pool, pool)
+}
+
+// CheckMember says whether the instance of a node is one of its pool's.
+func CheckMember(cluster string, node Node, p Pool) error {
+	if slices.ContainsFunc(p.Instances, func(i Instance) bool { return i.ID == node.Instance }) {
+		return nil
+	}
+	return temporal.NewNonRetryableApplicationError(fmt.Sprintf(
+		"cluster %s: node %s runs on instance %s, which is not in group %s of its pool", cluster, node.Name, node.Instance, p.Group), NodeNotFound, nil)
 }
 
 // CheckSurgeRoom says whether a pool can be made one larger.

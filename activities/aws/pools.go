@@ -132,6 +132,11 @@ func (a *Activities) ResizePool(ctx context.Context, in workflows.ResizePool) er
 	if err := a.Blocks.Check(ctx, cluster.ID, in.Pool); err != nil {
 		return err
 	}
+	if in.To > in.From {
+		if err := account.keepZones(ctx, cluster, in.Group); err != nil {
+			return err
+		}
+	}
 	return account.resize(ctx, cluster, in.Group, in.From, in.To)
 }
 
@@ -152,6 +157,17 @@ func (account *account) resize(ctx context.Context, cluster registry.Cluster, gr
 		AutoScalingGroupName: aws.String(group), DesiredCapacity: aws.Int32(int32(to)), HonorCooldown: aws.Bool(false),
 	})
 	return explain(cluster, fmt.Sprintf("setting the size of group %s to %d", group, to), err)
+}
+
+// keepZones suspends AZRebalance for good. The new instance may be in another zone than the old one
+// was, and to bring the zones back into balance Auto Scaling would end yet another instance, whose
+// node nobody has drained. The next launch goes to the zone with the fewest instances anyway
+// (https://docs.aws.amazon.com/autoscaling/ec2/userguide/understand-how-suspending-processes-affects-other-processes.html).
+func (account *account) keepZones(ctx context.Context, cluster registry.Cluster, group string) error {
+	_, err := account.autoScaling.SuspendProcesses(ctx, &autoscaling.SuspendProcessesInput{
+		AutoScalingGroupName: aws.String(group), ScalingProcesses: []string{"AZRebalance"},
+	})
+	return explain(cluster, "keeping group "+group+" from rebalancing its zones", err)
 }
 
 // ReleaseCapacity implements workflows.AutoScaling.
