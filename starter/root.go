@@ -26,8 +26,8 @@ The commands speak to Temporal only, which is found by the TEMPORAL_* environmen
 Temporal's own configuration file; the worker does the work. fairway.yaml is needed only where
 it changes the task queue.
 
-Exit status: 0 success, 1 the work failed, 2 wrong usage or input, 3 Temporal or the worker does
-not answer, 130 interrupted (work that was started goes on).`,
+Exit status: 0 success, 1 the work failed, 2 wrong usage or input, 3 Temporal, the worker or what
+it asks (an API server, AWS) does not answer, 130 interrupted (work that was started goes on).`,
 		Version:       version,
 		SilenceErrors: true,
 		SilenceUsage:  true,

@@ -88,7 +88,7 @@ func (c *connection) explain(err error) error {
 	case errors.As(err, &timeout):
 		return unreachable("the worker did not answer in time: %w", err)
 	case errors.As(err, &nowhere):
-		return usage(fmt.Errorf("Temporal at %s has no namespace %q; set TEMPORAL_NAMESPACE", c.address, c.namespace))
+		return usage(fmt.Errorf("there is no namespace %q on Temporal at %s; set TEMPORAL_NAMESPACE", c.namespace, c.address))
 	default:
 		return err
 	}
