@@ -181,7 +181,7 @@ func TestBadInputIsRefusedWithOneClearErrorAndNothingChanges(t *testing.T) {
 	t.Run("a namespace that is not there", func(t *testing.T) {
 		badInput{
 			env: map[string]string{"TEMPORAL_NAMESPACE": "nowhere"}, status: wrongInput,
-			want: []string{`has no namespace "nowhere"`, "TEMPORAL_NAMESPACE"},
+			want: []string{`there is no namespace "nowhere"`, "TEMPORAL_NAMESPACE"},
 		}.refuse(t, p, w)
 	})
 	t.Run("no worker", func(t *testing.T) {

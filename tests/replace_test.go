@@ -2,6 +2,7 @@ package tests
 
 import (
 	"fmt"
+	"strings"
 	"testing"
 	"time"
 
@@ -69,7 +70,7 @@ func searchAttributes(t *testing.T, id string) map[string]string {
 	t.Helper()
 	out := map[string]string{}
 	for name, payload := range describe(t, id).WorkflowExecutionInfo.SearchAttributes.IndexedFields {
-		if name == "BuildIds" || len(name) > 8 && name[:8] == "Temporal" {
+		if name == "BuildIds" || strings.HasPrefix(name, "Temporal") {
 			continue // the server's own
 		}
 		var value string
