@@ -1,0 +1,6 @@
+# Figures about speed, to read and to compare; nothing fails because of them.
+
+.PHONY: bench
+bench: ## compare Fairway's drain with kubectl's and with the least possible (30 min)
+	@go build -o bin/bench ./bench
+	@bin/bench $(BENCHFLAGS)
