@@ -2,11 +2,11 @@ package main
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"os"
 	"strconv"
 	"time"
-	"errors"
-	"fmt"
 
 	"golang.org/x/sync/errgroup"
 	corev1 "k8s.io/api/core/v1"
@@ -120,7 +120,10 @@ func (f floor) evictWithin(ctx context.Context, budget string, pods []corev1.Pod
 	defer changes.Stop()
 	K, _ := strconv.Atoi(os.Getenv("FLOORK"))
 	var status policyv1.PodDisruptionBudgetStatus
-	type answer struct{ pod corev1.Pod; err error }
+	type answer struct {
+		pod corev1.Pod
+		err error
+	}
 	answers := make(chan answer, 200)
 	flying := map[string]bool{} // asked, not yet noted in the status
 	inflight := 0
@@ -132,12 +135,14 @@ func (f floor) evictWithin(ctx context.Context, budget string, pods []corev1.Pod
 			pods = pods[1:]
 			flying[pod.Name] = true
 			inflight++
-			hedge = time.After(100*time.Millisecond)
+			hedge = time.After(100 * time.Millisecond)
 			go func() { answers <- answer{pod, f.evict(ctx, pod)} }()
 		}
 		select {
 		case <-hedge:
-			if limit < K { limit++ }
+			if limit < K {
+				limit++
+			}
 		case a := <-answers:
 			inflight--
 			limit = max(1, limit-1)

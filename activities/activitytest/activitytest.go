@@ -2,7 +2,9 @@
 package activitytest
 
 import (
+	"cmp"
 	"context"
+	"sync"
 	"time"
 
 	"go.temporal.io/sdk/interceptor"
@@ -16,20 +18,24 @@ type Worker struct {
 	Context context.Context
 	// Stopping is closed when the worker stops.
 	Stopping chan struct{}
-	// Heartbeat gets each thing that the activity heartbeats, when it does: Temporal's own test
-	// environment passes on one in 30 s. It is called by the activity, which waits for it.
+	// Heartbeat gets each thing that the activity heartbeats, when it does, one after another:
+	// Temporal's own test environment passes on one in 30 s. The activity waits for it.
 	Heartbeat func(details any)
 }
 
+// patience is how long an activity may take before it is cancelled.
+const patience = 2 * time.Minute
+
 // Run runs an activity and reads its result into out, a pointer, unless that is nil. The error is
-// what the activity's caller gets. A run that takes longer than two minutes fails.
+// what the activity's caller gets. After two minutes the activity is cancelled.
 func (w Worker) Run(activity, in, out any) error {
+	ctx, cancel := context.WithTimeout(cmp.Or(w.Context, context.Background()), patience)
+	defer cancel()
 	var suite testsuite.WorkflowTestSuite
 	env := suite.NewTestActivityEnvironment()
-	env.SetTestTimeout(2 * time.Minute)
-	options := worker.Options{BackgroundActivityContext: w.Context}
+	options := worker.Options{BackgroundActivityContext: ctx}
 	if w.Heartbeat != nil {
-		options.Interceptors = []interceptor.WorkerInterceptor{&listener{heard: w.Heartbeat}}
+		options.Interceptors = []interceptor.WorkerInterceptor{&listener{hear: oneByOne(w.Heartbeat)}}
 	}
 	env.SetWorkerOptions(options)
 	if w.Stopping != nil {
@@ -43,33 +49,42 @@ func (w Worker) Run(activity, in, out any) error {
 	return value.Get(out)
 }
 
+func oneByOne(hear func(any)) func(any) {
+	var mu sync.Mutex
+	return func(details any) {
+		mu.Lock()
+		defer mu.Unlock()
+		hear(details)
+	}
+}
+
 // listener puts itself between activities and Temporal.
 type listener struct {
 	interceptor.WorkerInterceptorBase
-	heard func(details any)
+	hear func(details any)
 }
 
 func (l *listener) InterceptActivity(_ context.Context, next interceptor.ActivityInboundInterceptor) interceptor.ActivityInboundInterceptor {
-	return &inbound{interceptor.ActivityInboundInterceptorBase{Next: next}, l.heard}
+	return &inbound{interceptor.ActivityInboundInterceptorBase{Next: next}, l.hear}
 }
 
 type inbound struct {
 	interceptor.ActivityInboundInterceptorBase
-	heard func(details any)
+	hear func(details any)
 }
 
 func (i *inbound) Init(next interceptor.ActivityOutboundInterceptor) error {
-	return i.Next.Init(&outbound{interceptor.ActivityOutboundInterceptorBase{Next: next}, i.heard})
+	return i.Next.Init(&outbound{interceptor.ActivityOutboundInterceptorBase{Next: next}, i.hear})
 }
 
 type outbound struct {
 	interceptor.ActivityOutboundInterceptorBase
-	heard func(details any)
+	hear func(details any)
 }
 
 func (o *outbound) RecordHeartbeat(ctx context.Context, details ...any) {
 	for _, detail := range details {
-		o.heard(detail)
+		o.hear(detail)
 	}
 	o.Next.RecordHeartbeat(ctx, details...)
 }

@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/url"
+	"sync"
 	"testing"
 	"time"
 
@@ -225,7 +226,8 @@ func testWaitEnds(t *testing.T, a account) {
 
 	stopping := make(chan struct{})
 	p.worker.Stopping = stopping
-	p.worker.Heartbeat = func(any) { close(stopping) }
+	stop := sync.OnceFunc(func() { close(stopping) })
+	p.worker.Heartbeat = func(any) { stop() }
 	err := p.worker.Run(p.activities.AwaitInstance, in, nil)
 	requireError(t, err, workflows.Unreachable, false, "the worker stops; another one goes on")
 	var application *temporal.ApplicationError
