@@ -132,11 +132,6 @@ func (a *Activities) ResizePool(ctx context.Context, in workflows.ResizePool) er
 	if err := a.Blocks.Check(ctx, cluster.ID, in.Pool); err != nil {
 		return err
 	}
-	if in.To > in.From {
-		if err := account.keepZones(ctx, cluster, in.Group); err != nil {
-			return err
-		}
-	}
 	return account.resize(ctx, cluster, in.Group, in.From, in.To)
 }
 
@@ -152,6 +147,11 @@ func (account *account) resize(ctx context.Context, cluster registry.Cluster, gr
 		return temporal.NewNonRetryableApplicationError(
 			fmt.Sprintf("cluster %s: the size of group %s changed to %d while it was about to go from %d to %d", cluster.ID, group, pool.Desired, from, to),
 			workflows.PoolBusy, nil)
+	}
+	if to > from {
+		if err := account.keepZones(ctx, cluster, group); err != nil {
+			return err
+		}
 	}
 	_, err = account.autoScaling.SetDesiredCapacity(ctx, &autoscaling.SetDesiredCapacityInput{
 		AutoScalingGroupName: aws.String(group), DesiredCapacity: aws.Int32(int32(to)), HonorCooldown: aws.Bool(false),
