@@ -1,4 +1,5 @@
-# Figures about speed, to read and to compare; nothing fails because of them.
+# Figures about speed, to read and to compare; nothing fails because of them. BENCHFLAGS are the
+# program's own: BENCHFLAGS="--rounds 1 --scenarios budget --output json".
 
 .PHONY: bench
 bench: ## compare Fairway's drain with kubectl's and with the least possible (30 min)

@@ -55,14 +55,7 @@ func (c *cluster) drainers() ([]drainer, error) {
 	return []drainer{
 		{name: "fairway", agent: "fairway", drain: fairway.drain},
 		{name: "kubectl", agent: "kubectl/", drain: kubectl.drain},
-		{name: "floor4", agent: "floor", drain: func(ctx context.Context, s scenario) error {
-			os.Setenv("FLOORK", "4")
-			return floor{client}.drain(ctx, s)
-		}},
-		{name: "floor", agent: "floor", drain: func(ctx context.Context, s scenario) error {
-			os.Setenv("FLOORK", "1")
-			return floor{client}.drain(ctx, s)
-		}},
+		{name: "floor", agent: "floor", drain: floor{client}.drain},
 	}, nil
 }
 

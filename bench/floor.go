@@ -4,9 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
-	"strconv"
-	"time"
 
 	"golang.org/x/sync/errgroup"
 	corev1 "k8s.io/api/core/v1"
@@ -112,61 +109,52 @@ func (d *departure) note(pod *corev1.Pod) {
 	}
 }
 
+// evictWithin evicts as many pods as the budget's status allows, and then waits for its change.
 func (f floor) evictWithin(ctx context.Context, budget string, pods []corev1.Pod) error {
 	changes, err := f.client.PolicyV1().PodDisruptionBudgets(namespace).Watch(ctx, metav1.SingleObject(metav1.ObjectMeta{Name: budget}))
 	if err != nil {
 		return err
 	}
 	defer changes.Stop()
-	K, _ := strconv.Atoi(os.Getenv("FLOORK"))
 	var status policyv1.PodDisruptionBudgetStatus
-	type answer struct {
-		pod corev1.Pod
-		err error
-	}
-	answers := make(chan answer, 200)
-	flying := map[string]bool{} // asked, not yet noted in the status
-	inflight := 0
-	var hedge <-chan time.Time
-	limit := 1
-	for len(pods) > 0 || inflight > 0 {
-		for len(pods) > 0 && int(status.DisruptionsAllowed)-len(flying) > 0 && inflight < limit {
-			pod := pods[0]
-			pods = pods[1:]
-			flying[pod.Name] = true
-			inflight++
-			hedge = time.After(100 * time.Millisecond)
-			go func() { answers <- answer{pod, f.evict(ctx, pod)} }()
-		}
-		select {
-		case <-hedge:
-			if limit < K {
-				limit++
+	for _, pod := range pods {
+		for granted := false; !granted; {
+			for status.DisruptionsAllowed == 0 {
+				if status, err = next(ctx, changes); err != nil {
+					return err
+				}
 			}
-		case a := <-answers:
-			inflight--
-			limit = max(1, limit-1)
-			if apierrors.IsTooManyRequests(a.err) {
-				delete(flying, a.pod.Name)
-				pods = append(pods, a.pod)
+			err := f.evict(ctx, pod)
+			switch {
+			case apierrors.IsTooManyRequests(err):
 				status.DisruptionsAllowed = 0
-			} else if a.err != nil {
-				return a.err
+			case err != nil:
+				return err
+			default:
+				granted = true
 			}
-		case event := <-changes.ResultChan():
-			b, ok := event.Object.(*policyv1.PodDisruptionBudget)
-			if !ok {
-				return fmt.Errorf("the watch of the budget ended: %v", event)
+		}
+		// The API server has taken the eviction out of the budget and noted the pod there. What
+		// came before that in the watch is out of date.
+		for noted := false; !noted; _, noted = status.DisruptedPods[pod.Name] {
+			if status, err = next(ctx, changes); err != nil {
+				return err
 			}
-			status = b.Status
-			for name := range status.DisruptedPods {
-				delete(flying, name)
-			}
-		case <-ctx.Done():
-			return context.Cause(ctx)
 		}
 	}
 	return nil
+}
+
+func next(ctx context.Context, changes watch.Interface) (policyv1.PodDisruptionBudgetStatus, error) {
+	select {
+	case event := <-changes.ResultChan():
+		if budget, ok := event.Object.(*policyv1.PodDisruptionBudget); ok {
+			return budget.Status, nil
+		}
+		return policyv1.PodDisruptionBudgetStatus{}, fmt.Errorf("the watch of the budget ended: %v", event)
+	case <-ctx.Done():
+		return policyv1.PodDisruptionBudgetStatus{}, context.Cause(ctx)
+	}
 }
 
 func (f floor) evict(ctx context.Context, pod corev1.Pod) error {

@@ -42,6 +42,9 @@ func run(ctx context.Context) error {
 	if *output != "table" && *output != "json" {
 		return fmt.Errorf("--output %s: choose table or json", *output)
 	}
+	if *rounds < 1 || *slowRounds < 1 {
+		return errors.New("--rounds and --slow-rounds start at 1")
+	}
 	var chosen []scenario
 	for _, name := range strings.Split(*only, ",") {
 		at := slices.Index(names, name)

@@ -93,15 +93,15 @@ func (c *cluster) compare(ctx context.Context, s scenario, drainers []drainer, r
 }
 
 // try fills the node and empties it once.
-func (c *cluster) try(ctx context.Context, s scenario, d drainer, hold time.Duration) (t trial, err error) {
-	ctx, cancel := context.WithTimeoutCause(ctx, 10*time.Minute, fmt.Errorf("not done after 10 minutes"))
+func (c *cluster) try(ctx context.Context, s scenario, d drainer, hold time.Duration) (trial, error) {
+	ctx, cancel := context.WithTimeoutCause(ctx, 10*time.Minute, errors.New("not done after 10 minutes"))
 	defer cancel()
 	pods, err := c.fill(ctx, s)
 	if err != nil {
-		return t, fmt.Errorf("filling the node: %w", err)
+		return trial{}, fmt.Errorf("filling the node: %w", err)
 	}
 	defer pods.stop()
-	t = trial{Drainer: d.name, Load: loadAverage()}
+	t := trial{Drainer: d.name, Load: loadAverage()}
 	pods.watchLeast()
 	var release errgroup.Group
 	t.began = time.Now()
