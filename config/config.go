@@ -2,17 +2,13 @@
 package config
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
-	"maps"
 	"os"
 	"path/filepath"
-	"slices"
 	"time"
 
-	"github.com/fairway-project/fairway/drain"
 	"github.com/fairway-project/fairway/registry"
 	"github.com/fairway-project/fairway/strictyaml"
 )
@@ -29,7 +25,10 @@ type Config struct {
 	Kubernetes Kubernetes `yaml:"kubernetes"`
 	AWS        AWS        `yaml:"aws"`
 	Replace    Replace    `yaml:"replace"`
+	Roll       Roll       `yaml:"roll"`
 	Drain      Drain      `yaml:"drain"`
+	Limits     Limits     `yaml:"limits"`
+	Notify     Notify     `yaml:"notify"`
 	Worker     Worker     `yaml:"worker"`
 }
 
@@ -79,81 +78,6 @@ type Replace struct {
 	// Settle is how long a new node has to be Ready, with its DaemonSets running, before it
 	// counts; default 30 s.
 	Settle time.Duration `yaml:"settle" validate:"gte=0"`
-}
-
-// Drain says how gently nodes are emptied: by default, and by the environment of a cluster.
-type Drain struct {
-	Gentleness `yaml:",inline"`
-	// Environments override single settings for the clusters of an environment.
-	Environments map[string]Gentleness `yaml:"environments" validate:"dive"`
-}
-
-// Gentleness holds the settings of a drain. What an environment leaves out is as by default.
-type Gentleness struct {
-	// ImplicitBudgetPercent is the share of a replicated workload without a budget that may be
-	// unavailable at a time because of us; at least one pod. Default 25; 0 means no limit.
-	ImplicitBudgetPercent *int `yaml:"implicit_budget_percent" validate:"omitempty,gte=0,lte=100"`
-	// JobsWithin is how long pods of Jobs may go on before they are evicted; default 1 h.
-	JobsWithin *time.Duration `yaml:"jobs_within" validate:"omitempty,gte=0"`
-	// Unmanaged is "hold" (default) or "evict": what happens to pods that no controller brings back.
-	Unmanaged *string `yaml:"unmanaged" validate:"omitempty,oneof=hold evict"`
-	// LocalData is "evict" (default) or "hold": what happens to pods with emptyDir volumes.
-	LocalData *string `yaml:"local_data" validate:"omitempty,oneof=hold evict"`
-	// ForceAfter is the time from the beginning of a drain after which pods that cannot leave are
-	// deleted; default 72 h, and 8 h in the environment "test". 0 means never.
-	ForceAfter *time.Duration `yaml:"force_after" validate:"omitempty,gte=0"`
-	// WarnBefore is how long before that events announce it; default 12 h, and 1 h in "test".
-	WarnBefore *time.Duration `yaml:"warn_before" validate:"omitempty,gte=0"`
-	// ForceInterval lies between two forced pods of a node, and of a budget; default 5 m.
-	ForceInterval *time.Duration `yaml:"force_interval" validate:"omitempty,gte=0"`
-	// SiblingsReady is how long the other pods of a budget have to have been ready before one is
-	// forced; default 1 h.
-	SiblingsReady *time.Duration `yaml:"siblings_ready" validate:"omitempty,gte=0"`
-	// Deadline is the time from the beginning of a drain after which siblings no longer postpone a
-	// force; default 96 h, and 12 h in "test". 0 means that they always do.
-	Deadline *time.Duration `yaml:"deadline" validate:"omitempty,gte=0"`
-}
-
-// testing are the defaults for the environment "test".
-var testing = Gentleness{ForceAfter: new(8 * time.Hour), WarnBefore: new(time.Hour), Deadline: new(12 * time.Hour)}
-
-const hold, evict = "hold", "evict"
-
-// Check reports times that contradict each other.
-func (c *Config) Check(report func(field, format string, args ...any)) {
-	check := func(at string, p drain.ForcePolicy) {
-		if p.Deadline > 0 && p.Deadline < p.After {
-			report(at+".deadline", "is %s; must be at least force_after, which is %s", p.Deadline, p.After)
-		}
-		if p.WarnBefore > p.After {
-			report(at+".warn_before", "is %s; must be at most force_after, which is %s", p.WarnBefore, p.After)
-		}
-	}
-	check("drain", c.Drain.Policy("").Force)
-	for _, environment := range slices.Sorted(maps.Keys(c.Drain.Environments)) {
-		check("drain.environments."+environment, c.Drain.Policy(environment).Force)
-	}
-}
-
-// Policy is the policy for the clusters of an environment.
-func (d Drain) Policy(environment string) drain.Policy {
-	own, standard := d.Environments[environment], Gentleness{}
-	if environment == "test" {
-		standard = testing
-	}
-	return drain.Policy{
-		ImplicitBudget: *cmp.Or(own.ImplicitBudgetPercent, d.ImplicitBudgetPercent),
-		JobsWithin:     *cmp.Or(own.JobsWithin, d.JobsWithin),
-		HoldUnmanaged:  *cmp.Or(own.Unmanaged, d.Unmanaged) == hold,
-		HoldLocalData:  *cmp.Or(own.LocalData, d.LocalData) == hold,
-		Force: drain.ForcePolicy{
-			After:         *cmp.Or(own.ForceAfter, standard.ForceAfter, d.ForceAfter),
-			WarnBefore:    *cmp.Or(own.WarnBefore, standard.WarnBefore, d.WarnBefore),
-			Interval:      *cmp.Or(own.ForceInterval, d.ForceInterval),
-			SiblingsReady: *cmp.Or(own.SiblingsReady, d.SiblingsReady),
-			Deadline:      *cmp.Or(own.Deadline, standard.Deadline, d.Deadline),
-		},
-	}
 }
 
 // Worker configures the worker process.
@@ -231,8 +155,16 @@ func defaults() Config {
 		Drain: Drain{Gentleness: Gentleness{
 			ImplicitBudgetPercent: new(25), JobsWithin: new(time.Hour), Unmanaged: new(hold), LocalData: new(evict),
 			ForceAfter: new(72 * time.Hour), WarnBefore: new(12 * time.Hour), ForceInterval: new(5 * time.Minute),
-			SiblingsReady: new(time.Hour), Deadline: new(96 * time.Hour),
+			SiblingsReady: new(time.Hour), Deadline: new(96 * time.Hour), OnBlock: new("cordoned"), DetachWithin: new(5 * time.Minute),
 		}},
+		Roll: Roll{Pace: Pace{
+			Surge: new("10%"), SpotSurge: new("0"), Parallel: new(5), Validate: new(time.Minute), BadReplacements: new(3),
+			QuarantineAfter: new(time.Hour), QuarantineLimit: new(3), MaxNodeAge: new(time.Duration(0)),
+			Fallbacks:     &[]string{"instance-type", "zone", "on-demand", "smaller-surge"},
+			ShortageAfter: new(5 * time.Minute),
+		}},
+		Limits: Limits{Fleet: 50, Account: 10, Region: 25},
+		Notify: Notify{Timeout: 10 * time.Second},
 		Worker: Worker{
 			Listen:     "127.0.0.1:9464",
 			StopWithin: 30 * time.Second,

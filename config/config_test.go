@@ -36,6 +36,15 @@ aws:
 replace:
   node_ready_within: 1h30m
   settle: 500ms
+limits:
+  fleet: 3
+  account: 2
+  region: 1
+notify:
+  url_env: HOOK
+  secret_file: /run/secrets/hook
+  kinds: [forced]
+  timeout: 1s
 worker:
   listen: 0.0.0.0:9000
   stop_within: 2m
@@ -46,7 +55,7 @@ worker:
     level: debug
 `))
 	require.NoError(t, err)
-	c.Drain = config.Drain{} // TestHowGentlyADrainIs
+	c.Drain, c.Roll = config.Drain{}, config.Roll{} // TestHowGentlyADrainIs, TestHowAPoolIsRolled
 	require.Equal(t, config.Config{
 		TaskQueue:  "trains",
 		Registry:   config.Registry{File: "/etc/fairway/clusters/registry.yaml"},
@@ -56,6 +65,8 @@ worker:
 			PoolTag: "example.org/pool", PollInterval: 10 * time.Second,
 		},
 		Replace: config.Replace{NodeReadyWithin: 90 * time.Minute, Settle: 500 * time.Millisecond},
+		Limits:  config.Limits{Fleet: 3, Account: 2, Region: 1},
+		Notify:  config.Notify{URLEnv: "HOOK", SecretFile: "/run/secrets/hook", Kinds: []string{"forced"}, Timeout: time.Second},
 		Worker: config.Worker{
 			Listen: "0.0.0.0:9000", StopWithin: 2 * time.Minute, Deployment: "trains", Promote: true,
 			Log: config.Log{Format: "console", Level: "debug"},
@@ -70,6 +81,8 @@ func TestWhatIsLeftOutHasADefault(t *testing.T) {
 		Kubernetes: config.Kubernetes{Kubeconfig: "/etc/fairway/kubeconfig", PoolLabel: "node.kubernetes.io/node-pool", QPS: 200, Burst: 400},
 		AWS:        config.AWS{ClusterTag: "kubernetes.io/cluster/{cluster}", PoolTag: "node.kubernetes.io/node-pool", PollInterval: 5 * time.Second},
 		Replace:    config.Replace{NodeReadyWithin: 15 * time.Minute, Settle: 30 * time.Second},
+		Limits:     config.Limits{Fleet: 50, Account: 10, Region: 25},
+		Notify:     config.Notify{Timeout: 10 * time.Second},
 		Worker: config.Worker{
 			Listen: "127.0.0.1:9464", StopWithin: 30 * time.Second, Deployment: "fairway", Log: config.Log{Format: "json", Level: "info"},
 		},
@@ -82,7 +95,7 @@ func TestWhatIsLeftOutHasADefault(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			c, err := config.Parse("/etc/fairway/fairway.yaml", []byte(content))
 			require.NoError(t, err)
-			c.Drain = config.Drain{} // TestHowGentlyADrainIs
+			c.Drain, c.Roll = config.Drain{}, config.Roll{} // TestHowGentlyADrainIs, TestHowAPoolIsRolled
 			require.Equal(t, want, c)
 		})
 	}
@@ -115,7 +128,7 @@ func TestAWrongConfigurationIsRefusedWithFileLineAndField(t *testing.T) {
 		"empty file":            {"", "fairway.yaml: registry.file: is missing\nfairway.yaml: kubernetes.kubeconfig: is missing"},
 		"no registry":           {"registry: {}\nkubernetes: {kubeconfig: k}", "fairway.yaml:1: registry.file: is missing"},
 		"no kubeconfig":         {"registry: {file: r}", "fairway.yaml: kubernetes.kubeconfig: is missing"},
-		"unknown key":           {minimal + "taskqueue: a\n", "fairway.yaml:5: taskqueue: is no known key; there are aws, drain, kubernetes, registry, replace, task_queue, worker"},
+		"unknown key":           {minimal + "taskqueue: a\n", "fairway.yaml:5: taskqueue: is no known key; there are aws, drain, kubernetes, limits, notify, registry, replace, roll, task_queue, worker"},
 		"unknown key in a part": {minimal + "replace:\n  settled: 1s\n", "fairway.yaml:6: replace.settled: is no known key; there are node_ready_within, settle"},
 		"days":                  {minimal + "replace:\n  node_ready_within: 3 days\n", `fairway.yaml:6: replace.node_ready_within: is "3 days"` + duration},
 		"duration without unit": {minimal + "worker:\n  stop_within: 30\n", "fairway.yaml:6: worker.stop_within: is 30" + duration},

@@ -8,11 +8,12 @@ import (
 
 	"github.com/fairway-project/fairway/config"
 	"github.com/fairway-project/fairway/drain"
+	"github.com/fairway-project/fairway/registry"
 )
 
 func TestHowGentlyADrainIs(t *testing.T) {
 	production := drain.Policy{
-		ImplicitBudget: 25, JobsWithin: time.Hour, HoldUnmanaged: true,
+		ImplicitBudget: 25, JobsWithin: time.Hour, HoldUnmanaged: true, DetachWithin: 5 * time.Minute,
 		Force: drain.ForcePolicy{After: 72 * time.Hour, WarnBefore: 12 * time.Hour, Interval: 5 * time.Minute, SiblingsReady: time.Hour, Deadline: 96 * time.Hour},
 	}
 	test := production
@@ -41,7 +42,9 @@ force_interval: 1s, siblings_ready: 2s, deadline: 1m`
 		t.Run(rule, func(t *testing.T) {
 			c0, err := config.Parse("fairway.yaml", []byte(minimal+c.content))
 			require.NoError(t, err)
-			require.Equal(t, c.want, c0.Drain.Policy(c.environment))
+			policy, err := c0.Drain.Policy(registry.Cluster{Environment: c.environment}, "")
+			require.NoError(t, err)
+			require.Equal(t, c.want, policy)
 		})
 	}
 }

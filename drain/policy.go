@@ -20,7 +20,12 @@ type Policy struct {
 	HoldUnmanaged bool
 	// HoldLocalData keeps pods with emptyDir volumes on disk, whose content is lost with the pod.
 	HoldLocalData bool
-	Force         ForcePolicy
+	// UncordonOnBlock lets pods onto a node that is being drained while a block holds.
+	UncordonOnBlock bool
+	// DetachWithin is how long an empty node waits for its volumes to be detached; 0 means that
+	// nobody waits.
+	DetachWithin time.Duration
+	Force        ForcePolicy
 }
 
 // Annotations of a pod that forbid ("true") or postpone (a duration since its start, such as

@@ -68,6 +68,9 @@ type NodePool struct {
 	ConfigItems      map[string]string `yaml:"config_items" json:"config_items,omitempty"`
 }
 
+// Spot says whether the pool asks for Spot instances.
+func (p NodePool) Spot() bool { return p.DiscountStrategy != "" && p.DiscountStrategy != "none" }
+
 // Status is what Fairway knows about a cluster.
 type Status struct {
 	CurrentVersion string    `yaml:"current_version" json:"current_version,omitempty"`

@@ -7,6 +7,8 @@ import (
 	enumspb "go.temporal.io/api/enums/v1"
 	"go.temporal.io/sdk/temporal"
 	"go.temporal.io/sdk/workflow"
+
+	"github.com/fairway-project/fairway/roll"
 )
 
 // Kubernetes is what workflows ask of a cluster's API server. activities/kube implements it.
@@ -17,17 +19,29 @@ type Kubernetes interface {
 	ExamineNode(context.Context, ExamineNode) (Node, error)
 	// FindNode reports the node of an instance; its name is empty if there is none.
 	FindNode(context.Context, FindNode) (Node, error)
+	// SurveyPool reports the nodes of a pool and how hard each would be to empty now.
+	SurveyPool(context.Context, SurveyPool) ([]Node, error)
+	// Preflight lists what would hold up a drain of the pool's nodes, and what to do about it.
+	Preflight(context.Context, Preflight) ([]Finding, error)
+	// MarkNodes taints nodes that are to go, so that evicted pods prefer others, and marks them as
+	// marked by the given workflow. Nodes that are gone are left out.
+	MarkNodes(context.Context, MarkNodes) error
+	// UnmarkNodes undoes on all nodes of the cluster what a roll has left on them: taints, holds
+	// of the autoscaler, quarantines and cordons.
+	UnmarkNodes(context.Context, UnmarkNodes) error
 	// AwaitNode waits until the instance is a node that is Ready, runs its DaemonSets and has
-	// stayed so for the configured settle time. BadReplacement if that takes longer than
-	// configured. It heartbeats.
+	// stayed so for the settle time. BadReplacement if that takes longer than configured. As soon
+	// as there is a node, the autoscaler is kept from removing it. It heartbeats.
 	AwaitNode(context.Context, AwaitNode) (Node, error)
 	// CordonNode makes a node unschedulable and marks it as cordoned by the given workflow.
 	CordonNode(context.Context, CordonNode) error
 	// UncordonNode undoes CordonNode, and nothing that somebody else did.
 	UncordonNode(context.Context, CordonNode) error
-	// DrainNode evicts the pods of a node within their budgets and waits until they are gone.
-	// It heartbeats a DrainProgress.
+	// DrainNode evicts the pods of a node within their budgets and waits until they are gone and
+	// their volumes detached. It heartbeats a DrainProgress.
 	DrainNode(context.Context, DrainNode) (DrainProgress, error)
+	// QuarantineNode marks a node that could not be drained. It stays cordoned.
+	QuarantineNode(context.Context, QuarantineNode) error
 	// AwaitNodeGone waits until the Node object is gone. It heartbeats.
 	AwaitNodeGone(context.Context, AwaitNodeGone) error
 }
@@ -36,25 +50,52 @@ type Kubernetes interface {
 type AutoScaling interface {
 	// ExaminePool reports the Auto Scaling group behind a node pool. PoolNotFound if there is none.
 	ExaminePool(context.Context, ExaminePool) (Pool, error)
-	// ResizePool sets the group's desired capacity from one value to another. It does nothing if
-	// the capacity is no longer From.
-	ResizePool(context.Context, ResizePool) error
-	// AwaitInstance waits for an instance in service that is not among the known ones.
-	// BadReplacement if that takes longer than configured. It heartbeats.
-	AwaitInstance(context.Context, AwaitInstance) (Instance, error)
+	// ProtectPool keeps Auto Scaling from working against a roll: it suspends the processes that
+	// would end or move instances, and protects the instances from scale-in. What it changes is
+	// written on the group and the instances, so that RestorePool can undo it whatever happened.
+	ProtectPool(context.Context, ProtectPool) error
+	// RestorePool undoes ProtectPool and what is left of GrowPool's changes, and says in words what
+	// could not be restored without harm; nothing if all is as before.
+	RestorePool(context.Context, ProtectPool) (left string, err error)
+	// GrowPool sets the group's desired capacity from one value to another, with launches as asked
+	// for. It does nothing if the capacity is To already, and returns PoolBusy if it is neither.
+	GrowPool(context.Context, GrowPool) error
+	// AwaitInstances waits for instances in service that are not among the known ones, protects
+	// them from scale-in, and undoes what GrowPool changed about launches. NoCapacity if AWS has
+	// none, LaunchFailing if launches fail for another reason, with what AWS says. It heartbeats.
+	AwaitInstances(context.Context, AwaitInstances) ([]Instance, error)
 	// ReleaseCapacity lowers the group's desired capacity again, unless instances that are not
 	// among the known ones exist: those it reports instead, since they have to be emptied first.
 	ReleaseCapacity(context.Context, ReleaseCapacity) ([]Instance, error)
-	// TerminateInstance ends an instance and lowers the group's size by it, once.
+	// TerminateInstance ends an instance, once, and lowers the group's size by it or has the group
+	// replace it.
 	TerminateInstance(context.Context, TerminateInstance) (Termination, error)
 	// AwaitTermination waits until the instance is terminated. It heartbeats.
 	AwaitTermination(context.Context, TerminateInstance) error
+}
+
+// Fleet is what workflows ask about the limits across clusters. activities/fleet implements it.
+type Fleet interface {
+	// AwaitTurn waits until the limits of fleet, account and region let the holder replace some
+	// more nodes. It heartbeats.
+	AwaitTurn(context.Context, AwaitTurn) error
+	// EndTurn gives back what AwaitTurn took.
+	EndTurn(context.Context, AwaitTurn) error
+}
+
+// Notifications is how workflows tell people. activities/notify implements it.
+type Notifications interface {
+	// Notify tells the configured hook; without one it does nothing.
+	Notify(context.Context, Notification) error
 }
 
 // Registry is what workflows ask of the cluster registry. activities/registry implements it.
 type Registry interface {
 	// ListClusters reports all clusters, or those named by id or alias. ClusterNotFound if one is unknown.
 	ListClusters(context.Context, ListClusters) ([]ClusterInfo, error)
+	// FindPool reports a cluster, what the registry knows of one of its pools, and how the pool is
+	// to be rolled. A pool that is not in the registry is rolled as by default.
+	FindPool(context.Context, FindPool) (PoolInfo, error)
 }
 
 // Node is a Kubernetes node and the instance it runs on.
@@ -69,6 +110,15 @@ type Node struct {
 	Cordoned bool      `json:"cordoned"`
 	Pods     int       `json:"pods"`
 	Created  time.Time `json:"created"`
+	// ControlPlane nodes are replaced one at a time.
+	ControlPlane bool `json:"control_plane,omitempty"`
+	// By SurveyPool only: pods that nothing but a person or force lets go, pods that are held at the
+	// moment, and whether pods have volumes that only this zone can serve.
+	Never  int  `json:"never,omitempty"`
+	Held   int  `json:"held,omitempty"`
+	Pinned bool `json:"pinned,omitempty"`
+	// Quarantined is why an earlier drain was given up; empty if none was.
+	Quarantined string `json:"quarantined,omitempty"`
 }
 
 // Pool is the Auto Scaling group behind a node pool.
@@ -77,6 +127,8 @@ type Pool struct {
 	Min       int        `json:"min"`
 	Max       int        `json:"max"`
 	Desired   int        `json:"desired"`
+	Zones     []string   `json:"zones,omitempty"` // in which it launches
+	Spot      bool       `json:"spot,omitempty"`  // it launches Spot instances
 	Instances []Instance `json:"instances"`
 }
 
@@ -89,6 +141,61 @@ type Instance struct {
 	// Old means that it was launched from another version of the launch template than the group uses now.
 	Old bool `json:"old"`
 }
+
+// Launch says how instances are to be launched; the zero value means as the group is configured.
+type Launch struct {
+	Zones    []string `json:"zones,omitempty"` // only in these
+	Type     string   `json:"type,omitempty"`  // of this type
+	OnDemand bool     `json:"on_demand,omitempty"`
+}
+
+// PoolInfo is a pool of the registry and how it is to be rolled.
+type PoolInfo struct {
+	Cluster ClusterInfo `json:"cluster"`
+	Pool    string      `json:"pool"`
+	// Types are the instance types that the pool may use, the preferred one first.
+	Types    []string      `json:"types,omitempty"`
+	Spot     bool          `json:"spot,omitempty"`
+	Settings roll.Settings `json:"settings"`
+}
+
+// Notification is something that people want to know at once.
+type Notification struct {
+	// ID is the same for the same thing, so that a receiver can tell repetitions.
+	ID      string    `json:"id"`
+	Kind    string    `json:"kind"` // force-soon, forced, quarantined, fallback, roll-stopped, roll-done
+	Cluster string    `json:"cluster"`
+	Pool    string    `json:"pool,omitempty"`
+	Node    string    `json:"node,omitempty"`
+	Pod     string    `json:"pod,omitempty"` // namespace/name
+	Owner   string    `json:"owner,omitempty"`
+	Text    string    `json:"text"` // for people, whole sentences
+	At      time.Time `json:"at"`
+}
+
+// Finding is something that would hold up, or be hurt by, the drain of a pool's nodes.
+type Finding struct {
+	// Kind is never-allowed, nothing-to-spare, single-replica, two-budgets, unmanaged, local-data,
+	// do-not-disrupt or zone-without-capacity.
+	Kind      string   `json:"kind"`
+	Namespace string   `json:"namespace"`
+	Name      string   `json:"name"` // of the budget, workload, pod or volume
+	Owner     string   `json:"owner,omitempty"`
+	Pods      []string `json:"pods"`  // concerned, namespace/name
+	Nodes     []string `json:"nodes"` // they run on
+	Problem   string   `json:"problem"`
+	Remedy    string   `json:"remedy"`
+}
+
+// Kinds of notifications.
+const (
+	ForceSoon   = "force-soon"
+	Forced      = "forced"
+	Quarantined = "quarantined"
+	Fallback    = "fallback"
+	RollStopped = "roll-stopped"
+	RollDone    = "roll-done"
+)
 
 // ClusterInfo is a cluster of the registry, as far as workflows and the command line need it.
 type ClusterInfo struct {
@@ -117,10 +224,42 @@ type (
 		Cluster string `json:"cluster"`
 		Node    string `json:"node"`
 	}
+	FindPool struct {
+		Cluster string `json:"cluster"`
+		Pool    string `json:"pool"`
+	}
+	SurveyPool struct {
+		Cluster string `json:"cluster"`
+		Pool    string `json:"pool"`
+	}
+	Preflight struct {
+		Cluster string   `json:"cluster"`
+		Pool    string   `json:"pool"`
+		Zones   []string `json:"zones,omitempty"` // in which the pool launches
+	}
+	MarkNodes struct {
+		Cluster string   `json:"cluster"`
+		Pool    string   `json:"pool"`
+		Nodes   []string `json:"nodes"`
+		By      string   `json:"by"` // workflow id of the roll
+	}
+	UnmarkNodes struct {
+		Cluster string `json:"cluster"`
+		// By is the workflow id of the roll. Cordons by ReplaceNode of the nodes it has marked are
+		// undone too.
+		By string `json:"by"`
+	}
+	QuarantineNode struct {
+		CordonNode
+		Reason string `json:"reason"`
+	}
 	AwaitNode struct {
 		Cluster  string    `json:"cluster"`
 		Instance string    `json:"instance"`
 		Since    time.Time `json:"since"` // when its instance was asked for
+		By       string    `json:"by"`    // workflow id of the roll
+		// Settle is how long the node has to stay usable; 0 means as configured.
+		Settle time.Duration `json:"settle,omitempty"`
 	}
 	CordonNode struct {
 		Cluster  string `json:"cluster"`
@@ -134,7 +273,11 @@ type (
 		Pool     string    `json:"pool"`
 		Node     string    `json:"node"`
 		Instance string    `json:"instance"`
-		Started  time.Time `json:"started"` // of the first attempt
+		Started  time.Time `json:"started"` // of the first attempt, less the time an earlier drain took
+		By       string    `json:"by"`      // workflow id, as on the node's cordon
+		// GiveUpAfter ends the drain unfinished when it has lasted that long, blocked time not
+		// counted; 0 means never.
+		GiveUpAfter time.Duration `json:"give_up_after,omitempty"`
 	}
 	AwaitNodeGone struct {
 		Cluster  string `json:"cluster"`
@@ -145,18 +288,37 @@ type (
 		Cluster string `json:"cluster"`
 		Pool    string `json:"pool"`
 	}
-	ResizePool struct {
+	ProtectPool struct {
+		Cluster string `json:"cluster"`
+		Pool    string `json:"pool"`
+		Group   string `json:"group"`
+		// Empty lets the group become empty: its minimum is 0 until RestorePool, or for good if that
+		// is told so too.
+		Empty bool `json:"empty,omitempty"`
+	}
+	GrowPool struct {
 		Cluster string `json:"cluster"`
 		Pool    string `json:"pool"`
 		Group   string `json:"group"`
 		From    int    `json:"from"`
 		To      int    `json:"to"`
+		Launch  Launch `json:"launch"`
 	}
-	AwaitInstance struct {
+	AwaitInstances struct {
 		Cluster string    `json:"cluster"`
 		Group   string    `json:"group"`
 		Known   []string  `json:"known"`
-		Since   time.Time `json:"since"` // when it was asked for
+		Count   int       `json:"count"`
+		Since   time.Time `json:"since"` // when they were asked for
+		// ShortageAfter is how long AWS may lack capacity before that is NoCapacity.
+		ShortageAfter time.Duration `json:"shortage_after"`
+	}
+	AwaitTurn struct {
+		Holder  string      `json:"holder"` // workflow id
+		Account string      `json:"account"`
+		Region  string      `json:"region"`
+		Nodes   int         `json:"nodes"`
+		Limits  roll.Limits `json:"limits"`
 	}
 	ReleaseCapacity struct {
 		Cluster string   `json:"cluster"`
@@ -175,6 +337,10 @@ type (
 		Group    string `json:"group"`
 		Instance string `json:"instance"`
 		By       string `json:"by"` // workflow id
+		// Replace has the group launch another instance, as Launch says; otherwise the group gets
+		// smaller by one.
+		Replace bool   `json:"replace,omitempty"`
+		Launch  Launch `json:"launch,omitzero"`
 	}
 )
 
@@ -197,6 +363,10 @@ type DrainProgress struct {
 	Forced  []ForcedPod `json:"forced,omitempty"`
 	Stuck   []string    `json:"stuck,omitempty"` // pods long past their grace period
 	Since   time.Time   `json:"since,omitzero"`
+	// Detaching are volumes that are waited for after the pods have gone.
+	Detaching []string `json:"detaching,omitempty"`
+	// GaveUp means that it has lasted too long, and pods are left.
+	GaveUp bool `json:"gave_up,omitempty"`
 }
 
 // ForcedPod records a pod that was deleted although something held it.
@@ -232,6 +402,8 @@ const (
 	PoolBusy        = "PoolBusy"        // the group is changed by somebody else
 	Detached        = "Detached"        // the instance left its group, but runs
 	BadReplacement  = "BadReplacement"  // a new instance never became a usable node
+	NoCapacity      = "NoCapacity"      // AWS has no such instances now
+	LaunchFailing   = "LaunchFailing"   // the group cannot launch instances, for a reason of its own
 
 	AccessDenied = "AccessDenied" // credentials are refused
 	InvalidInput = "InvalidInput" // a file or an object is wrong

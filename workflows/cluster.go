@@ -17,9 +17,33 @@ type ClusterState struct {
 	// Ended are blocks that hold no longer; drains that waited for them leave their time out of
 	// account. They are kept for as long as a drain may last.
 	Ended []Block `json:"ended,omitempty"`
-	// Given counts the blocks so far, for their names.
+	// Orders are what people decided about forcing pods, the newest last.
+	Orders []ForceOrder `json:"orders,omitempty"`
+	// Given counts the blocks and orders so far, for their names.
 	Given int `json:"given"`
 }
+
+// ForceOrder is what a person decided about forcing the pods of a node. The newest one that
+// concerns a pod counts.
+type ForceOrder struct {
+	ID     string    `json:"id"`
+	Node   string    `json:"node"`
+	Pod    string    `json:"pod,omitempty"` // namespace/name; empty means all pods of the node
+	Mode   ForceMode `json:"mode"`
+	Reason string    `json:"reason"`
+	By     string    `json:"by"`
+	At     time.Time `json:"at"`
+}
+
+// ForceMode is what a ForceOrder wants.
+type ForceMode string
+
+// What a ForceOrder may want.
+const (
+	ForceNow    ForceMode = "now"    // without waiting for the configured time or for siblings
+	ForceForbid ForceMode = "forbid" // not even when the time has come
+	ForceByRule ForceMode = "rule"   // as configured: takes back the others
+)
 
 // Block is a standing order to change nothing.
 type Block struct {

@@ -56,7 +56,7 @@ const (
 // the pool as large as before. Whatever happens in between, the size is as before in the end and
 // the nodes that were not replaced are usable.
 func RollPool(ctx workflow.Context, in RollPoolInput) (RollProgress, error) {
-	r := &roll{in: in}
+	r := &rolling{in: in}
 	if err := workflow.SetQueryHandler(ctx, ProgressQuery, func() (RollProgress, error) { return r.progress, nil }); err != nil {
 		return r.progress, err
 	}
@@ -71,8 +71,8 @@ func RollPool(ctx workflow.Context, in RollPoolInput) (RollProgress, error) {
 	return r.progress, r.end(ctx, nil)
 }
 
-// roll is the state of RollPool. All of its fields are set by workflow code only.
-type roll struct {
+// rolling is the state of RollPool. All of its fields are set by workflow code only.
+type rolling struct {
 	in       RollPoolInput
 	cluster  ClusterInfo
 	group    string
@@ -80,7 +80,7 @@ type roll struct {
 }
 
 // examine looks at everything before anything is changed.
-func (r *roll) examine(ctx workflow.Context) error {
+func (r *rolling) examine(ctx workflow.Context) error {
 	r.step(ctx, "examining", "looks at the nodes and their group before anything is changed")
 	var clusters []ClusterInfo
 	err := workflow.ExecuteActivity(examining(ctx, "find cluster "+r.in.Cluster), "ListClusters", ListClusters{Names: []string{r.in.Cluster}}).Get(ctx, &clusters)
@@ -128,13 +128,13 @@ func CheckSurgeRoom(cluster, pool string, p Pool) error {
 		cluster, pool, p.Group, p.Desired), NoSurgeRoom, nil)
 }
 
-func (r *roll) pool(ctx workflow.Context) (pool Pool, err error) {
+func (r *rolling) pool(ctx workflow.Context) (pool Pool, err error) {
 	err = workflow.ExecuteActivity(examining(ctx, "examine pool "+r.in.Pool), "ExaminePool", ExaminePool{Cluster: r.cluster.ID, Pool: r.in.Pool}).Get(ctx, &pool)
 	return pool, err
 }
 
 // replace takes one node through its whole replacement.
-func (r *roll) replace(ctx workflow.Context, node *NodeProgress) error {
+func (r *rolling) replace(ctx workflow.Context, node *NodeProgress) error {
 	before, err := r.pool(ctx)
 	if err != nil {
 		return err
@@ -161,25 +161,25 @@ func (r *roll) replace(ctx workflow.Context, node *NodeProgress) error {
 }
 
 // surge makes the pool one larger and waits until the new node is usable.
-func (r *roll) surge(ctx workflow.Context, before Pool, node *NodeProgress) (fresh Node, err error) {
+func (r *rolling) surge(ctx workflow.Context, before Pool, node *NodeProgress) (fresh Node, err error) {
 	node.State = Surging
 	asked, larger := workflow.Now(ctx), before.Desired+1
 	r.step(ctx, "surging", fmt.Sprintf("grows group `%s` from %d to %d and waits until the new node is usable", r.group, before.Desired, larger))
-	if err := workflow.ExecuteActivity(changing(ctx, fmt.Sprintf("grow %s to %d", r.group, larger)), "ResizePool",
-		ResizePool{Cluster: r.cluster.ID, Pool: r.in.Pool, Group: r.group, From: before.Desired, To: larger}).Get(ctx, nil); err != nil {
+	if err := workflow.ExecuteActivity(changing(ctx, fmt.Sprintf("grow %s to %d", r.group, larger)), "GrowPool",
+		GrowPool{Cluster: r.cluster.ID, Pool: r.in.Pool, Group: r.group, From: before.Desired, To: larger}).Get(ctx, nil); err != nil {
 		return fresh, err
 	}
-	var instance Instance
-	if err := workflow.ExecuteActivity(watching(ctx, "new instance in "+r.group, forEver), "AwaitInstance",
-		AwaitInstance{Cluster: r.cluster.ID, Group: r.group, Known: instanceIDs(before.Instances), Since: asked}).Get(ctx, &instance); err != nil {
+	var instances []Instance
+	if err := workflow.ExecuteActivity(watching(ctx, "new instance in "+r.group, forEver), "AwaitInstances",
+		AwaitInstances{Cluster: r.cluster.ID, Group: r.group, Known: instanceIDs(before.Instances), Count: 1, Since: asked}).Get(ctx, &instances); err != nil {
 		return fresh, err
 	}
-	err = workflow.ExecuteActivity(watching(ctx, "instance "+instance.ID+" becomes a usable node", forEver), "AwaitNode",
-		AwaitNode{Cluster: r.cluster.ID, Instance: instance.ID, Since: asked}).Get(ctx, &fresh)
+	err = workflow.ExecuteActivity(watching(ctx, "instance "+instances[0].ID+" becomes a usable node", forEver), "AwaitNode",
+		AwaitNode{Cluster: r.cluster.ID, Instance: instances[0].ID, Since: asked}).Get(ctx, &fresh)
 	return fresh, err
 }
 
-func (r *roll) replaceOld(ctx workflow.Context, node *NodeProgress, fresh Node) (vanished bool, err error) {
+func (r *rolling) replaceOld(ctx workflow.Context, node *NodeProgress, fresh Node) (vanished bool, err error) {
 	node.State, node.Replacement = Replacing, fresh.Name
 	r.step(ctx, "replacing", fmt.Sprintf("moves the pods of node `%s` elsewhere and ends it; `%s` is there already", node.Node, fresh.Name))
 	result, err := r.retire(ctx, node.Node, node.Instance)
@@ -189,7 +189,7 @@ func (r *roll) replaceOld(ctx workflow.Context, node *NodeProgress, fresh Node) 
 
 // retire has ReplaceNode empty and end a node. The child is a workflow of its own, so that its id
 // guards the node and its history stays readable.
-func (r *roll) retire(ctx workflow.Context, node, instance string) (result ReplaceNodeResult, err error) {
+func (r *rolling) retire(ctx workflow.Context, node, instance string) (result ReplaceNodeResult, err error) {
 	ctx = asChild(ctx, ReplaceNodeID(r.cluster.ID, node), fmt.Sprintf("replace node %s of %s", node, r.cluster.ID),
 		temporal.NewSearchAttributes(
 			ClusterAttribute.ValueSet(r.cluster.ID), PoolAttribute.ValueSet(r.in.Pool),
@@ -203,7 +203,7 @@ func (r *roll) retire(ctx workflow.Context, node, instance string) (result Repla
 
 // giveBack returns the pool to its size if it is still one larger. It runs on a context of its
 // own: also, and above all, after a cancellation.
-func (r *roll) giveBack(ctx workflow.Context, size int, kept []string) error {
+func (r *rolling) giveBack(ctx workflow.Context, size int, kept []string) error {
 	ctx, stop := workflow.NewDisconnectedContext(ctx)
 	defer stop()
 	var surplus []Instance
@@ -231,7 +231,7 @@ func (r *roll) giveBack(ctx workflow.Context, size int, kept []string) error {
 }
 
 // step records what happens now, for people: current details cost no event, the phase one.
-func (r *roll) step(ctx workflow.Context, phase, meaning string) {
+func (r *rolling) step(ctx workflow.Context, phase, meaning string) {
 	r.progress.Step = meaning
 	done := 0
 	for _, node := range r.progress.Nodes {
@@ -249,7 +249,7 @@ func (r *roll) step(ctx workflow.Context, phase, meaning string) {
 }
 
 // end records how the roll ended, and returns err.
-func (r *roll) end(ctx workflow.Context, err error) error {
+func (r *rolling) end(ctx workflow.Context, err error) error {
 	switch {
 	case err == nil:
 		r.step(ctx, "done", fmt.Sprintf("all nodes are replaced and group `%s` has its size of %d", r.group, r.progress.Size))

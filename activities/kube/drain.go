@@ -41,9 +41,13 @@ func (a *Activities) DrainNode(ctx context.Context, in workflows.DrainNode) (wor
 	if err != nil {
 		return workflows.DrainProgress{}, err
 	}
+	policy, err := a.Drain.Policy(entry, in.Pool)
+	if err != nil {
+		return workflows.DrainProgress{}, invalid("%v", err)
+	}
 	d := &drainer{
 		cluster: c, view: v, node: in.Node, instance: in.Instance,
-		pool: in.Pool, started: in.Started, policy: a.Drain.Policy(entry.Environment), askBlocks: a.Blocks.State,
+		pool: in.Pool, started: in.Started, policy: policy, askBlocks: a.Blocks.State,
 		refused: map[types.UID]drain.Refusal{}, spent: map[types.NamespacedName]drain.Spending{}, seen: map[types.UID]bool{}, warned: map[types.UID]bool{},
 	}
 	return d.run(ctx)
