@@ -158,7 +158,7 @@ func defaults() Config {
 			SiblingsReady: new(time.Hour), Deadline: new(96 * time.Hour), OnBlock: new("cordoned"), DetachWithin: new(5 * time.Minute),
 		}},
 		Roll: Roll{Pace: Pace{
-			Surge: new("10%"), SpotSurge: new("0"), Parallel: new(5), Validate: new(time.Minute), BadReplacements: new(3),
+			Surge: new("10%"), SpotSurge: new("0"), Unavailable: new("1"), Parallel: new(5), Validate: new(time.Minute), BadReplacements: new(3),
 			QuarantineAfter: new(time.Hour), QuarantineLimit: new(3), MaxNodeAge: new(time.Duration(0)),
 			Fallbacks:     &[]string{"instance-type", "zone", "on-demand", "smaller-surge"},
 			ShortageAfter: new(5 * time.Minute),

@@ -24,6 +24,9 @@ type Pace struct {
 	Surge *string `yaml:"surge"`
 	// SpotSurge is the same for pools of Spot instances; default "0".
 	SpotSurge *string `yaml:"spot_surge"`
+	// Unavailable is how many nodes may be missing at a time where the surge is 0, as a number or a
+	// percentage; at least one. Default "1".
+	Unavailable *string `yaml:"unavailable"`
 	// Parallel is how many nodes of a pool are replaced at a time; the first one goes alone, then
 	// batches double up to this. Default 5. Nodes of the control plane go one at a time.
 	Parallel *int `yaml:"parallel" validate:"omitempty,gte=1"`
@@ -89,8 +92,13 @@ func (c Config) Settings(cluster registry.Cluster, pool string) (roll.Settings, 
 	if err != nil {
 		return roll.Settings{}, err
 	}
+	unavailable, err := roll.ParseShare(*first(layers, func(p Pace) *string { return p.Unavailable }))
+	if err != nil {
+		return roll.Settings{}, err
+	}
 	s := roll.Settings{
 		Surge:           share,
+		Unavailable:     unavailable,
 		Parallel:        *first(layers, func(p Pace) *int { return p.Parallel }),
 		Validate:        *first(layers, func(p Pace) *time.Duration { return p.Validate }),
 		BadReplacements: *first(layers, func(p Pace) *int { return p.BadReplacements }),
@@ -111,7 +119,7 @@ func (c *Config) checkRoll(report func(field, format string, args ...any)) {
 		for _, share := range []struct {
 			field string
 			value *string
-		}{{"surge", p.Surge}, {"spot_surge", p.SpotSurge}} {
+		}{{"surge", p.Surge}, {"spot_surge", p.SpotSurge}, {"unavailable", p.Unavailable}} {
 			if share.value == nil {
 				continue
 			}

@@ -14,6 +14,8 @@ type Settings struct {
 	// Surge is how many nodes the pool may be larger for the time of the roll; 0 means that each
 	// node is emptied and ended before its replacement is launched.
 	Surge Share `json:"surge"`
+	// Unavailable is how many nodes may be missing at a time where the surge is 0; at least one.
+	Unavailable Share `json:"unavailable"`
 	// Parallel is how many nodes are replaced at a time, once one has been replaced alone.
 	Parallel int `json:"parallel"`
 	// Validate is how long the replacement of the first node has to stay usable, with pods on it,
