@@ -23,7 +23,9 @@ import (
 	"github.com/fairway-project/fairway/activities/aws"
 	"github.com/fairway-project/fairway/activities/blocks"
 	"github.com/fairway-project/fairway/activities/clusters"
+	"github.com/fairway-project/fairway/activities/fleet"
 	"github.com/fairway-project/fairway/activities/kube"
+	"github.com/fairway-project/fairway/activities/notify"
 	"github.com/fairway-project/fairway/config"
 	"github.com/fairway-project/fairway/workflows"
 )
@@ -113,15 +115,21 @@ func register(w worker.Registry, c config.Config, temporal client.Client) {
 	w.RegisterWorkflow(workflows.RollPool)
 	w.RegisterWorkflow(workflows.ReplaceNode)
 	w.RegisterWorkflow(workflows.Cluster)
+	w.RegisterWorkflow(workflows.Fleet)
 
-	known := &clusters.Activities{Read: c.Registry.Clusters}
+	hook := &notify.Activities{Settings: c.Notify}
+	w.RegisterActivity(hook)
+	known := &clusters.Activities{Read: c.Registry.Clusters, Settings: c.Settings, Notify: hook.Configured()}
 	w.RegisterActivity(known.ListClusters)
+	w.RegisterActivity(known.FindPool)
+	w.RegisterActivity(&fleet.Activities{Temporal: temporal, TaskQueue: c.TaskQueue})
 	asker := blocks.Asker{Temporal: temporal}
 	w.RegisterActivity(&kube.Activities{
 		Clusters: &kube.Clusters{Find: known.Find, Settings: c.Kubernetes},
 		Settings: c.Replace,
 		Drain:    c.Drain,
 		Blocks:   asker,
+		Notify:   hook.Notify,
 	})
 	w.RegisterActivity(&aws.Activities{
 		Accounts:    &aws.Accounts{Find: known.Find, Settings: c.AWS},

@@ -74,8 +74,8 @@ type AutoScaling interface {
 	AwaitTermination(context.Context, TerminateInstance) error
 }
 
-// Fleet is what workflows ask about the limits across clusters. activities/fleet implements it.
-type Fleet interface {
+// Turns is what workflows ask about the limits across clusters. activities/fleet implements it.
+type Turns interface {
 	// AwaitTurn waits until the limits of fleet, account and region let the holder replace some
 	// more nodes. It heartbeats.
 	AwaitTurn(context.Context, AwaitTurn) error
@@ -157,6 +157,8 @@ type PoolInfo struct {
 	Types    []string      `json:"types,omitempty"`
 	Spot     bool          `json:"spot,omitempty"`
 	Settings roll.Settings `json:"settings"`
+	// Notify says that a hook for notifications is configured.
+	Notify bool `json:"notify,omitempty"`
 }
 
 // Notification is something that people want to know at once.

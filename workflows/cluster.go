@@ -1,6 +1,7 @@
 package workflows
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"strings"
@@ -17,7 +18,8 @@ type ClusterState struct {
 	// Ended are blocks that hold no longer; drains that waited for them leave their time out of
 	// account. They are kept for as long as a drain may last.
 	Ended []Block `json:"ended,omitempty"`
-	// Orders are what people decided about forcing pods, the newest last.
+	// Orders are what people decided about forcing pods, the newest last. They are forgotten when no
+	// drain can be waiting for them any more.
 	Orders []ForceOrder `json:"orders,omitempty"`
 	// Given counts the blocks and orders so far, for their names.
 	Given int `json:"given"`
@@ -88,10 +90,20 @@ type UnblockRequest struct {
 	By   string `json:"by,omitempty"`
 }
 
+// ForceRequest asks for a ForceOrder; as signal and as update "force".
+type ForceRequest struct {
+	Node   string    `json:"node"`
+	Pod    string    `json:"pod,omitempty"` // namespace/name; default: all pods of the node
+	Mode   ForceMode `json:"mode"`
+	Reason string    `json:"reason"`
+	By     string    `json:"by,omitempty"`
+}
+
 // Names of the signals, updates and queries of a cluster's actor.
 const (
 	BlockName   = "block"
 	UnblockName = "unblock"
+	ForceName   = "force"
 	StateQuery  = "state"
 )
 
@@ -116,6 +128,7 @@ func Cluster(ctx workflow.Context, state ClusterState) error {
 	}
 	c.tell(ctx)
 	blocks, unblocks := workflow.GetSignalChannel(ctx, BlockName), workflow.GetSignalChannel(ctx, UnblockName)
+	forces := workflow.GetSignalChannel(ctx, ForceName)
 	selector := workflow.NewSelector(ctx)
 	selector.AddReceive(blocks, func(channel workflow.ReceiveChannel, _ bool) {
 		var request BlockRequest
@@ -131,6 +144,15 @@ func Cluster(ctx workflow.Context, state ClusterState) error {
 		var request UnblockRequest
 		channel.Receive(ctx, &request)
 		c.unblock(ctx, request)
+	})
+	selector.AddReceive(forces, func(channel workflow.ReceiveChannel, _ bool) {
+		var request ForceRequest
+		channel.Receive(ctx, &request)
+		if err := c.checkForce(request); err != nil {
+			workflow.GetLogger(ctx).Error("an order about forcing pods was not understood and is left out", "error", err)
+			return
+		}
+		c.force(ctx, request)
 	})
 	for workflow.GetInfo(ctx).GetCurrentHistoryLength() < clusterHistory || selector.HasPending() {
 		selector.Select(ctx)
@@ -150,6 +172,14 @@ func (c *clusterActor) handle(ctx workflow.Context) error {
 	if err := workflow.SetUpdateHandlerWithOptions(ctx, BlockName,
 		func(ctx workflow.Context, request BlockRequest) (Block, error) { return c.block(ctx, request), nil },
 		workflow.UpdateHandlerOptions{Validator: c.checkBlock, Description: "change nothing until this is lifted or expires"},
+	); err != nil {
+		return err
+	}
+	if err := workflow.SetUpdateHandlerWithOptions(ctx, ForceName,
+		func(ctx workflow.Context, request ForceRequest) (ForceOrder, error) {
+			return c.force(ctx, request), nil
+		},
+		workflow.UpdateHandlerOptions{Validator: c.checkForce, Description: "force the pods of a node now, forbid it, or leave it to the rule again"},
 	); err != nil {
 		return err
 	}
@@ -173,6 +203,40 @@ func (c *clusterActor) checkBlock(request BlockRequest) error {
 	return nil
 }
 
+func (c *clusterActor) checkForce(request ForceRequest) error {
+	namespace, name, qualified := strings.Cut(request.Pod, "/")
+	switch {
+	case request.Node == "":
+		return temporal.NewApplicationError("node is missing", InvalidInput)
+	case request.Pod != "" && (!qualified || namespace == "" || name == ""):
+		return temporal.NewApplicationError(fmt.Sprintf("pod is %q; must be namespace/name", request.Pod), InvalidInput)
+	case request.Mode != ForceNow && request.Mode != ForceForbid && request.Mode != ForceByRule:
+		return temporal.NewApplicationError(fmt.Sprintf("mode is %q; must be now, forbid or rule", request.Mode), InvalidInput)
+	case strings.TrimSpace(request.Reason) == "":
+		return temporal.NewApplicationError("an order about forcing pods needs a reason: it is recorded with each forced pod", InvalidInput)
+	}
+	return nil
+}
+
+// force records an order. It takes the place of earlier ones about the same pods.
+func (c *clusterActor) force(ctx workflow.Context, request ForceRequest) ForceOrder {
+	now := workflow.Now(ctx)
+	c.tidy(now)
+	c.Given++
+	order := ForceOrder{
+		ID: fmt.Sprintf("force-%d", c.Given), Node: request.Node, Pod: request.Pod, Mode: request.Mode,
+		Reason: request.Reason, By: cmp.Or(request.By, nobody), At: now,
+	}
+	c.Orders = slices.DeleteFunc(c.Orders, func(o ForceOrder) bool {
+		return o.Node == order.Node && (order.Pod == "" || o.Pod == order.Pod)
+	})
+	if order.Mode != ForceByRule || order.Pod != "" { // without an order the rule holds
+		c.Orders = append(c.Orders, order)
+	}
+	c.tell(ctx)
+	return order
+}
+
 func (c *clusterActor) checkUnblock(request UnblockRequest) error {
 	if request.ID != "" && !slices.ContainsFunc(c.Blocks, func(b Block) bool { return b.ID == request.ID }) {
 		return temporal.NewApplicationError(fmt.Sprintf("cluster %s has no block %q", c.Cluster, request.ID), InvalidInput)
@@ -186,10 +250,7 @@ func (c *clusterActor) block(ctx workflow.Context, request BlockRequest) Block {
 	c.Given++
 	block := Block{
 		ID: fmt.Sprintf("block-%d", c.Given), Pool: request.Pool, Reason: request.Reason,
-		By: request.By, Since: now,
-	}
-	if block.By == "" {
-		block.By = "somebody who left no name"
+		By: cmp.Or(request.By, nobody), Since: now,
 	}
 	if lasts, err := time.ParseDuration(request.For); err == nil {
 		block.Until = now.Add(lasts)
@@ -216,6 +277,8 @@ func (c *clusterActor) unblock(ctx workflow.Context, request UnblockRequest) []B
 	return lifted
 }
 
+const nobody = "somebody who left no name"
+
 // tidy moves blocks that have expired to the ended ones, and forgets those of long ago.
 func (c *clusterActor) tidy(now time.Time) {
 	c.Blocks = slices.DeleteFunc(c.Blocks, func(b Block) bool {
@@ -226,6 +289,7 @@ func (c *clusterActor) tidy(now time.Time) {
 		return expired
 	})
 	c.Ended = slices.DeleteFunc(c.Ended, func(b Block) bool { return now.Sub(b.Until) > longestDrain })
+	c.Orders = slices.DeleteFunc(c.Orders, func(o ForceOrder) bool { return now.Sub(o.At) > longestDrain })
 }
 
 func (c *clusterActor) tell(ctx workflow.Context) {
@@ -240,6 +304,9 @@ func (c *clusterActor) tell(ctx workflow.Context) {
 			lines = append(lines, fmt.Sprintf("- `%s`, %s: %s", b.ID, scope, b))
 		}
 		details = fmt.Sprintf("Cluster `%s` is **blocked**; an expired block stays in this list until the next change:\n\n%s", c.Cluster, strings.Join(lines, "\n"))
+	}
+	for _, o := range c.Orders {
+		details += fmt.Sprintf("\n\nForcing pods of node `%s` (%s): **%s**, ordered by %s: %s", o.Node, cmp.Or(o.Pod, "all"), o.Mode, o.By, o.Reason)
 	}
 	workflow.SetCurrentDetails(ctx, details)
 	// It fails only if the namespace lacks the attribute, which the worker checks at its start.

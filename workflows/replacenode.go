@@ -8,13 +8,20 @@ import (
 	"go.temporal.io/sdk/workflow"
 )
 
-// ReplaceNodeInput says which node is to go. Its replacement is there already.
+// ReplaceNodeInput says which node is to go. Its replacement is there already, unless InPlace.
 type ReplaceNodeInput struct {
 	Cluster  string `json:"cluster"`
 	Pool     string `json:"pool"`
 	Group    string `json:"group"`
 	Node     string `json:"node"`
 	Instance string `json:"instance"`
+	// InPlace has the group launch the replacement when the node ends, as Launch says.
+	InPlace bool   `json:"in_place,omitempty"`
+	Launch  Launch `json:"launch,omitzero"`
+	// Tried is for how long earlier drains of the node have been tried; force counts it.
+	Tried time.Duration `json:"tried,omitempty"`
+	// GiveUpAfter is how long all drains of the node together may last; 0 means for ever.
+	GiveUpAfter time.Duration `json:"give_up_after,omitempty"`
 }
 
 // ReplaceNodeResult tells what it took.
@@ -26,14 +33,18 @@ type ReplaceNodeResult struct {
 	Vanished bool `json:"vanished,omitempty"`
 	// Forced are the pods that were deleted although something held them.
 	Forced []ForcedPod `json:"forced,omitempty"`
+	// GaveUp means that the node could not be emptied in time, for the reason. It is cordoned and
+	// marked, and otherwise as it was.
+	GaveUp bool   `json:"gave_up,omitempty"`
+	Reason string `json:"reason,omitempty"`
 }
 
 // ReplaceNode empties a node within the budgets of its pods and ends its instance, which makes
-// the pool one smaller. Cancelled before the node is empty, it leaves the node usable again; from
+// the pool one smaller, or has its group replace it. Cancelled before the node is empty, it leaves the node usable again; from
 // then on it goes through with the end, because a half-terminated node helps nobody.
 func ReplaceNode(ctx workflow.Context, in ReplaceNodeInput) (result ReplaceNodeResult, err error) {
 	r := &replacement{in: in, id: workflow.GetInfo(ctx).WorkflowExecution.ID}
-	defer func() { r.tell(ctx, err) }()
+	defer func() { r.tell(ctx, result, err) }()
 
 	if err := r.cordon(ctx); err != nil {
 		return result, withUndo(err, r.uncordon(ctx))
@@ -44,6 +55,10 @@ func ReplaceNode(ctx workflow.Context, in ReplaceNodeInput) (result ReplaceNodeR
 		return result, withUndo(err, r.uncordon(ctx))
 	}
 	result.Evicted, result.Forced, result.Drained = drained.Evicted, drained.Forced, workflow.Now(ctx).Sub(began)
+	if drained.GaveUp {
+		result.GaveUp, result.Reason = true, whyHeld(drained)
+		return result, r.quarantine(ctx, result.Reason)
+	}
 
 	ctx, stop := workflow.NewDisconnectedContext(ctx)
 	defer stop()
@@ -70,12 +85,39 @@ func (r *replacement) cordon(ctx workflow.Context) error {
 func (r *replacement) drain(ctx workflow.Context) (out DrainProgress, err error) {
 	r.phase(ctx, "draining", "evicts the node's pods as their budgets allow; the pending activity's heartbeat names the pods that wait and why")
 	err = workflow.ExecuteActivity(watching(ctx, "drain "+r.in.Node, forEver), "DrainNode",
-		DrainNode{Cluster: r.in.Cluster, Pool: r.in.Pool, Node: r.in.Node, Instance: r.in.Instance, Started: workflow.Now(ctx)}).Get(ctx, &out)
+		DrainNode{
+			Cluster: r.in.Cluster, Pool: r.in.Pool, Node: r.in.Node, Instance: r.in.Instance, By: r.id,
+			Started: workflow.Now(ctx).Add(-r.in.Tried), GiveUpAfter: r.in.GiveUpAfter,
+		}).Get(ctx, &out)
 	return out, err
 }
 
+// whyHeld names a pod that kept a node from being emptied.
+func whyHeld(drained DrainProgress) string {
+	if len(drained.Waiting) == 0 {
+		return fmt.Sprintf("%d pods are left", drained.Left)
+	}
+	held := drained.Waiting[0]
+	why := fmt.Sprintf("pod %s: %s", held.Pod, held.Reason)
+	if others := drained.Left - 1; others > 0 {
+		why += fmt.Sprintf(" (and %d others)", others)
+	}
+	return why
+}
+
+func (r *replacement) quarantine(ctx workflow.Context, why string) error {
+	r.phase(ctx, "quarantine", "could not be emptied in time and is taken up again last: "+why)
+	ctx, stop := workflow.NewDisconnectedContext(ctx)
+	defer stop()
+	return workflow.ExecuteActivity(changing(ctx, "quarantine "+r.in.Node), "QuarantineNode", QuarantineNode{CordonNode: r.mark(), Reason: why}).Get(ctx, nil)
+}
+
 func (r *replacement) terminate(ctx workflow.Context) (vanished bool, err error) {
-	r.phase(ctx, "terminating", "ends instance "+r.in.Instance+" and makes the group one smaller")
+	effect := "makes the group one smaller"
+	if r.in.InPlace {
+		effect = "has the group replace it"
+	}
+	r.phase(ctx, "terminating", "ends instance "+r.in.Instance+" and "+effect)
 	var termination Termination
 	err = workflow.ExecuteActivity(changing(ctx, "terminate "+r.in.Instance), "TerminateInstance", r.instance()).Get(ctx, &termination)
 	return termination.Vanished, err
@@ -104,7 +146,7 @@ func (r *replacement) mark() CordonNode {
 }
 
 func (r *replacement) instance() TerminateInstance {
-	return TerminateInstance{Cluster: r.in.Cluster, Pool: r.in.Pool, Group: r.in.Group, Instance: r.in.Instance, By: r.id}
+	return TerminateInstance{Cluster: r.in.Cluster, Pool: r.in.Pool, Group: r.in.Group, Instance: r.in.Instance, By: r.id, Replace: r.in.InPlace, Launch: r.in.Launch}
 }
 
 func (r *replacement) phase(ctx workflow.Context, phase, meaning string) {
@@ -113,8 +155,9 @@ func (r *replacement) phase(ctx workflow.Context, phase, meaning string) {
 }
 
 // tell records how the replacement ended.
-func (r *replacement) tell(ctx workflow.Context, err error) {
+func (r *replacement) tell(ctx workflow.Context, result ReplaceNodeResult, err error) {
 	switch {
+	case err == nil && result.GaveUp:
 	case err == nil:
 		r.show(ctx, "done", fmt.Sprintf("Node `%s` is replaced; instance `%s` is terminated.", r.in.Node, r.in.Instance))
 	case temporal.IsCanceledError(err):

@@ -5,242 +5,402 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"time"
 
 	"go.temporal.io/sdk/temporal"
 	"go.temporal.io/sdk/workflow"
+
+	"github.com/fairway-project/fairway/roll"
 )
 
 // RollPoolInput says which nodes of a pool are to be replaced.
 type RollPoolInput struct {
-	Cluster string   `json:"cluster"`
-	Pool    string   `json:"pool"`
-	Nodes   []string `json:"nodes"`
+	Cluster string `json:"cluster"`
+	Pool    string `json:"pool"`
+	// Nodes names those to replace; none means the old ones.
+	Nodes []string `json:"nodes,omitempty"`
+	// All takes every node, old or not.
+	All bool `json:"all,omitempty"`
+	// MaxAge takes nodes of that age too, as a duration such as "720h"; default as configured.
+	MaxAge string `json:"max_age,omitempty"`
+	// Remove empties the pool: its nodes go and none comes.
+	Remove bool `json:"remove,omitempty"`
 	// By and Reason are for people who wonder later.
 	By     string `json:"by,omitempty"`
 	Reason string `json:"reason,omitempty"`
+	// Resume is where an earlier run of the same roll left off; not for people.
+	Resume *RollProgress `json:"resume,omitempty"`
 }
 
-// RollProgress is where a roll stands.
+// RollProgress is where a roll stands. It is also all that a roll hands to its next run.
 type RollProgress struct {
 	Phase string         `json:"phase"`
 	Step  string         `json:"step"` // what happens now, in words
 	Nodes []NodeProgress `json:"nodes"`
 	// Size is the pool's desired capacity before the roll.
-	Size int `json:"size"`
+	Size    int       `json:"size"`
+	Started time.Time `json:"started"`
+	// Batch is how many nodes the last finished batch had.
+	Batch int `json:"batch,omitempty"`
+	// Bad counts new instances that never became usable nodes, or did not stay so.
+	Bad int `json:"bad,omitempty"`
+	// Fallbacks are the ways out of capacity shortages that were taken.
+	Fallbacks []FallbackTaken `json:"fallbacks,omitempty"`
+	// Spare are replacements whose old nodes are in quarantine; they serve the next ones.
+	Spare []Node `json:"spare,omitempty"`
+	// Left says what could not be put back as it was.
+	Left string `json:"left,omitempty"`
 }
 
 // NodeProgress is where the replacement of one node stands.
 type NodeProgress struct {
-	Node        string    `json:"node"`
-	Instance    string    `json:"instance"`
-	Replacement string    `json:"replacement,omitempty"` // name of the new node, once it is usable
-	State       NodeState `json:"state"`
-	Evicted     int       `json:"evicted,omitempty"`
+	Node         string    `json:"node"`
+	Instance     string    `json:"instance"`
+	Zone         string    `json:"zone,omitempty"`
+	ControlPlane bool      `json:"control_plane,omitempty"`
+	Pinned       bool      `json:"pinned,omitempty"`
+	Replacement  string    `json:"replacement,omitempty"` // name of the new node, once it is usable
+	State        NodeState `json:"state"`
+	Began        time.Time `json:"began,omitzero"`
+	Ended        time.Time `json:"ended,omitzero"`
+	Evicted      int       `json:"evicted,omitempty"`
+	// Drained is for how long drains have been tried.
+	Drained time.Duration `json:"drained,omitempty"`
 	// Forced are the pods that were deleted although something held them.
 	Forced []ForcedPod `json:"forced,omitempty"`
+	// Reason is why the node is in quarantine.
+	Reason string `json:"reason,omitempty"`
 }
 
 // NodeState is a stage in the replacement of a node.
 type NodeState string
 
-// The stages of a node's replacement, in order.
+// The stages of a node's replacement.
 const (
-	Waiting   NodeState = "waiting"
-	Surging   NodeState = "surging"   // the replacement is being launched
-	Replacing NodeState = "replacing" // ReplaceNode works on it
-	Replaced  NodeState = "replaced"
+	Waiting    NodeState = "waiting"
+	Surging    NodeState = "surging"    // the replacement is being launched
+	Replacing  NodeState = "replacing"  // ReplaceNode works on it
+	Replaced   NodeState = "replaced"   // it is gone
+	Quarantine NodeState = "quarantine" // it could not be drained in time and is taken up again last
 )
 
-// RollPool replaces nodes of a pool, one after another. For each it makes the pool one larger,
-// waits until the new node is usable, and has ReplaceNode empty and end the old one, which makes
-// the pool as large as before. Whatever happens in between, the size is as before in the end and
-// the nodes that were not replaced are usable.
+// FallbackTaken is a way out of a capacity shortage that was taken.
+type FallbackTaken struct {
+	At   time.Time         `json:"at"`
+	Kind roll.FallbackKind `json:"kind"`
+	Text string            `json:"text"` // what was done instead of what, and why
+}
+
+// rollHistory is the number of events after which a roll goes on in a new run.
+const rollHistory = 10_000
+
+// RollPool replaces nodes of a pool, in batches: one node alone, then more at a time. For each
+// batch it makes the pool larger, waits until the new nodes are usable, and has ReplaceNode empty
+// and end the old ones, which makes the pool as large as before. Whatever happens in between,
+// the size, the protections and the marks are as before in the end, and the nodes that were not
+// replaced are usable.
 func RollPool(ctx workflow.Context, in RollPoolInput) (RollProgress, error) {
-	r := &rolling{in: in}
+	r := &rolling{in: in, id: workflow.GetInfo(ctx).WorkflowExecution.ID}
 	if err := workflow.SetQueryHandler(ctx, ProgressQuery, func() (RollProgress, error) { return r.progress, nil }); err != nil {
 		return r.progress, err
 	}
 	if err := r.examine(ctx); err != nil {
 		return r.progress, r.end(ctx, err)
 	}
-	for i := range r.progress.Nodes {
-		if err := r.replace(ctx, &r.progress.Nodes[i]); err != nil {
-			return r.progress, r.end(ctx, err)
+	err := r.protect(ctx)
+	for err == nil {
+		var batch []*NodeProgress
+		if batch = r.next(); len(batch) == 0 {
+			break
+		}
+		err = r.replace(ctx, batch)
+		if err == nil && workflow.GetInfo(ctx).GetCurrentHistoryLength() > rollHistory {
+			in.Resume = &r.progress
+			return r.progress, workflow.NewContinueAsNewError(ctx, RollPool, in)
 		}
 	}
-	return r.progress, r.end(ctx, nil)
+	return r.progress, r.end(ctx, withUndo(err, r.restore(ctx, err == nil)))
 }
 
 // rolling is the state of RollPool. All of its fields are set by workflow code only.
 type rolling struct {
 	in       RollPoolInput
-	cluster  ClusterInfo
+	id       string
+	info     PoolInfo
 	group    string
 	progress RollProgress
 }
 
+func (r *rolling) cluster() ClusterInfo { return r.info.Cluster }
+
 // examine looks at everything before anything is changed.
 func (r *rolling) examine(ctx workflow.Context) error {
-	r.step(ctx, "examining", "looks at the nodes and their group before anything is changed")
-	var clusters []ClusterInfo
-	err := workflow.ExecuteActivity(examining(ctx, "find cluster "+r.in.Cluster), "ListClusters", ListClusters{Names: []string{r.in.Cluster}}).Get(ctx, &clusters)
+	r.step(ctx, "examining", "looks at the pool and its nodes before anything is changed")
+	err := workflow.ExecuteActivity(examining(ctx, "find pool "+r.in.Pool+" of "+r.in.Cluster), "FindPool", FindPool{Cluster: r.in.Cluster, Pool: r.in.Pool}).Get(ctx, &r.info)
 	if err != nil {
 		return err
 	}
-	r.cluster = clusters[0]
-	if err := workflow.UpsertTypedSearchAttributes(ctx, ChannelAttribute.ValueSet(r.cluster.Channel), EnvironmentAttribute.ValueSet(r.cluster.Environment)); err != nil {
+	if err := workflow.UpsertTypedSearchAttributes(ctx, ChannelAttribute.ValueSet(r.cluster().Channel), EnvironmentAttribute.ValueSet(r.cluster().Environment)); err != nil {
 		return err
 	}
-	pool, err := r.pool(ctx)
-	if err != nil {
+	examined := r.askPool(ctx)
+	surveyed := workflow.ExecuteActivity(examining(ctx, "survey the nodes of "+r.in.Pool), "SurveyPool", SurveyPool{Cluster: r.cluster().ID, Pool: r.in.Pool})
+	var pool Pool
+	var nodes []Node
+	if err := cmp.Or(examined.Get(ctx, &pool), surveyed.Get(ctx, &nodes)); err != nil {
 		return err
 	}
-	r.group, r.progress.Size = pool.Group, pool.Desired
+	r.group = pool.Group
+	if r.in.Resume != nil {
+		r.progress = *r.in.Resume
+		return nil
+	}
 	for _, name := range r.in.Nodes {
-		var node Node
-		if err := workflow.ExecuteActivity(examining(ctx, "examine "+name), "ExamineNode", ExamineNode{Cluster: r.cluster.ID, Node: name}).Get(ctx, &node); err != nil {
+		if slices.ContainsFunc(nodes, func(n Node) bool { return n.Name == name }) {
+			continue
+		}
+		// Why it is none of the pool's is more than the survey knows.
+		if err := workflow.ExecuteActivity(examining(ctx, "examine "+name), "ExamineNode", ExamineNode{Cluster: r.cluster().ID, Node: name}).Get(ctx, nil); err != nil {
 			return err
 		}
-		if err := CheckMember(r.cluster.ID, node, pool); err != nil {
-			return err
-		}
-		r.progress.Nodes = append(r.progress.Nodes, NodeProgress{Node: name, Instance: node.Instance, State: Waiting})
 	}
-	return CheckSurgeRoom(r.cluster.ID, r.in.Pool, pool)
-}
-
-// CheckMember says whether the instance of a node is one of its pool's.
-func CheckMember(cluster string, node Node, p Pool) error {
-	if slices.ContainsFunc(p.Instances, func(i Instance) bool { return i.ID == node.Instance }) {
-		return nil
-	}
-	return temporal.NewNonRetryableApplicationError(fmt.Sprintf(
-		"cluster %s: node %s runs on instance %s, which is not in group %s of its pool", cluster, node.Name, node.Instance, p.Group), NodeNotFound, nil)
-}
-
-// CheckSurgeRoom says whether a pool can be made one larger.
-func CheckSurgeRoom(cluster, pool string, p Pool) error {
-	if p.Desired < p.Max {
-		return nil
-	}
-	return temporal.NewNonRetryableApplicationError(fmt.Sprintf(
-		"cluster %s: pool %s has no room for a replacement: its group %s has %d instances, which is its maximum; raise max_size by one",
-		cluster, pool, p.Group, p.Desired), NoSurgeRoom, nil)
-}
-
-func (r *rolling) pool(ctx workflow.Context) (pool Pool, err error) {
-	err = workflow.ExecuteActivity(examining(ctx, "examine pool "+r.in.Pool), "ExaminePool", ExaminePool{Cluster: r.cluster.ID, Pool: r.in.Pool}).Get(ctx, &pool)
-	return pool, err
-}
-
-// replace takes one node through its whole replacement.
-func (r *rolling) replace(ctx workflow.Context, node *NodeProgress) error {
-	before, err := r.pool(ctx)
+	plan, err := PlanRoll(r.in, r.info, pool, nodes, workflow.Now(ctx))
 	if err != nil {
 		return err
 	}
-	if err := CheckSurgeRoom(r.cluster.ID, r.in.Pool, before); err != nil {
-		return err
-	}
-	kept := instanceIDs(before.Instances)
-	fresh, err := r.surge(ctx, before, node)
-	if err != nil {
-		node.State = Waiting
-		return withUndo(err, r.giveBack(ctx, before.Desired, kept))
-	}
-	vanished, err := r.replaceOld(ctx, node, fresh)
-	if err != nil {
-		node.State = Waiting
-		return withUndo(err, r.giveBack(ctx, before.Desired, kept))
-	}
-	node.State = Replaced
-	if vanished { // its group launches another one for it, which is one too many
-		return r.giveBack(ctx, before.Desired, append(kept, fresh.Instance))
+	r.progress.Size, r.progress.Started = pool.Desired, workflow.Now(ctx)
+	for _, node := range plan.Nodes {
+		r.progress.Nodes = append(r.progress.Nodes, NodeProgress{
+			Node: node.Name, Instance: node.Instance, Zone: node.Zone, ControlPlane: node.ControlPlane, Pinned: node.Pinned, State: Waiting,
+		})
 	}
 	return nil
 }
 
-// surge makes the pool one larger and waits until the new node is usable.
-func (r *rolling) surge(ctx workflow.Context, before Pool, node *NodeProgress) (fresh Node, err error) {
-	node.State = Surging
-	asked, larger := workflow.Now(ctx), before.Desired+1
-	r.step(ctx, "surging", fmt.Sprintf("grows group `%s` from %d to %d and waits until the new node is usable", r.group, before.Desired, larger))
-	if err := workflow.ExecuteActivity(changing(ctx, fmt.Sprintf("grow %s to %d", r.group, larger)), "GrowPool",
-		GrowPool{Cluster: r.cluster.ID, Pool: r.in.Pool, Group: r.group, From: before.Desired, To: larger}).Get(ctx, nil); err != nil {
-		return fresh, err
-	}
-	var instances []Instance
-	if err := workflow.ExecuteActivity(watching(ctx, "new instance in "+r.group, forEver), "AwaitInstances",
-		AwaitInstances{Cluster: r.cluster.ID, Group: r.group, Known: instanceIDs(before.Instances), Count: 1, Since: asked}).Get(ctx, &instances); err != nil {
-		return fresh, err
-	}
-	err = workflow.ExecuteActivity(watching(ctx, "instance "+instances[0].ID+" becomes a usable node", forEver), "AwaitNode",
-		AwaitNode{Cluster: r.cluster.ID, Instance: instances[0].ID, Since: asked}).Get(ctx, &fresh)
-	return fresh, err
+func (r *rolling) askPool(ctx workflow.Context) workflow.Future {
+	return workflow.ExecuteActivity(examining(ctx, "examine pool "+r.in.Pool), "ExaminePool", ExaminePool{Cluster: r.cluster().ID, Pool: r.in.Pool})
 }
 
-func (r *rolling) replaceOld(ctx workflow.Context, node *NodeProgress, fresh Node) (vanished bool, err error) {
-	node.State, node.Replacement = Replacing, fresh.Name
-	r.step(ctx, "replacing", fmt.Sprintf("moves the pods of node `%s` elsewhere and ends it; `%s` is there already", node.Node, fresh.Name))
-	result, err := r.retire(ctx, node.Node, node.Instance)
-	node.Evicted, node.Forced = result.Evicted, result.Forced
-	return result.Vanished, err
+// protect keeps Auto Scaling from working against the roll, and evicted pods from moving onto
+// nodes that are next.
+func (r *rolling) protect(ctx workflow.Context) error {
+	if len(r.progress.Nodes) == 0 || r.in.Resume != nil {
+		return nil
+	}
+	r.step(ctx, "protecting", "keeps Auto Scaling from ending or moving instances, and pods from moving onto old nodes")
+	protected := workflow.ExecuteActivity(changing(ctx, "protect "+r.group), "ProtectPool", r.protection(r.in.Remove))
+	var err error
+	if len(r.progress.Nodes) > 1 {
+		marks := MarkNodes{Cluster: r.cluster().ID, Pool: r.in.Pool, By: r.id}
+		for _, node := range r.progress.Nodes {
+			marks.Nodes = append(marks.Nodes, node.Node)
+		}
+		err = workflow.ExecuteActivity(changing(ctx, "mark the old nodes"), "MarkNodes", marks).Get(ctx, nil)
+	}
+	return cmp.Or(protected.Get(ctx, nil), err)
+}
+
+func (r *rolling) protection(empty bool) ProtectPool {
+	return ProtectPool{Cluster: r.cluster().ID, Pool: r.in.Pool, Group: r.group, Empty: empty}
+}
+
+// next takes the nodes of the next batch: those that wait, then those in quarantine, or these
+// first if there are too many of them. None means that all are replaced.
+func (r *rolling) next() []*NodeProgress {
+	waiting, quarantined := r.inState(Waiting), r.inState(Quarantine)
+	if len(waiting) == 0 || (len(quarantined) > 0 && len(quarantined) >= r.info.Settings.QuarantineLimit) {
+		return quarantined
+	}
+	return waiting
+}
+
+func (r *rolling) inState(state NodeState) (out []*NodeProgress) {
+	for i := range r.progress.Nodes {
+		if r.progress.Nodes[i].State == state {
+			out = append(out, &r.progress.Nodes[i])
+		}
+	}
+	return out
+}
+
+// replace takes as many of the candidates as may go together through their whole replacement.
+func (r *rolling) replace(ctx workflow.Context, candidates []*NodeProgress) error {
+	var pool Pool
+	if err := r.askPool(ctx).Get(ctx, &pool); err != nil {
+		return err
+	}
+	if candidates = r.forgetVanished(candidates, pool); len(candidates) == 0 {
+		return nil
+	}
+	b, err := r.batch(ctx, candidates, pool)
+	if err != nil {
+		return err
+	}
+	defer r.endTurn(ctx, b)
+	if err := r.awaitTurn(ctx, b); err != nil {
+		return err
+	}
+	if err := r.surge(ctx, b); err != nil {
+		return withUndo(err, r.giveBack(ctx, b))
+	}
+	err = r.retireAll(ctx, b)
+	if err == nil && b.inPlace {
+		err = r.awaitReplacements(ctx, b)
+	}
+	if err := withUndo(err, r.giveBack(ctx, b)); err != nil {
+		return err
+	}
+	if err := r.validate(ctx, b); err != nil {
+		return err
+	}
+	r.progress.Batch = max(r.progress.Batch, len(b.nodes))
+	return nil
+}
+
+// forgetVanished drops the nodes whose instances are gone already: their group has replaced them.
+func (r *rolling) forgetVanished(candidates []*NodeProgress, pool Pool) []*NodeProgress {
+	return slices.DeleteFunc(candidates, func(node *NodeProgress) bool {
+		gone := !slices.ContainsFunc(pool.Instances, func(i Instance) bool { return i.ID == node.Instance })
+		if gone {
+			node.State = Replaced
+		}
+		return gone
+	})
+}
+
+// retireAll has ReplaceNode empty and end the nodes of a batch, all at a time.
+func (r *rolling) retireAll(ctx workflow.Context, b *batch) error {
+	r.step(ctx, "replacing", fmt.Sprintf("moves the pods of %s elsewhere and ends %s", b, pronoun(len(b.nodes))))
+	futures := make([]workflow.ChildWorkflowFuture, len(b.nodes))
+	for i, node := range b.nodes {
+		node.State = Replacing
+		if node.Began.IsZero() {
+			node.Began = workflow.Now(ctx)
+		}
+		if i < len(b.fresh) {
+			node.Replacement = b.fresh[i].Name
+		}
+		in := ReplaceNodeInput{Node: node.Node, Instance: node.Instance, InPlace: b.inPlace, Tried: node.Drained, GiveUpAfter: b.giveUpAfter}
+		if b.inPlace {
+			in.Launch = b.launch
+		}
+		futures[i] = r.retire(ctx, in)
+	}
+	var errs error
+	for i, node := range b.nodes {
+		var result ReplaceNodeResult
+		err := futures[i].Get(ctx, &result)
+		node.Evicted += result.Evicted
+		node.Forced = append(node.Forced, result.Forced...)
+		node.Drained += result.Drained
+		r.account(b, i, err == nil, result)
+		switch {
+		case err != nil:
+			node.State, node.Replacement = Waiting, ""
+			errs = cmp.Or(errs, err)
+		case result.GaveUp:
+			node.State, node.Replacement, node.Reason = Quarantine, "", result.Reason
+			r.notify(ctx, Quarantined, node.Node, fmt.Sprintf("Node %s could not be emptied within %s and is left for later: %s", node.Node, node.Drained.Round(time.Second), result.Reason))
+		default:
+			node.State, node.Ended, node.Reason = Replaced, workflow.Now(ctx), ""
+		}
+	}
+	return errs
+}
+
+// account says what became of a node's replacement: it took the node's place, or serves the next
+// one, or is surplus.
+func (r *rolling) account(b *batch, i int, well bool, result ReplaceNodeResult) {
+	gone := well && !result.GaveUp
+	switch {
+	case gone && result.Vanished:
+		b.vanished++
+	case gone:
+		b.ended++
+	}
+	if i >= len(b.fresh) {
+		return // in place: there is none yet
+	}
+	launched := i >= b.spares
+	if launched && well {
+		b.placed++
+		b.kept = append(b.kept, b.fresh[i].Instance)
+	}
+	if !gone && (well || !launched) {
+		r.progress.Spare = append(r.progress.Spare, b.fresh[i])
+	}
 }
 
 // retire has ReplaceNode empty and end a node. The child is a workflow of its own, so that its id
 // guards the node and its history stays readable.
-func (r *rolling) retire(ctx workflow.Context, node, instance string) (result ReplaceNodeResult, err error) {
-	ctx = asChild(ctx, ReplaceNodeID(r.cluster.ID, node), fmt.Sprintf("replace node %s of %s", node, r.cluster.ID),
+func (r *rolling) retire(ctx workflow.Context, in ReplaceNodeInput) workflow.ChildWorkflowFuture {
+	in.Cluster, in.Pool, in.Group = r.cluster().ID, r.in.Pool, r.group
+	ctx = asChild(ctx, ReplaceNodeID(in.Cluster, in.Node), fmt.Sprintf("replace node %s of %s", in.Node, in.Cluster),
 		temporal.NewSearchAttributes(
-			ClusterAttribute.ValueSet(r.cluster.ID), PoolAttribute.ValueSet(r.in.Pool),
-			ChannelAttribute.ValueSet(r.cluster.Channel), EnvironmentAttribute.ValueSet(r.cluster.Environment),
+			ClusterAttribute.ValueSet(in.Cluster), PoolAttribute.ValueSet(in.Pool),
+			ChannelAttribute.ValueSet(r.cluster().Channel), EnvironmentAttribute.ValueSet(r.cluster().Environment),
 		))
-	err = workflow.ExecuteChildWorkflow(ctx, ReplaceNode, ReplaceNodeInput{
-		Cluster: r.cluster.ID, Pool: r.in.Pool, Group: r.group, Node: node, Instance: instance,
-	}).Get(ctx, &result)
-	return result, err
+	return workflow.ExecuteChildWorkflow(ctx, ReplaceNode, in)
 }
 
-// giveBack returns the pool to its size if it is still one larger. It runs on a context of its
-// own: also, and above all, after a cancellation.
-func (r *rolling) giveBack(ctx workflow.Context, size int, kept []string) error {
-	ctx, stop := workflow.NewDisconnectedContext(ctx)
-	defer stop()
-	var surplus []Instance
-	if err := workflow.ExecuteActivity(changing(ctx, fmt.Sprintf("%s is back at %d", r.group, size)), "ReleaseCapacity",
-		ReleaseCapacity{Cluster: r.cluster.ID, Group: r.group, From: size + 1, To: size, Known: kept}).Get(ctx, &surplus); err != nil {
-		return err
-	}
-	if len(surplus) == 0 {
+// validate lets the replacement of the very first node prove itself before others follow.
+func (r *rolling) validate(ctx workflow.Context, b *batch) error {
+	if r.progress.Batch > 0 || len(b.fresh) == 0 || r.info.Settings.Validate == 0 || len(r.inState(Waiting)) == 0 {
 		return nil
 	}
-	// Pods may run on it already, so it goes the way every node goes.
-	instance := surplus[0].ID
-	r.step(ctx, "undoing", fmt.Sprintf("empties and ends the surplus instance `%s`", instance))
-	var node Node
-	if err := workflow.ExecuteActivity(changing(ctx, "find the node of "+instance), "FindNode",
-		FindNode{Cluster: r.cluster.ID, Instance: instance}).Get(ctx, &node); err != nil {
+	r.step(ctx, "validating", fmt.Sprintf("watches `%s`, the first replacement, for %s before others follow", b.fresh[0].Name, r.info.Settings.Validate))
+	err := workflow.ExecuteActivity(watching(ctx, "validate "+b.fresh[0].Name, forEver), "AwaitNode",
+		AwaitNode{Cluster: r.cluster().ID, Instance: b.fresh[0].Instance, Since: workflow.Now(ctx), By: r.id, Settle: r.info.Settings.Validate}).Get(ctx, nil)
+	if isKind(err, BadReplacement) {
+		r.progress.Bad++
+	}
+	return err
+}
+
+// restore puts back, whatever happened, what the roll has changed but the nodes that it replaced.
+func (r *rolling) restore(ctx workflow.Context, well bool) error {
+	if len(r.progress.Nodes) == 0 {
+		return nil
+	}
+	ctx, stop := workflow.NewDisconnectedContext(ctx)
+	defer stop()
+	var errs error
+	if len(r.progress.Spare) > 0 {
+		errs = r.giveBackSpares(ctx)
+	}
+	r.step(ctx, "restoring", "puts protections and marks back as they were")
+	unmarked := workflow.ExecuteActivity(changing(ctx, "unmark the nodes"), "UnmarkNodes", UnmarkNodes{Cluster: r.cluster().ID, By: r.id})
+	restored := workflow.ExecuteActivity(changing(ctx, "restore "+r.group), "RestorePool", r.protection(r.in.Remove && well))
+	errs = errors.Join(errs, unmarked.Get(ctx, nil), restored.Get(ctx, &r.progress.Left))
+	if r.in.Remove && !well {
+		errs = errors.Join(errs, r.regrow(ctx))
+	}
+	return errs
+}
+
+// regrow gives a pool that was to be emptied its size back.
+func (r *rolling) regrow(ctx workflow.Context) error {
+	var pool Pool
+	if err := r.askPool(ctx).Get(ctx, &pool); err != nil || pool.Desired >= r.progress.Size {
 		return err
 	}
-	if node.Name != "" {
-		_, err := r.retire(ctx, node.Name, instance)
-		return err
-	}
-	return workflow.ExecuteActivity(changing(ctx, "terminate "+instance), "TerminateInstance",
-		TerminateInstance{Cluster: r.cluster.ID, Pool: r.in.Pool, Group: r.group, Instance: instance, By: workflow.GetInfo(ctx).WorkflowExecution.ID}).Get(ctx, nil)
+	return workflow.ExecuteActivity(changing(ctx, fmt.Sprintf("%s is back at %d", r.group, r.progress.Size)), "GrowPool",
+		GrowPool{Cluster: r.cluster().ID, Pool: r.in.Pool, Group: r.group, From: pool.Desired, To: r.progress.Size}).Get(ctx, nil)
 }
 
 // step records what happens now, for people: current details cost no event, the phase one.
 func (r *rolling) step(ctx workflow.Context, phase, meaning string) {
 	r.progress.Step = meaning
-	done := 0
-	for _, node := range r.progress.Nodes {
-		if node.State == Replaced {
-			done++
-		}
+	details := fmt.Sprintf("**%s** pool %s of cluster %s: %s.\n\n%d of %d nodes replaced", phase, r.in.Pool, r.in.Cluster, meaning,
+		len(r.inState(Replaced)), len(r.progress.Nodes))
+	if quarantined := r.inState(Quarantine); len(quarantined) > 0 {
+		details += fmt.Sprintf(", %d in quarantine", len(quarantined))
 	}
-	workflow.SetCurrentDetails(ctx, fmt.Sprintf("**%s** pool %s of cluster %s: %s.\n\n%d of %d nodes replaced. Asked for by %s. Reason: %s.",
-		phase, r.in.Pool, r.in.Cluster, meaning, done, len(r.in.Nodes), cmp.Or(r.in.By, "nobody named"), cmp.Or(r.in.Reason, "none given")))
+	details += fmt.Sprintf(". Asked for by %s. Reason: %s.", cmp.Or(r.in.By, "nobody named"), cmp.Or(r.in.Reason, "none given"))
+	for _, taken := range r.progress.Fallbacks {
+		details += fmt.Sprintf("\n- %s %s", taken.At.UTC().Format(time.RFC3339), taken.Text)
+	}
+	workflow.SetCurrentDetails(ctx, details)
 	if r.progress.Phase != phase {
 		r.progress.Phase = phase
 		// It fails only if the namespace lacks the attribute, which the worker checks at its start.
@@ -251,14 +411,41 @@ func (r *rolling) step(ctx workflow.Context, phase, meaning string) {
 // end records how the roll ended, and returns err.
 func (r *rolling) end(ctx workflow.Context, err error) error {
 	switch {
+	case err == nil && len(r.progress.Nodes) == 0:
+		r.step(ctx, "done", "no node is old")
 	case err == nil:
-		r.step(ctx, "done", fmt.Sprintf("all nodes are replaced and group `%s` has its size of %d", r.group, r.progress.Size))
+		r.step(ctx, "done", fmt.Sprintf("all nodes are replaced and group `%s` is as before. %s", r.group, r.progress.Left))
+		r.notify(ctx, RollDone, "", fmt.Sprintf("Pool %s of cluster %s is rolled: %d nodes in %s.", r.in.Pool, r.cluster().ID, len(r.progress.Nodes), workflow.Now(ctx).Sub(r.progress.Started).Round(time.Second)))
 	case temporal.IsCanceledError(err):
-		r.step(ctx, "cancelled", "what had been begun is undone")
+		r.step(ctx, "cancelled", "what had been begun is undone. "+r.progress.Left)
 	default:
 		r.step(ctx, "failed", err.Error())
+		if len(r.progress.Nodes) > 0 {
+			r.notify(ctx, RollStopped, "", fmt.Sprintf("The roll of pool %s of cluster %s stopped after %d of %d nodes; those not replaced are usable: %v",
+				r.in.Pool, r.cluster().ID, len(r.inState(Replaced)), len(r.progress.Nodes), err))
+		}
 	}
 	return err
+}
+
+// notify tells people, where a hook is configured. A hook that does not answer holds nothing up.
+func (r *rolling) notify(ctx workflow.Context, kind, node, text string) {
+	if !r.info.Notify {
+		return
+	}
+	ctx, stop := workflow.NewDisconnectedContext(ctx)
+	defer stop()
+	ctx = workflow.WithActivityOptions(ctx, workflow.ActivityOptions{
+		StartToCloseTimeout: 30 * time.Second, ScheduleToCloseTimeout: 2 * time.Minute, RetryPolicy: patient, Summary: "tell people: " + kind,
+	})
+	now := workflow.Now(ctx)
+	err := workflow.ExecuteActivity(ctx, "Notify", Notification{
+		ID: fmt.Sprintf("%s/%s/%s/%d", r.id, kind, node, now.Unix()), Kind: kind, Cluster: r.cluster().ID, Pool: r.in.Pool,
+		Node: node, Owner: r.cluster().Owner, Text: text, At: now,
+	}).Get(ctx, nil)
+	if err != nil {
+		workflow.GetLogger(ctx).Warn("nobody was told", "kind", kind, "error", err)
+	}
 }
 
 func instanceIDs(instances []Instance) []string {
@@ -269,11 +456,27 @@ func instanceIDs(instances []Instance) []string {
 	return out
 }
 
+func pronoun(count int) string {
+	if count == 1 {
+		return "it"
+	}
+	return "them"
+}
+
+// isKind says whether an error came from an activity that failed with the type.
+func isKind(err error, kind string) bool {
+	var application *temporal.ApplicationError
+	return errors.As(err, &application) && application.Type() == kind
+}
+
 // withUndo joins the error of undoing something to the error that made it necessary. Where the
 // undoing went well, the first error stays as it is, with its type.
 func withUndo(err, undo error) error {
-	if undo == nil {
+	switch {
+	case undo == nil:
 		return err
+	case err == nil:
+		return undo
 	}
 	return errors.Join(err, fmt.Errorf("undoing: %w", undo))
 }

@@ -9,6 +9,7 @@ import (
 	"go.temporal.io/sdk/temporal"
 
 	"github.com/fairway-project/fairway/registry"
+	"github.com/fairway-project/fairway/roll"
 	"github.com/fairway-project/fairway/workflows"
 )
 
@@ -16,6 +17,10 @@ import (
 type Activities struct {
 	// Read returns all clusters of the registry.
 	Read func(context.Context) (registry.Clusters, error)
+	// Settings says how a pool of a cluster is rolled.
+	Settings func(cluster registry.Cluster, pool string) (roll.Settings, error)
+	// Notify says that a hook for notifications is configured.
+	Notify bool
 }
 
 var _ workflows.Registry = (*Activities)(nil)
@@ -42,6 +47,22 @@ func (a *Activities) ListClusters(ctx context.Context, in workflows.ListClusters
 		out[i] = describe(cluster)
 	}
 	return out, nil
+}
+
+// FindPool implements workflows.Registry.
+func (a *Activities) FindPool(ctx context.Context, in workflows.FindPool) (workflows.PoolInfo, error) {
+	cluster, err := a.Find(ctx, in.Cluster)
+	if err != nil {
+		return workflows.PoolInfo{}, err
+	}
+	settings, err := a.Settings(cluster, in.Pool)
+	if err != nil {
+		return workflows.PoolInfo{}, temporal.NewApplicationError(err.Error(), workflows.InvalidInput)
+	}
+	pool, _ := cluster.Pool(in.Pool)
+	return workflows.PoolInfo{
+		Cluster: describe(cluster), Pool: in.Pool, Types: pool.InstanceTypes, Spot: pool.Spot(), Settings: settings, Notify: a.Notify,
+	}, nil
 }
 
 // Find returns the cluster with the given id or alias, for other activities.

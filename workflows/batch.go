@@ -1,0 +1,456 @@
+package workflows
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"go.temporal.io/sdk/temporal"
+	"go.temporal.io/sdk/workflow"
+
+	"github.com/fairway-project/fairway/roll"
+)
+
+// batch is a number of nodes that are replaced at the same time.
+type batch struct {
+	nodes   []*NodeProgress
+	before  Pool // the group before the batch
+	inPlace bool // the old nodes are ended before their replacements are launched
+	launch  Launch
+	// giveUpAfter is how long a drain may last before its node is left for later; 0 means for ever.
+	giveUpAfter time.Duration
+
+	// fresh are the usable replacements; the first `spares` of them were there before.
+	fresh  []Node
+	spares int
+	// kept are the instances that are accounted for; others of the group are surplus.
+	kept []string
+	// How many instances the group was made larger by, and how many of these took an old node's
+	// place; how many old nodes the batch has ended, and how many vanished by themselves.
+	grown, placed, ended, vanished int
+}
+
+func (b *batch) String() string {
+	names := make([]string, len(b.nodes))
+	for i, node := range b.nodes {
+		names[i] = "`" + node.Node + "`"
+	}
+	return strings.Join(names, ", ")
+}
+
+// batch chooses which of the candidates go together, and how.
+func (r *rolling) batch(ctx workflow.Context, candidates []*NodeProgress, pool Pool) (*batch, error) {
+	settings, spare := r.info.Settings, len(r.progress.Spare)
+	b := &batch{before: pool, kept: instanceIDs(pool.Instances)}
+	limit, inPlace := settings.Limit(roll.Pool{Size: pool.Desired, Max: pool.Max + spare}, r.progress.Batch)
+	switch {
+	case r.in.Remove:
+		limit, inPlace = settings.Parallel, false
+	case limit == 0 && slices.Contains(settings.Fallbacks, roll.InPlace):
+		limit, inPlace = 1, true
+		r.took(ctx, roll.InPlace, fmt.Sprintf("a node is ended before its replacement is launched, because group %s is at its maximum of %d", r.group, pool.Max))
+	case limit == 0:
+		return nil, CheckSurgeRoom(r.cluster().ID, r.in.Pool, pool)
+	}
+	later := len(r.inState(Waiting)) // while others wait, a node may be left for the end
+	quota := settings.QuarantineLimit - len(r.inState(Quarantine))
+	if candidates[0].State == Waiting && settings.QuarantineAfter > 0 && quota > 0 {
+		limit = min(limit, quota)
+	} else {
+		later = 0
+	}
+	b.inPlace, b.nodes = inPlace, take(candidates, limit)
+	if later > len(b.nodes) {
+		b.giveUpAfter = settings.QuarantineAfter
+	}
+	if zone := b.nodes[0].Zone; zone != "" && !r.in.Remove {
+		b.launch.Zones = []string{zone}
+	}
+	if inPlace || r.in.Remove {
+		return b, nil
+	}
+	r.useSpares(b)
+	room := max(0, pool.Max-pool.Desired)
+	if fits := len(b.fresh) + room; fits < len(b.nodes) {
+		b.nodes = b.nodes[:fits]
+	}
+	if len(b.nodes) > 0 {
+		return b, nil
+	}
+	// The room is taken by replacements in other zones.
+	if err := r.giveBackSpares(ctx); err != nil {
+		return nil, err
+	}
+	if err := r.askPool(ctx).Get(ctx, &pool); err != nil {
+		return nil, err
+	}
+	return r.batch(ctx, candidates, pool)
+}
+
+// take picks the nodes of a batch from the beginning of a list.
+func take(candidates []*NodeProgress, limit int) []*NodeProgress {
+	nodes := make([]roll.Node, len(candidates))
+	for i, node := range candidates {
+		nodes[i] = roll.Node{Name: node.Node, Zone: node.Zone, ControlPlane: node.ControlPlane}
+	}
+	var out []*NodeProgress
+	for _, chosen := range roll.Next(nodes, limit) {
+		out = append(out, candidates[slices.IndexFunc(candidates, func(n *NodeProgress) bool { return n.Node == chosen.Name })])
+	}
+	return out
+}
+
+// useSpares takes replacements that are there already, in the zone of the batch.
+func (r *rolling) useSpares(b *batch) {
+	r.progress.Spare = slices.DeleteFunc(r.progress.Spare, func(spare Node) bool {
+		use := len(b.fresh) < len(b.nodes) && spare.Zone == b.nodes[0].Zone
+		if use {
+			b.fresh = append(b.fresh, spare)
+		}
+		return use
+	})
+	b.spares = len(b.fresh)
+}
+
+// surge makes the pool larger by a batch and waits until the new nodes are usable.
+func (r *rolling) surge(ctx workflow.Context, b *batch) error {
+	need := len(b.nodes) - len(b.fresh)
+	if b.inPlace || r.in.Remove || need == 0 {
+		return nil
+	}
+	for _, node := range b.nodes {
+		node.State, node.Began = Surging, workflow.Now(ctx)
+	}
+	r.step(ctx, "surging", fmt.Sprintf("grows group `%s` from %d to %d and waits until the new nodes are usable", r.group, b.before.Desired, b.before.Desired+need))
+	err := r.grow(ctx, b, need)
+	if err == nil {
+		err = r.fill(ctx, b, need)
+	}
+	if err != nil {
+		b.drop(0)
+		r.progress.Spare = append(r.progress.Spare, b.fresh[:b.spares]...)
+	}
+	return err
+}
+
+// grow sets the group's size. If an autoscaler was faster, it looks again.
+func (r *rolling) grow(ctx workflow.Context, b *batch, need int) error {
+	for attempt := 1; ; attempt++ {
+		to := b.before.Desired + need
+		err := workflow.ExecuteActivity(changing(ctx, fmt.Sprintf("grow %s to %d", r.group, to)), "GrowPool",
+			GrowPool{Cluster: r.cluster().ID, Pool: r.in.Pool, Group: r.group, From: b.before.Desired, To: to, Launch: b.launch}).Get(ctx, nil)
+		if err == nil {
+			b.grown = need
+		}
+		if !isKind(err, PoolBusy) || attempt == 5 {
+			return err
+		}
+		if err := r.askPool(ctx).Get(ctx, &b.before); err != nil {
+			return err
+		}
+		if b.before.Desired+need > b.before.Max {
+			return CheckSurgeRoom(r.cluster().ID, r.in.Pool, b.before)
+		}
+		b.kept = instanceIDs(b.before.Instances)
+	}
+}
+
+// fill waits until the group's new instances are usable nodes. Where AWS lacks capacity, it takes
+// the next way out.
+func (r *rolling) fill(ctx workflow.Context, b *batch, need int) error {
+	ways := r.ways(b, need)
+	for {
+		shortage := r.awaitUsable(ctx, b, need)
+		if !isKind(shortage, NoCapacity) || len(ways) == 0 {
+			return shortage
+		}
+		way := ways[0]
+		ways = ways[1:]
+		r.took(ctx, way.kind, fmt.Sprintf("%s, because %s", way.text, reasonOf(shortage)))
+		if !way.shrink {
+			b.launch = way.launch
+			size := b.before.Desired + b.grown
+			if err := workflow.ExecuteActivity(changing(ctx, way.text), "GrowPool",
+				GrowPool{Cluster: r.cluster().ID, Pool: r.in.Pool, Group: r.group, From: size, To: size, Launch: b.launch}).Get(ctx, nil); err != nil {
+				return err
+			}
+			continue
+		}
+		var err error
+		if need, err = r.shrink(ctx, b, way.need); err != nil {
+			return err
+		}
+		if b.inPlace = b.spares+need == 0; b.inPlace {
+			b.drop(1)
+			return nil
+		}
+		b.drop(b.spares + need)
+	}
+}
+
+// way is a way out of a capacity shortage.
+type way struct {
+	kind   roll.FallbackKind
+	text   string
+	launch Launch
+	// shrink means to wait for fewer instances, but at least `need`.
+	shrink bool
+	need   int
+}
+
+// ways lists the ways out in the configured order, as far as they are open to a batch.
+func (r *rolling) ways(b *batch, need int) []way {
+	var out []way
+	asked := b.launch
+	zone := strings.Join(asked.Zones, ", ")
+	for _, kind := range r.info.Settings.Fallbacks {
+		switch kind {
+		case roll.OtherType:
+			for _, other := range r.info.Types[min(1, len(r.info.Types)):] {
+				out = append(out, way{kind: kind, launch: Launch{Zones: asked.Zones, Type: other}, text: "instances of type " + other + " are asked for"})
+			}
+		case roll.OtherZone:
+			others := slices.DeleteFunc(slices.Clone(b.before.Zones), func(z string) bool { return slices.Contains(asked.Zones, z) })
+			pinned := slices.ContainsFunc(b.nodes, func(n *NodeProgress) bool { return n.Pinned })
+			if len(others) > 0 && len(asked.Zones) > 0 && !pinned {
+				out = append(out, way{kind: kind, launch: Launch{Zones: others}, text: fmt.Sprintf("instances in %s are asked for instead of %s", strings.Join(others, ", "), zone)})
+			}
+		case roll.OnDemand:
+			if b.before.Spot || r.info.Spot {
+				out = append(out, way{kind: kind, launch: Launch{Zones: asked.Zones, OnDemand: true}, text: "On-Demand instances are asked for instead of Spot"})
+			}
+		case roll.SmallerSurge:
+			if need > 1 && !b.inPlace {
+				out = append(out, way{kind: kind, shrink: true, need: 1, text: "fewer nodes are replaced at a time"})
+			}
+		case roll.InPlace:
+			if !b.inPlace {
+				out = append(out, way{kind: kind, shrink: true, text: "a node is ended before its replacement is launched"})
+			}
+		}
+	}
+	return out
+}
+
+// shrink gives up waiting for instances that do not come: the group keeps those that did come,
+// and at least `need`. It says how many new instances there are to wait for.
+func (r *rolling) shrink(ctx workflow.Context, b *batch, need int) (int, error) {
+	var now Pool
+	if err := r.askPool(ctx).Get(ctx, &now); err != nil {
+		return 0, err
+	}
+	came := slices.DeleteFunc(instanceIDs(now.Instances), func(id string) bool { return slices.Contains(b.kept, id) })
+	need = max(need, len(came))
+	err := workflow.ExecuteActivity(changing(ctx, fmt.Sprintf("shrink %s to %d", r.group, b.before.Desired+need)), "ReleaseCapacity",
+		ReleaseCapacity{Cluster: r.cluster().ID, Group: r.group, From: b.before.Desired + b.grown, To: b.before.Desired + need, Known: slices.Concat(b.kept, came)}).Get(ctx, nil)
+	b.grown = need
+	return need, err
+}
+
+// drop leaves all but the first nodes of a batch for later.
+func (b *batch) drop(keep int) {
+	for _, node := range b.nodes[min(keep, len(b.nodes)):] {
+		node.State = Waiting
+	}
+	b.nodes = b.nodes[:min(keep, len(b.nodes))]
+}
+
+// awaitUsable waits for new instances of the group to become usable nodes. Those that do not are
+// replaced, until there have been too many of them.
+func (r *rolling) awaitUsable(ctx workflow.Context, b *batch, count int) error {
+	seen, usable := slices.Clone(b.kept), b.fresh[:b.spares:b.spares]
+	for count > 0 {
+		asked := workflow.Now(ctx)
+		var instances []Instance
+		if err := workflow.ExecuteActivity(watching(ctx, fmt.Sprintf("%d new in %s", count, r.group), forEver), "AwaitInstances",
+			AwaitInstances{Cluster: r.cluster().ID, Group: r.group, Known: seen, Count: count, Since: asked, ShortageAfter: r.info.Settings.ShortageAfter}).Get(ctx, &instances); err != nil {
+			return err
+		}
+		nodes, bad, err := r.awaitNodes(ctx, instances, asked)
+		if err != nil {
+			return err
+		}
+		seen, usable = append(seen, instanceIDs(instances)...), append(usable, nodes...)
+		for _, instance := range bad {
+			if err := r.endInstance(ctx, TerminateInstance{Instance: instance.ID, Replace: true, Launch: b.launch}); err != nil {
+				return err
+			}
+		}
+		count = len(bad)
+	}
+	b.fresh = usable
+	return nil
+}
+
+// awaitNodes waits until instances are usable nodes, and reports those that never were. It fails
+// when there have been too many of them.
+func (r *rolling) awaitNodes(ctx workflow.Context, instances []Instance, asked time.Time) (nodes []Node, bad []Instance, err error) {
+	futures := make([]workflow.Future, len(instances))
+	for i, instance := range instances {
+		futures[i] = workflow.ExecuteActivity(watching(ctx, "instance "+instance.ID+" becomes a usable node", forEver), "AwaitNode",
+			AwaitNode{Cluster: r.cluster().ID, Instance: instance.ID, Since: asked, By: r.id})
+	}
+	var last error
+	for i, future := range futures {
+		var node Node
+		switch failure := future.Get(ctx, &node); {
+		case failure == nil:
+			nodes = append(nodes, node)
+		case isKind(failure, BadReplacement):
+			r.progress.Bad++
+			bad, last = append(bad, instances[i]), failure
+		default:
+			err = failure
+		}
+	}
+	if err == nil && len(bad) > 0 && r.progress.Bad >= max(1, r.info.Settings.BadReplacements) {
+		err = last
+	}
+	return nodes, bad, err
+}
+
+// awaitReplacements waits for what the group launches in the places of nodes that were ended first.
+func (r *rolling) awaitReplacements(ctx workflow.Context, b *batch) error {
+	missing := b.ended + b.vanished
+	if missing == 0 {
+		return nil
+	}
+	r.step(ctx, "filling", fmt.Sprintf("waits until group `%s` has replaced %s", r.group, b))
+	if err := r.fill(ctx, b, missing); err != nil {
+		return err
+	}
+	for i, node := range b.nodes {
+		if i < len(b.fresh) && node.State == Replaced {
+			node.Replacement = b.fresh[i].Name
+		}
+	}
+	return nil
+}
+
+// giveBack returns the group to the size that it should have after a batch. It runs on a context
+// of its own: also, and above all, after a cancellation.
+func (r *rolling) giveBack(ctx workflow.Context, b *batch) error {
+	if b.inPlace {
+		return nil
+	}
+	size, target := b.before.Desired+b.grown-b.ended, b.before.Desired+b.placed-b.ended-b.vanished
+	return r.release(ctx, size, target, b.kept)
+}
+
+// giveBackSpares ends the replacements that no old node needs any more.
+func (r *rolling) giveBackSpares(ctx workflow.Context) error {
+	ctx, stop := workflow.NewDisconnectedContext(ctx)
+	defer stop()
+	var pool Pool
+	if err := r.askPool(ctx).Get(ctx, &pool); err != nil {
+		return err
+	}
+	var spare, kept []string
+	for _, node := range r.progress.Spare {
+		spare = append(spare, node.Instance)
+	}
+	for _, id := range instanceIDs(pool.Instances) {
+		if !slices.Contains(spare, id) {
+			kept = append(kept, id)
+		}
+	}
+	r.progress.Spare = nil
+	return r.release(ctx, pool.Desired, pool.Desired-len(spare), kept)
+}
+
+// release makes the group smaller. Instances beyond the kept ones may run pods already, so they
+// go the way every node goes.
+func (r *rolling) release(ctx workflow.Context, size, target int, kept []string) error {
+	ctx, stop := workflow.NewDisconnectedContext(ctx)
+	defer stop()
+	for size > target {
+		var surplus []Instance
+		if err := workflow.ExecuteActivity(changing(ctx, fmt.Sprintf("%s is back at %d", r.group, target)), "ReleaseCapacity",
+			ReleaseCapacity{Cluster: r.cluster().ID, Group: r.group, From: size, To: target, Known: kept}).Get(ctx, &surplus); err != nil {
+			return err
+		}
+		if len(surplus) == 0 {
+			return nil
+		}
+		surplus = surplus[:min(len(surplus), size-target)]
+		r.step(ctx, "undoing", fmt.Sprintf("empties and ends %d surplus instances of group `%s`", len(surplus), r.group))
+		if err := r.endSurplus(ctx, surplus); err != nil {
+			return err
+		}
+		size -= len(surplus)
+	}
+	return nil
+}
+
+func (r *rolling) endSurplus(ctx workflow.Context, surplus []Instance) error {
+	var children []workflow.ChildWorkflowFuture
+	for _, instance := range surplus {
+		var node Node
+		if err := workflow.ExecuteActivity(changing(ctx, "find the node of "+instance.ID), "FindNode",
+			FindNode{Cluster: r.cluster().ID, Instance: instance.ID}).Get(ctx, &node); err != nil {
+			return err
+		}
+		if node.Name == "" {
+			if err := r.endInstance(ctx, TerminateInstance{Instance: instance.ID}); err != nil {
+				return err
+			}
+			continue
+		}
+		children = append(children, r.retire(ctx, ReplaceNodeInput{Node: node.Name, Instance: instance.ID}))
+	}
+	for _, child := range children {
+		if err := child.Get(ctx, nil); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// endInstance ends an instance that has no pods.
+func (r *rolling) endInstance(ctx workflow.Context, in TerminateInstance) error {
+	in.Cluster, in.Pool, in.Group, in.By = r.cluster().ID, r.in.Pool, r.group, r.id
+	return workflow.ExecuteActivity(changing(ctx, "terminate "+in.Instance), "TerminateInstance", in).Get(ctx, nil)
+}
+
+// awaitTurn waits until the limits across clusters let the batch begin.
+func (r *rolling) awaitTurn(ctx workflow.Context, b *batch) error {
+	if r.info.Settings.Limits == (roll.Limits{}) {
+		return nil
+	}
+	r.step(ctx, "queueing", fmt.Sprintf("waits until the limits across clusters let it replace %s", b))
+	return workflow.ExecuteActivity(watching(ctx, fmt.Sprintf("may %d nodes be replaced", len(b.nodes)), forEver), "AwaitTurn", r.turn(b)).Get(ctx, nil)
+}
+
+func (r *rolling) endTurn(ctx workflow.Context, b *batch) {
+	if r.info.Settings.Limits == (roll.Limits{}) {
+		return
+	}
+	ctx, stop := workflow.NewDisconnectedContext(ctx)
+	defer stop()
+	// Whoever waits next finds out by itself if this roll has ended without giving back.
+	if err := workflow.ExecuteActivity(changing(ctx, "end the turn"), "EndTurn", r.turn(b)).Get(ctx, nil); err != nil {
+		workflow.GetLogger(ctx).Warn("a turn was not given back", "error", err)
+	}
+}
+
+func (r *rolling) turn(b *batch) AwaitTurn {
+	return AwaitTurn{Holder: r.id, Account: r.cluster().Account, Region: r.cluster().Region, Nodes: len(b.nodes), Limits: r.info.Settings.Limits}
+}
+
+// took records a way out of a shortage, and tells people.
+func (r *rolling) took(ctx workflow.Context, kind roll.FallbackKind, text string) {
+	r.progress.Fallbacks = append(r.progress.Fallbacks, FallbackTaken{At: workflow.Now(ctx), Kind: kind, Text: text})
+	r.step(ctx, r.progress.Phase, text)
+	r.notify(ctx, Fallback, "", fmt.Sprintf("Pool %s of cluster %s: %s.", r.in.Pool, r.cluster().ID, text))
+}
+
+// reasonOf is what an activity said, without the wrapping.
+func reasonOf(err error) string {
+	var application *temporal.ApplicationError
+	if errors.As(err, &application) {
+		return application.Message()
+	}
+	return err.Error()
+}

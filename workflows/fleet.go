@@ -1,0 +1,117 @@
+package workflows
+
+import (
+	"fmt"
+	"slices"
+	"time"
+
+	"go.temporal.io/sdk/temporal"
+	"go.temporal.io/sdk/workflow"
+)
+
+// FleetID is the id of the actor that keeps the limits across clusters.
+const FleetID = "fleet"
+
+// FleetState is all that the fleet's actor knows.
+type FleetState struct {
+	Turns []Turn `json:"turns"`
+}
+
+// Turn is a number of nodes that somebody may replace now.
+type Turn struct {
+	AwaitTurn
+	Since time.Time `json:"since"`
+}
+
+// Names of the updates of the fleet's actor. Its query is StateQuery.
+const (
+	TakeTurn   = "take-turn"
+	ReturnTurn = "return-turn"
+)
+
+// NoTurn is the type of the error with which the actor refuses a turn for the moment.
+const NoTurn = "NoTurn"
+
+// Fleet is the actor that keeps how many nodes are replaced at a time over all clusters. A turn that
+// is refused costs no history: the validator of the update refuses it, and whoever wants it asks
+// again. One actor serves the whole fleet; a turn costs it about ten events.
+func Fleet(ctx workflow.Context, state FleetState) error {
+	f := &fleetActor{state}
+	if err := workflow.SetQueryHandler(ctx, StateQuery, func() (FleetState, error) { return f.FleetState, nil }); err != nil {
+		return err
+	}
+	if err := workflow.SetUpdateHandlerWithOptions(ctx, TakeTurn,
+		func(ctx workflow.Context, want AwaitTurn) error {
+			// Validated once more: another one may have been let in since.
+			if err := f.Room(want); err != nil {
+				return err
+			}
+			f.end(want.Holder)
+			f.Turns = append(f.Turns, Turn{want, workflow.Now(ctx)})
+			f.tell(ctx)
+			return nil
+		},
+		workflow.UpdateHandlerOptions{Validator: f.Room, Description: "replace some nodes, if the limits allow it"},
+	); err != nil {
+		return err
+	}
+	if err := workflow.SetUpdateHandlerWithOptions(ctx, ReturnTurn,
+		func(ctx workflow.Context, holder string) error {
+			f.end(holder)
+			f.tell(ctx)
+			return nil
+		},
+		workflow.UpdateHandlerOptions{Description: "give back what take-turn took"},
+	); err != nil {
+		return err
+	}
+	f.tell(ctx)
+	if err := workflow.Await(ctx, func() bool {
+		return workflow.GetInfo(ctx).GetCurrentHistoryLength() > clusterHistory && workflow.AllHandlersFinished(ctx)
+	}); err != nil {
+		return err
+	}
+	return workflow.NewContinueAsNewError(ctx, Fleet, f.FleetState)
+}
+
+type fleetActor struct{ FleetState }
+
+func (f *fleetActor) end(holder string) {
+	f.Turns = slices.DeleteFunc(f.Turns, func(t Turn) bool { return t.Holder == holder })
+}
+
+// Room says why there is no room for a turn at the moment; nil if there is. A turn larger than a
+// limit has room when nobody else has one.
+func (s FleetState) Room(want AwaitTurn) error {
+	for _, scope := range []struct {
+		name  string
+		limit int
+		in    func(Turn) bool
+	}{
+		{"the fleet", want.Limits.Fleet, func(Turn) bool { return true }},
+		{"account " + want.Account, want.Limits.Account, func(t Turn) bool { return t.Account == want.Account }},
+		{"region " + want.Region, want.Limits.Region, func(t Turn) bool { return t.Region == want.Region }},
+	} {
+		taken := 0
+		for _, turn := range s.Turns {
+			if turn.Holder != want.Holder && scope.in(turn) {
+				taken += turn.Nodes
+			}
+		}
+		if scope.limit > 0 && taken > 0 && taken+want.Nodes > scope.limit {
+			return temporal.NewApplicationError(fmt.Sprintf("%d nodes of %s are being replaced, and the limit is %d", taken, scope.name, scope.limit), NoTurn)
+		}
+	}
+	return nil
+}
+
+func (f *fleetActor) tell(ctx workflow.Context) {
+	details := "No nodes are being replaced."
+	if len(f.Turns) > 0 {
+		details = "Nodes that are being replaced:\n"
+		for _, turn := range f.Turns {
+			details += fmt.Sprintf("\n- %d by `%s` (%s, %s) since %s", turn.Nodes, turn.Holder, turn.Account, turn.Region, turn.Since.UTC().Format(time.RFC3339))
+		}
+	}
+	workflow.SetCurrentDetails(ctx, details)
+}
