@@ -388,6 +388,8 @@ type HeldPod struct {
 	Budget string `json:"budget,omitempty"` // name of the PodDisruptionBudget that holds it
 	Owner  string `json:"owner,omitempty"`
 	Reason string `json:"reason"`
+	// Since is when the drain began that it holds up.
+	Since time.Time `json:"since,omitzero"`
 	// ForceAt is when it may be forced; zero if never.
 	ForceAt time.Time `json:"force_at,omitzero"`
 }

@@ -2,6 +2,8 @@ package workflows_test
 
 import (
 	"context"
+	"fmt"
+	"slices"
 	"testing"
 	"time"
 
@@ -10,6 +12,7 @@ import (
 	"go.temporal.io/sdk/temporal"
 	"go.temporal.io/sdk/testsuite"
 
+	"github.com/fairway-project/fairway/roll"
 	"github.com/fairway-project/fairway/workflows"
 )
 
@@ -24,186 +27,505 @@ func newEnvironment(t *testing.T, w *world) *testsuite.TestWorkflowEnvironment {
 	return env
 }
 
-func roll(env *testsuite.TestWorkflowEnvironment, nodes ...string) {
-	env.ExecuteWorkflow(workflows.RollPool, workflows.RollPoolInput{Cluster: "dev-1", Pool: "worker", Nodes: nodes, By: "test"})
+func rollNodes(env *testsuite.TestWorkflowEnvironment, nodes ...string) {
+	rollPool(env, workflows.RollPoolInput{Nodes: nodes})
+}
+
+func rollPool(env *testsuite.TestWorkflowEnvironment, in workflows.RollPoolInput) {
+	in.Cluster, in.Pool, in.By = "dev-1", "worker", "test"
+	env.ExecuteWorkflow(workflows.RollPool, in)
+}
+
+func result(t *testing.T, env *testsuite.TestWorkflowEnvironment) (progress workflows.RollProgress) {
+	t.Helper()
+	require.NoError(t, env.GetWorkflowError())
+	require.NoError(t, env.GetWorkflowResult(&progress))
+	require.Equal(t, "done", progress.Phase)
+	return progress
+}
+
+func requireKind(t *testing.T, env *testsuite.TestWorkflowEnvironment, kind string) {
+	t.Helper()
+	var application *temporal.ApplicationError
+	require.ErrorAs(t, env.GetWorkflowError(), &application)
+	require.Equal(t, kind, application.Type())
 }
 
 // requireAsBefore is what holds after every roll, however it ended.
-func requireAsBefore(t *testing.T, w *world) {
+func requireAsBefore(t *testing.T, w *world, size int) {
 	t.Helper()
-	require.Equal(t, 3, w.pool.Desired, "the pool has its size")
-	require.Len(t, w.pool.Instances, 3)
+	require.Equal(t, size, w.pool.Desired, "the pool has its size")
+	require.Len(t, w.pool.Instances, size)
+	require.Equal(t, workflows.Launch{}, w.launch, "the group launches as it did")
+	require.False(t, w.protected, "the protections are undone")
+	require.Empty(t, w.marked, "the marks are gone")
+	require.Empty(t, w.turns, "the turn was given back")
 	for _, node := range w.nodes {
 		require.NotContains(t, w.cordonedBy, node.Name, "no node that is left is cordoned")
+		require.NotContains(t, w.quarantined, node.Name)
 	}
+	ended := slices.Clone(w.terminated)
+	slices.Sort(ended)
+	require.Len(t, slices.Compact(ended), len(w.terminated), "no instance was ended twice")
 }
 
 func TestARollReplacesEachNodeOnceAndKeepsThePoolsSize(t *testing.T) {
 	w := newWorld()
+	w.settings.Limits = roll.Limits{Fleet: 10}
 	env := newEnvironment(t, w)
-	roll(env, "node-of-i-old0", "node-of-i-old1")
-	require.NoError(t, env.GetWorkflowError())
+	rollNodes(env, "node-of-i-old0", "node-of-i-old1")
+	progress := result(t, env)
 	require.Equal(t, []string{"i-old0", "i-old1"}, w.terminated)
 	require.Equal(t, 2, w.launched)
-	requireAsBefore(t, w)
-
-	var result workflows.RollProgress
-	require.NoError(t, env.GetWorkflowResult(&result))
-	require.Equal(t, "done", result.Phase)
-	for _, node := range result.Nodes {
+	require.Equal(t, 4, w.largest)
+	requireAsBefore(t, w, 3)
+	for _, node := range progress.Nodes {
 		require.Equal(t, workflows.Replaced, node.State)
 		require.Equal(t, 4, node.Evicted)
 		require.NotEmpty(t, node.Replacement)
 	}
 }
 
+func TestARollTakesTheOldNodesByDefault(t *testing.T) {
+	w := newWorld()
+	w.pool.Instances[1].Old = false
+	env := newEnvironment(t, w)
+	rollPool(env, workflows.RollPoolInput{})
+	result(t, env)
+	require.Equal(t, []string{"i-old0", "i-old2"}, w.terminated)
+	requireAsBefore(t, w, 3)
+}
+
+func TestAPoolWithoutOldNodesIsLeftAlone(t *testing.T) {
+	w := newWorld()
+	for i := range w.pool.Instances {
+		w.pool.Instances[i].Old = false
+	}
+	env := newEnvironment(t, w)
+	rollPool(env, workflows.RollPoolInput{})
+	require.Empty(t, result(t, env).Nodes)
+	require.Empty(t, w.terminated)
+	require.Zero(t, w.launched)
+}
+
+func TestBatchesGrowUpToTheLimitAndKeepToOneZone(t *testing.T) {
+	w := newWorldOf("a", "a", "a", "a", "a", "a", "b", "b")
+	w.settings.Surge, w.settings.Parallel = roll.Share{Percent: 100}, 3
+	var together []int // how many drains run at a time, by batch
+	running := 0
+	w.drain = func(ctx context.Context, in workflows.DrainNode) (bool, error) {
+		w.mu.Lock()
+		running++
+		w.mu.Unlock()
+		time.Sleep(20 * time.Millisecond)
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		if running > 0 {
+			together = append(together, running)
+		}
+		running = 0
+		return false, nil
+	}
+	env := newEnvironment(t, w)
+	rollPool(env, workflows.RollPoolInput{})
+	progress := result(t, env)
+	require.Equal(t, []int{1, 2, 3, 2}, together)
+	require.Equal(t, 8, w.launched)
+	require.Equal(t, 11, w.largest)
+	requireAsBefore(t, w, 8)
+	for _, node := range progress.Nodes {
+		at := slices.IndexFunc(w.nodes, func(n workflows.Node) bool { return n.Name == node.Replacement })
+		require.Equal(t, node.Zone, w.nodes[at].Zone, "the replacement is in the zone of its old node")
+	}
+}
+
+func TestInPlaceAnOldNodeIsEndedFirst(t *testing.T) {
+	w := newWorld()
+	w.settings.Surge = roll.Share{}
+	w.pool.Max = 3
+	env := newEnvironment(t, w)
+	rollPool(env, workflows.RollPoolInput{})
+	progress := result(t, env)
+	require.Equal(t, []string{"i-old0", "i-old1", "i-old2"}, w.terminated)
+	require.Equal(t, 3, w.largest)
+	require.Equal(t, 2, w.smallest)
+	require.NotEmpty(t, progress.Nodes[2].Replacement)
+	requireAsBefore(t, w, 3)
+}
+
+func TestAPoolIsEmptiedWithoutReplacements(t *testing.T) {
+	w := newWorld()
+	env := newEnvironment(t, w)
+	rollPool(env, workflows.RollPoolInput{Remove: true})
+	result(t, env)
+	require.Len(t, w.terminated, 3)
+	require.Zero(t, w.launched)
+	require.Zero(t, w.pool.Min)
+	requireAsBefore(t, w, 0)
+}
+
+func TestAPoolThatCannotBeEmptiedGetsItsSizeBack(t *testing.T) {
+	w := newWorld()
+	w.settings.Parallel = 1
+	w.drain = func(_ context.Context, in workflows.DrainNode) (bool, error) {
+		if in.Node == "node-of-i-old1" {
+			return false, final("Forbidden", "no")
+		}
+		return false, nil
+	}
+	env := newEnvironment(t, w)
+	rollPool(env, workflows.RollPoolInput{Remove: true})
+	requireKind(t, env, "Forbidden")
+	require.Equal(t, []string{"i-old0"}, w.terminated)
+	require.Equal(t, 3, w.pool.Min)
+	requireAsBefore(t, w, 3)
+}
+
 func TestAnActivityThatFailsForAWhileDelaysARollAndNothingElse(t *testing.T) {
 	for _, activity := range []string{
-		"ListClusters", "ExaminePool", "ExamineNode", "ResizePool", "AwaitInstance", "AwaitNode", "CordonNode",
-		"DrainNode", "TerminateInstance", "AwaitTermination", "AwaitNodeGone",
+		"FindPool", "ExaminePool", "SurveyPool", "ProtectPool", "MarkNodes", "AwaitTurn", "GrowPool", "AwaitInstances", "AwaitNode", "CordonNode",
+		"DrainNode", "TerminateInstance", "AwaitTermination", "AwaitNodeGone", "EndTurn", "UnmarkNodes", "RestorePool", "Notify",
 	} {
 		t.Run(activity, func(t *testing.T) {
 			w := newWorld()
+			w.settings.Limits = roll.Limits{Fleet: 10}
 			w.fail = failTimes(activity, 2)
 			env := newEnvironment(t, w)
-			roll(env, "node-of-i-old0")
-			require.NoError(t, env.GetWorkflowError())
-			require.Equal(t, []string{"i-old0"}, w.terminated)
-			requireAsBefore(t, w)
+			rollNodes(env, "node-of-i-old0", "node-of-i-old1")
+			result(t, env)
+			require.Equal(t, []string{"i-old0", "i-old1"}, w.terminated)
+			requireAsBefore(t, w, 3)
 		})
 	}
 }
 
 func TestBadInputIsRefusedBeforeAnythingIsChanged(t *testing.T) {
+	nothing := func(*world) {}
+	one := workflows.RollPoolInput{Nodes: []string{"node-of-i-old0"}}
 	for name, test := range map[string]struct {
 		prepare func(*world)
-		node    string
+		in      workflows.RollPoolInput
 		kind    string
 	}{
-		"unknown node":            {func(*world) {}, "node-of-nothing", workflows.NodeNotFound},
-		"unknown cluster":         {func(w *world) { w.fail = failAlways("ListClusters", workflows.ClusterNotFound) }, "node-of-i-old0", workflows.ClusterNotFound},
-		"unknown pool":            {func(w *world) { w.fail = failAlways("ExaminePool", workflows.PoolNotFound) }, "node-of-i-old0", workflows.PoolNotFound},
-		"credentials refused":     {func(w *world) { w.fail = failAlways("ExamineNode", workflows.AccessDenied) }, "node-of-i-old0", workflows.AccessDenied},
-		"pool at its maximum":     {func(w *world) { w.pool.Max = 3 }, "node-of-i-old0", workflows.NoSurgeRoom},
-		"instance of another one": {func(w *world) { w.nodes[0].Instance = "i-elsewhere" }, "node-of-i-old0", workflows.NodeNotFound},
+		"unknown node":            {nothing, workflows.RollPoolInput{Nodes: []string{"node-of-nothing"}}, workflows.NodeNotFound},
+		"unknown cluster":         {func(w *world) { w.fail = failAlways("FindPool", workflows.ClusterNotFound) }, one, workflows.ClusterNotFound},
+		"unknown pool":            {func(w *world) { w.fail = failAlways("ExaminePool", workflows.PoolNotFound) }, one, workflows.PoolNotFound},
+		"credentials refused":     {func(w *world) { w.fail = failAlways("SurveyPool", workflows.AccessDenied) }, one, workflows.AccessDenied},
+		"pool at its maximum":     {func(w *world) { w.pool.Max = 3 }, one, workflows.NoSurgeRoom},
+		"instance of another one": {func(w *world) { w.nodes[0].Instance = "i-elsewhere" }, one, workflows.NodeNotFound},
+		"no age":                  {nothing, workflows.RollPoolInput{MaxAge: "old"}, workflows.InvalidInput},
+		"instance without a node": {func(w *world) { w.nodes = w.nodes[1:] }, workflows.RollPoolInput{}, workflows.InvalidInput},
 	} {
 		t.Run(name, func(t *testing.T) {
 			w := newWorld()
 			test.prepare(w)
 			env := newEnvironment(t, w)
-			roll(env, test.node)
-			var application *temporal.ApplicationError
-			require.ErrorAs(t, env.GetWorkflowError(), &application)
-			require.Equal(t, test.kind, application.Type())
+			rollPool(env, test.in)
+			requireKind(t, env, test.kind)
 			require.Empty(t, w.terminated)
 			require.Zero(t, w.launched)
-			requireAsBefore(t, w)
+			requireAsBefore(t, w, 3)
 		})
 	}
 }
 
 func TestAFailureAfterTheSurgeGivesTheSurplusInstanceBack(t *testing.T) {
 	for activity, kind := range map[string]string{
-		"AwaitNode":         workflows.BadReplacement,
+		"AwaitNode":         "Forbidden",
 		"CordonNode":        "Forbidden",
 		"DrainNode":         "Forbidden",
 		"TerminateInstance": workflows.Detached,
 	} {
 		t.Run(activity, func(t *testing.T) {
 			w := newWorld()
-			broken := failAlways(activity, kind)
-			times := 1
-			w.fail = func(name string) error {
-				if name == activity && times > 0 {
-					times--
-					return broken(name)
-				}
-				return nil
-			}
+			w.fail = failOnce(activity, kind)
 			env := newEnvironment(t, w)
-			roll(env, "node-of-i-old0")
-			var application *temporal.ApplicationError
-			require.ErrorAs(t, env.GetWorkflowError(), &application)
-			require.Equal(t, kind, application.Type())
+			rollNodes(env, "node-of-i-old0")
+			requireKind(t, env, kind)
 			require.Equal(t, []string{"i-new0"}, w.terminated, "the new instance goes, the old ones stay")
-			requireAsBefore(t, w)
+			requireAsBefore(t, w, 3)
 		})
 	}
 }
 
-func TestAPoolThatGetsNoInstanceIsBackAtItsSize(t *testing.T) {
+func TestAnInstanceThatNeverBecomesANodeIsReplaced(t *testing.T) {
 	w := newWorld()
-	w.fail = failAlways("AwaitInstance", workflows.BadReplacement)
+	w.noNode = 2
 	env := newEnvironment(t, w)
-	roll(env, "node-of-i-old0")
-	require.Error(t, env.GetWorkflowError())
-	requireAsBefore(t, w)
+	rollNodes(env, "node-of-i-old0")
+	require.Equal(t, 2, result(t, env).Bad)
+	require.Equal(t, []string{"i-new0", "i-new1", "i-old0"}, w.terminated)
+	requireAsBefore(t, w, 3)
 }
 
-func TestAnInstanceThatNeverBecomesANodeIsGivenBack(t *testing.T) {
+func TestTooManyBadReplacementsStopTheRoll(t *testing.T) {
 	w := newWorld()
-	w.noNode = true
+	w.noNode = 99
 	env := newEnvironment(t, w)
-	roll(env, "node-of-i-old0")
-	var application *temporal.ApplicationError
-	require.ErrorAs(t, env.GetWorkflowError(), &application)
-	require.Equal(t, workflows.BadReplacement, application.Type())
-	require.Equal(t, []string{"i-new0"}, w.terminated)
-	requireAsBefore(t, w)
+	rollPool(env, workflows.RollPoolInput{})
+	requireKind(t, env, workflows.BadReplacement)
+	require.Equal(t, []string{"i-new0", "i-new1", "i-new2"}, w.terminated, "the old ones stay")
+	require.Equal(t, workflows.RollStopped, w.told[0].Kind)
+	requireAsBefore(t, w, 3)
+}
+
+func TestAFirstReplacementThatDoesNotLastStopsTheRoll(t *testing.T) {
+	w := newWorld()
+	w.settings.Validate = time.Minute
+	w.fail = failAlways("AwaitNode/settle", workflows.BadReplacement)
+	env := newEnvironment(t, w)
+	rollPool(env, workflows.RollPoolInput{})
+	requireKind(t, env, workflows.BadReplacement)
+	require.Equal(t, []string{"i-old0"}, w.terminated)
+	requireAsBefore(t, w, 3)
+}
+
+func TestWaysOutOfAShortageAreTakenInTheirOrderAndTold(t *testing.T) {
+	only := func(launch workflows.Launch) func(workflows.Launch) bool {
+		return func(asked workflows.Launch) bool {
+			return asked.Type == launch.Type && asked.OnDemand == launch.OnDemand && slices.Equal(asked.Zones, launch.Zones)
+		}
+	}
+	none := func(workflows.Launch) bool { return false }
+	for name, test := range map[string]struct {
+		capacity func(workflows.Launch) bool
+		prepare  func(*world)
+		want     []roll.FallbackKind
+	}{
+		"another type":    {only(workflows.Launch{Zones: []string{"a"}, Type: "m6"}), func(*world) {}, []roll.FallbackKind{roll.OtherType, roll.OtherType}},
+		"another zone":    {only(workflows.Launch{Zones: []string{"b"}}), func(*world) {}, []roll.FallbackKind{roll.OtherType, roll.OtherType, roll.OtherZone}},
+		"On-Demand":       {only(workflows.Launch{Zones: []string{"a"}, OnDemand: true}), func(w *world) { w.pool.Spot = true }, []roll.FallbackKind{roll.OtherType, roll.OtherType, roll.OtherZone, roll.OnDemand}},
+		"only what is on": {only(workflows.Launch{Zones: []string{"b"}}), func(w *world) { w.settings.Fallbacks = []roll.FallbackKind{roll.OtherZone} }, []roll.FallbackKind{roll.OtherZone}},
+		"not from volumes": {none, func(w *world) {
+			w.settings.Fallbacks = []roll.FallbackKind{roll.OtherZone}
+			for i := range w.nodes {
+				w.nodes[i].Pinned = true
+			}
+		}, nil},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorldOf("a", "a", "b")
+			w.types = []string{"m5", "m5a", "m6"}
+			w.settings.Fallbacks = []roll.FallbackKind{roll.OtherType, roll.OtherZone, roll.OnDemand, roll.SmallerSurge, roll.InPlace}
+			w.capacity = test.capacity
+			test.prepare(w)
+			env := newEnvironment(t, w)
+			rollNodes(env, "node-of-i-old0")
+			if test.want == nil {
+				requireKind(t, env, workflows.NoCapacity)
+				require.Empty(t, w.terminated)
+				requireAsBefore(t, w, 3)
+				return
+			}
+			var kinds []roll.FallbackKind
+			for _, taken := range result(t, env).Fallbacks {
+				kinds = append(kinds, taken.Kind)
+				require.Contains(t, taken.Text, "because AWS has no such instances now")
+			}
+			require.Equal(t, test.want, kinds)
+			require.Len(t, slices.DeleteFunc(w.told, func(n workflows.Notification) bool { return n.Kind != workflows.Fallback }), len(kinds), "none is silent")
+			require.Equal(t, []string{"i-old0"}, w.terminated)
+			requireAsBefore(t, w, 3)
+		})
+	}
+}
+
+func TestAShortageMakesTheSurgeSmaller(t *testing.T) {
+	for left, want := range map[int]int{3: 3, 1: 1, 0: 1} {
+		t.Run(fmt.Sprintf("%d of 4 come", left), func(t *testing.T) {
+			w := newWorldOf("a", "a", "a", "a", "a", "a", "a")
+			w.settings.Surge = roll.Share{Count: 4}
+			w.settings.Fallbacks = []roll.FallbackKind{roll.SmallerSurge}
+			w.capacity = func(workflows.Launch) bool { // enough for batches of 1 and 2, then it gets scarce
+				if w.launched < 3 {
+					return true
+				}
+				return len(w.pool.Instances) < 7+left || (left == 0 && w.pool.Desired == 8)
+			}
+			env := newEnvironment(t, w)
+			rollPool(env, workflows.RollPoolInput{})
+			progress := result(t, env)
+			require.NotEmpty(t, progress.Fallbacks)
+			require.Equal(t, 7+max(want, 2), w.largest)
+			require.Len(t, w.terminated, 7)
+			requireAsBefore(t, w, 7)
+		})
+	}
+}
+
+func TestWithoutAnyCapacityARollMayGoInPlace(t *testing.T) {
+	w := newWorld()
+	w.settings.Fallbacks = []roll.FallbackKind{roll.SmallerSurge, roll.InPlace}
+	w.capacity = func(workflows.Launch) bool { return len(w.pool.Instances) < 3 }
+	env := newEnvironment(t, w)
+	rollPool(env, workflows.RollPoolInput{})
+	progress := result(t, env)
+	require.Equal(t, roll.InPlace, progress.Fallbacks[0].Kind)
+	require.Equal(t, 3, w.largest)
+	require.Len(t, w.terminated, 3)
+	requireAsBefore(t, w, 3)
+}
+
+func TestAFullPoolMayBeRolledInPlace(t *testing.T) {
+	w := newWorld()
+	w.pool.Max = 3
+	w.settings.Fallbacks = []roll.FallbackKind{roll.InPlace}
+	env := newEnvironment(t, w)
+	rollPool(env, workflows.RollPoolInput{})
+	require.Contains(t, result(t, env).Fallbacks[0].Text, "at its maximum of 3")
+	require.Len(t, w.terminated, 3)
+	requireAsBefore(t, w, 3)
+}
+
+// stubborn makes drains of a node give up as long as they may.
+func stubborn(nodes ...string) func(context.Context, workflows.DrainNode) (bool, error) {
+	return func(_ context.Context, in workflows.DrainNode) (bool, error) {
+		return in.GiveUpAfter > 0 && slices.Contains(nodes, in.Node), nil
+	}
+}
+
+func TestANodeThatCannotBeDrainedIsLeftForTheEnd(t *testing.T) {
+	for name, room := range map[string]int{"with room": 6, "without room for another surge": 4} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld()
+			w.pool.Max = room
+			w.settings.QuarantineAfter = time.Hour
+			w.drain = stubborn("node-of-i-old0")
+			env := newEnvironment(t, w)
+			rollPool(env, workflows.RollPoolInput{})
+			progress := result(t, env)
+			require.Equal(t, []string{"i-old1", "i-old2", "i-old0"}, w.terminated)
+			require.Equal(t, 3, w.launched, "its replacement serves the next node")
+			require.Equal(t, 4, w.largest)
+			require.Equal(t, 7, progress.Nodes[0].Evicted)
+			require.Equal(t, workflows.Quarantined, w.told[0].Kind)
+			require.Contains(t, w.told[0].Text, "pod shop/cart-0: its budget has nothing to spare")
+			requireAsBefore(t, w, 3)
+		})
+	}
+}
+
+func TestTooManyNodesInQuarantineAreTakenUpBeforeOthers(t *testing.T) {
+	w := newWorldOf("a", "a", "a", "a")
+	w.settings.QuarantineAfter, w.settings.QuarantineLimit = time.Hour, 2
+	w.drain = stubborn("node-of-i-old0", "node-of-i-old1", "node-of-i-old2")
+	env := newEnvironment(t, w)
+	rollPool(env, workflows.RollPoolInput{})
+	result(t, env)
+	require.Equal(t, []string{"i-old0", "i-old1", "i-old3", "i-old2"}, w.terminated)
+	requireAsBefore(t, w, 4)
+}
+
+func TestCancellingARollWithANodeInQuarantineUndoesIt(t *testing.T) {
+	w := newWorld()
+	w.settings.QuarantineAfter = time.Hour
+	env := newEnvironment(t, w)
+	w.drain = func(ctx context.Context, in workflows.DrainNode) (bool, error) {
+		switch in.Node {
+		case "node-of-i-old0":
+			return true, nil
+		case "node-of-i-old1":
+			env.CancelWorkflow()
+			return false, untilCancelled(ctx)
+		}
+		return false, nil
+	}
+	rollPool(env, workflows.RollPoolInput{})
+	require.True(t, temporal.IsCanceledError(env.GetWorkflowError()), "%v", env.GetWorkflowError())
+	require.Equal(t, []string{"i-new0"}, w.terminated, "the spare goes, the old ones stay")
+	requireAsBefore(t, w, 3)
+}
+
+func untilCancelled(ctx context.Context) error {
+	for { // a cancellation arrives with the answer to a heartbeat
+		activity.RecordHeartbeat(ctx)
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(time.Millisecond):
+		}
+	}
 }
 
 func TestCancellingADrainUndoesTheRoll(t *testing.T) {
 	w := newWorld()
 	env := newEnvironment(t, w)
-	w.drain = func(ctx context.Context, node string) error {
-		if node != "node-of-i-old0" {
-			return nil
+	w.drain = func(ctx context.Context, in workflows.DrainNode) (bool, error) {
+		if in.Node != "node-of-i-old0" {
+			return false, nil
 		}
 		env.CancelWorkflow()
-		for { // a cancellation arrives with the answer to a heartbeat
-			activity.RecordHeartbeat(ctx)
-			select {
-			case <-ctx.Done():
-				return ctx.Err()
-			case <-time.After(time.Millisecond):
-			}
-		}
+		return false, untilCancelled(ctx)
 	}
-	roll(env, "node-of-i-old0")
+	rollNodes(env, "node-of-i-old0")
 	require.True(t, temporal.IsCanceledError(env.GetWorkflowError()), "%v", env.GetWorkflowError())
 	require.Equal(t, []string{"i-new0"}, w.terminated, "the surplus instance goes, the old ones stay")
-	requireAsBefore(t, w)
+	requireAsBefore(t, w, 3)
 }
 
 func TestANodeThatVanishesUnderTheDrainLeavesNoSurplusBehind(t *testing.T) {
 	w := newWorld()
-	w.drain = func(_ context.Context, node string) error {
+	w.drain = func(_ context.Context, in workflows.DrainNode) (bool, error) {
 		w.mu.Lock()
 		defer w.mu.Unlock()
-		if node == "node-of-i-old0" {
+		if in.Node == "node-of-i-old0" {
 			w.remove("i-old0") // its group launches another one
 		}
-		return nil
+		return false, nil
 	}
 	env := newEnvironment(t, w)
-	roll(env, "node-of-i-old0")
-	require.NoError(t, env.GetWorkflowError())
+	rollNodes(env, "node-of-i-old0")
+	result(t, env)
 	require.Equal(t, []string{"i-new1"}, w.terminated, "only what the group launched too much")
-	requireAsBefore(t, w)
+	requireAsBefore(t, w, 3)
+}
+
+func TestANodeThatVanishesBeforeItsTurnNeedsNoReplacement(t *testing.T) {
+	w := newWorld()
+	w.drain = func(_ context.Context, in workflows.DrainNode) (bool, error) {
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		if in.Node == "node-of-i-old0" {
+			w.remove("i-old1")
+		}
+		return false, nil
+	}
+	env := newEnvironment(t, w)
+	rollPool(env, workflows.RollPoolInput{})
+	result(t, env)
+	require.Equal(t, []string{"i-old0", "i-old2"}, w.terminated)
+	requireAsBefore(t, w, 3)
 }
 
 func TestASizeThatSomebodyElseChangedIsKept(t *testing.T) {
-	w := newWorld()
-	w.drain = func(context.Context, string) error {
-		w.mu.Lock()
-		defer w.mu.Unlock()
-		w.pool.Desired++ // as an autoscaler does
-		w.scale()
-		return nil
+	for name, when := range map[string]string{"during the drain": "drain", "just before the surge": "surge"} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld()
+			scaleUp := func() { // as an autoscaler does
+				w.pool.Desired++
+				w.scale()
+			}
+			if when == "drain" {
+				w.drain = func(context.Context, workflows.DrainNode) (bool, error) {
+					w.mu.Lock()
+					defer w.mu.Unlock()
+					scaleUp()
+					return false, nil
+				}
+			} else {
+				w.fail = func(activity string) error {
+					if activity == "GrowPool" && w.launched == 0 {
+						w.pool.Desired++
+						scaleUp()
+					}
+					return nil
+				}
+			}
+			env := newEnvironment(t, w)
+			rollNodes(env, "node-of-i-old0")
+			result(t, env)
+			require.Equal(t, []string{"i-old0"}, w.terminated)
+			require.Equal(t, map[string]int{"drain": 4, "surge": 5}[when], w.pool.Desired)
+		})
 	}
-	env := newEnvironment(t, w)
-	roll(env, "node-of-i-old0")
-	require.NoError(t, env.GetWorkflowError())
-	require.Equal(t, []string{"i-old0"}, w.terminated)
-	require.Equal(t, 4, w.pool.Desired)
 }

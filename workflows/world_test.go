@@ -5,64 +5,100 @@ import (
 	"fmt"
 	"slices"
 	"sync"
+	"time"
 
 	"go.temporal.io/sdk/temporal"
 
+	"github.com/fairway-project/fairway/roll"
 	"github.com/fairway-project/fairway/workflows"
 )
 
 // world is a cluster with one pool that behaves as AWS and Kubernetes do, as far as workflows
 // can tell. It keeps count of what must not happen twice.
 type world struct {
-	mu         sync.Mutex
-	pool       workflows.Pool
-	nodes      []workflows.Node
-	cordonedBy map[string]string
+	mu       sync.Mutex
+	pool     workflows.Pool
+	nodes    []workflows.Node
+	settings roll.Settings
+	types    []string
+
+	cordonedBy  map[string]string
+	quarantined map[string]string
+	marked      []string
+	protected   bool
+	minimum     int // before it was lowered
+	turns       map[string]int
+	told        []workflows.Notification
+
 	terminated []string
 	launched   int
+	largest    int // most instances at a time
+	smallest   int // fewest usable nodes at a time
 
 	// fail makes the named activity return an error, for as long as it says so.
 	fail func(activity string) error
 	// drain stands in for what holds a drain up; it returns when the node is empty.
-	drain func(ctx context.Context, node string) error
-	// noNode makes new instances stay without a node.
-	noNode bool
+	drain func(ctx context.Context, in workflows.DrainNode) (gaveUp bool, err error)
+	// noNode is how many of the next instances never become nodes.
+	noNode int
+	// capacity says whether AWS has an instance for a launch; nil means always.
+	capacity func(workflows.Launch) bool
+	launch   workflows.Launch // as the group launches now
 }
 
 var (
-	_ workflows.Kubernetes  = (*world)(nil)
-	_ workflows.AutoScaling = (*world)(nil)
-	_ workflows.Registry    = (*world)(nil)
+	_ workflows.Kubernetes    = (*world)(nil)
+	_ workflows.AutoScaling   = (*world)(nil)
+	_ workflows.Registry      = (*world)(nil)
+	_ workflows.Turns         = (*world)(nil)
+	_ workflows.Notifications = (*world)(nil)
 )
 
-func newWorld() *world {
-	w := &world{pool: workflows.Pool{Group: "worker-group", Min: 3, Max: 6, Desired: 3}, cordonedBy: map[string]string{}}
-	for i := range 3 {
-		w.launch(fmt.Sprintf("i-old%d", i))
+func newWorld() *world { return newWorldOf("a", "a", "a") }
+
+// newWorldOf makes a pool with an old node in each of the given zones, and as much room again.
+func newWorldOf(zones ...string) *world {
+	w := &world{
+		pool:       workflows.Pool{Group: "worker-group", Min: len(zones), Max: 2 * len(zones), Desired: len(zones), Zones: slices.Compact(slices.Sorted(slices.Values(zones)))},
+		cordonedBy: map[string]string{}, quarantined: map[string]string{}, turns: map[string]int{},
+		settings: roll.Settings{Surge: roll.Share{Count: 1}, Unavailable: roll.Share{Count: 1}, Parallel: 5, BadReplacements: 3, QuarantineLimit: 2},
+		smallest: len(zones),
+	}
+	for i, zone := range zones {
+		w.add(fmt.Sprintf("i-old%d", i), zone)
+		w.pool.Instances[i].Old = true
 	}
 	w.launched = 0
 	return w
 }
 
-func (w *world) launch(instance string) {
+func (w *world) add(instance, zone string) {
 	w.launched++
-	w.pool.Instances = append(w.pool.Instances, workflows.Instance{ID: instance, Lifecycle: "InService"})
-	if !w.noNode {
-		w.nodes = append(w.nodes, workflows.Node{Name: "node-of-" + instance, Instance: instance, Pool: "worker", Ready: true})
+	w.pool.Instances = append(w.pool.Instances, workflows.Instance{ID: instance, Zone: zone, Lifecycle: "InService"})
+	if w.noNode > 0 {
+		w.noNode--
+		return
 	}
+	w.nodes = append(w.nodes, workflows.Node{Name: "node-of-" + instance, Instance: instance, Zone: zone, Pool: "worker", Ready: true, Created: time.Unix(0, 0)})
 }
 
 // remove makes an instance and its node vanish. The group replaces it if that leaves it too small.
 func (w *world) remove(instance string) {
 	w.pool.Instances = slices.DeleteFunc(w.pool.Instances, func(i workflows.Instance) bool { return i.ID == instance })
 	w.nodes = slices.DeleteFunc(w.nodes, func(n workflows.Node) bool { return n.Instance == instance })
+	w.smallest = min(w.smallest, len(w.nodes))
 	w.scale()
 }
 
 func (w *world) scale() {
-	for len(w.pool.Instances) < w.pool.Desired {
-		w.launch(fmt.Sprintf("i-new%d", w.launched))
+	for len(w.pool.Instances) < w.pool.Desired && (w.capacity == nil || w.capacity(w.launch)) {
+		zone := w.pool.Zones[0]
+		if len(w.launch.Zones) > 0 {
+			zone = w.launch.Zones[0]
+		}
+		w.add(fmt.Sprintf("i-new%d", w.launched), zone)
 	}
+	w.largest = max(w.largest, len(w.pool.Instances))
 }
 
 func (w *world) failing(activity string) error {
@@ -72,16 +108,39 @@ func (w *world) failing(activity string) error {
 	return w.fail(activity)
 }
 
+func final(kind, message string) error {
+	return temporal.NewNonRetryableApplicationError(message, kind, nil)
+}
+
 func (w *world) ListClusters(_ context.Context, in workflows.ListClusters) ([]workflows.ClusterInfo, error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	return []workflows.ClusterInfo{{ID: in.Names[0], Channel: "dev", Environment: "test"}}, w.failing("ListClusters")
+	return []workflows.ClusterInfo{{ID: in.Names[0]}}, w.failing("ListClusters")
+}
+
+func (w *world) FindPool(_ context.Context, in workflows.FindPool) (workflows.PoolInfo, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return workflows.PoolInfo{
+		Cluster: workflows.ClusterInfo{ID: in.Cluster, Channel: "dev", Environment: "test", Account: "1", Region: "eu"},
+		Pool:    in.Pool, Settings: w.settings, Types: w.types, Notify: true,
+	}, w.failing("FindPool")
 }
 
 func (w *world) ListNodes(context.Context, workflows.ListNodes) ([]workflows.Node, error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	return w.nodes, w.failing("ListNodes")
+	return slices.Clone(w.nodes), w.failing("ListNodes")
+}
+
+func (w *world) SurveyPool(context.Context, workflows.SurveyPool) ([]workflows.Node, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return slices.Clone(w.nodes), w.failing("SurveyPool")
+}
+
+func (w *world) Preflight(context.Context, workflows.Preflight) ([]workflows.Finding, error) {
+	return nil, nil
 }
 
 func (w *world) ExamineNode(_ context.Context, in workflows.ExamineNode) (workflows.Node, error) {
@@ -92,7 +151,7 @@ func (w *world) ExamineNode(_ context.Context, in workflows.ExamineNode) (workfl
 			return node, w.failing("ExamineNode")
 		}
 	}
-	return workflows.Node{}, temporal.NewNonRetryableApplicationError("no such node", workflows.NodeNotFound, nil)
+	return workflows.Node{}, final(workflows.NodeNotFound, "no such node")
 }
 
 func (w *world) FindNode(_ context.Context, in workflows.FindNode) (workflows.Node, error) {
@@ -106,15 +165,47 @@ func (w *world) FindNode(_ context.Context, in workflows.FindNode) (workflows.No
 	return workflows.Node{}, w.failing("FindNode")
 }
 
-func (w *world) AwaitNode(ctx context.Context, in workflows.AwaitNode) (workflows.Node, error) {
+func (w *world) MarkNodes(_ context.Context, in workflows.MarkNodes) error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	for _, node := range w.nodes {
-		if node.Instance == in.Instance {
-			return node, w.failing("AwaitNode")
+	if err := w.failing("MarkNodes"); err != nil {
+		return err
+	}
+	w.marked = in.Nodes
+	return nil
+}
+
+func (w *world) UnmarkNodes(context.Context, workflows.UnmarkNodes) error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if err := w.failing("UnmarkNodes"); err != nil {
+		return err
+	}
+	for _, name := range w.marked {
+		delete(w.cordonedBy, name)
+		delete(w.quarantined, name)
+	}
+	w.marked = nil
+	return nil
+}
+
+func (w *world) AwaitNode(_ context.Context, in workflows.AwaitNode) (workflows.Node, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if err := w.failing("AwaitNode"); err != nil {
+		return workflows.Node{}, err
+	}
+	if in.Settle > 0 {
+		if err := w.failing("AwaitNode/settle"); err != nil {
+			return workflows.Node{}, err
 		}
 	}
-	return workflows.Node{}, temporal.NewNonRetryableApplicationError("never became a node", workflows.BadReplacement, nil)
+	for _, node := range w.nodes {
+		if node.Instance == in.Instance {
+			return node, nil
+		}
+	}
+	return workflows.Node{}, final(workflows.BadReplacement, "never became a node")
 }
 
 func (w *world) CordonNode(_ context.Context, in workflows.CordonNode) error {
@@ -124,6 +215,7 @@ func (w *world) CordonNode(_ context.Context, in workflows.CordonNode) error {
 		return err
 	}
 	w.cordonedBy[in.Node] = in.By
+	delete(w.quarantined, in.Node)
 	return nil
 }
 
@@ -139,12 +231,22 @@ func (w *world) UncordonNode(_ context.Context, in workflows.CordonNode) error {
 	return nil
 }
 
+func (w *world) QuarantineNode(_ context.Context, in workflows.QuarantineNode) error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.quarantined[in.Node] = in.Reason
+	return w.failing("QuarantineNode")
+}
+
 func (w *world) DrainNode(ctx context.Context, in workflows.DrainNode) (workflows.DrainProgress, error) {
 	w.mu.Lock()
 	err, drain := w.failing("DrainNode"), w.drain
 	w.mu.Unlock()
 	if err == nil && drain != nil {
-		err = drain(ctx, in.Node)
+		var gaveUp bool
+		if gaveUp, err = drain(ctx, in); gaveUp {
+			return workflows.DrainProgress{Total: 4, Left: 1, Evicted: 3, GaveUp: true, Waiting: []workflows.HeldPod{{Pod: "shop/cart-0", Reason: "its budget has nothing to spare"}}}, err
+		}
 	}
 	return workflows.DrainProgress{Total: 4, Evicted: 4}, err
 }
@@ -163,18 +265,64 @@ func (w *world) ExaminePool(context.Context, workflows.ExaminePool) (workflows.P
 	return pool, w.failing("ExaminePool")
 }
 
-func (w *world) ResizePool(_ context.Context, in workflows.ResizePool) error {
+func (w *world) ProtectPool(_ context.Context, in workflows.ProtectPool) error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if err := w.failing("ResizePool"); err != nil {
+	if err := w.failing("ProtectPool"); err != nil {
+		return err
+	}
+	w.protected = true
+	if in.Empty {
+		w.minimum, w.pool.Min = w.pool.Min, 0
+	}
+	return nil
+}
+
+func (w *world) RestorePool(_ context.Context, in workflows.ProtectPool) (string, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if err := w.failing("RestorePool"); err != nil {
+		return "", err
+	}
+	w.protected, w.launch = false, workflows.Launch{}
+	if !in.Empty && w.minimum > 0 {
+		w.pool.Min = w.minimum
+	}
+	return "", nil
+}
+
+func (w *world) GrowPool(_ context.Context, in workflows.GrowPool) error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if err := w.failing("GrowPool"); err != nil {
 		return err
 	}
 	if w.pool.Desired != in.From && w.pool.Desired != in.To {
-		return temporal.NewNonRetryableApplicationError("changed meanwhile", workflows.PoolBusy, nil)
+		return final(workflows.PoolBusy, "changed meanwhile")
 	}
-	w.pool.Desired = in.To
+	w.pool.Desired, w.launch = in.To, in.Launch
 	w.scale()
 	return nil
+}
+
+func (w *world) AwaitInstances(_ context.Context, in workflows.AwaitInstances) ([]workflows.Instance, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if err := w.failing("AwaitInstances"); err != nil {
+		return nil, err
+	}
+	w.scale() // a group keeps trying
+	var fresh []workflows.Instance
+	for _, instance := range w.pool.Instances {
+		if !slices.Contains(in.Known, instance.ID) {
+			fresh = append(fresh, instance)
+		}
+	}
+	if len(fresh) < in.Count {
+		return nil, final(workflows.NoCapacity, "AWS has no such instances now")
+	}
+	w.launch = workflows.Launch{}
+	return fresh[:in.Count], nil
 }
 
 func (w *world) ReleaseCapacity(_ context.Context, in workflows.ReleaseCapacity) ([]workflows.Instance, error) {
@@ -185,23 +333,9 @@ func (w *world) ReleaseCapacity(_ context.Context, in workflows.ReleaseCapacity)
 	}
 	surplus := slices.DeleteFunc(slices.Clone(w.pool.Instances), func(i workflows.Instance) bool { return slices.Contains(in.Known, i.ID) })
 	if len(surplus) == 0 {
-		w.pool.Desired = in.To
+		w.pool.Desired, w.launch = in.To, workflows.Launch{}
 	}
 	return surplus, nil
-}
-
-func (w *world) AwaitInstance(_ context.Context, in workflows.AwaitInstance) (workflows.Instance, error) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	if err := w.failing("AwaitInstance"); err != nil {
-		return workflows.Instance{}, err
-	}
-	for _, instance := range w.pool.Instances {
-		if !slices.Contains(in.Known, instance.ID) {
-			return instance, nil
-		}
-	}
-	return workflows.Instance{}, temporal.NewNonRetryableApplicationError("no capacity", workflows.BadReplacement, nil)
 }
 
 func (w *world) TerminateInstance(_ context.Context, in workflows.TerminateInstance) (workflows.Termination, error) {
@@ -214,7 +348,14 @@ func (w *world) TerminateInstance(_ context.Context, in workflows.TerminateInsta
 		return workflows.Termination{Vanished: true}, nil
 	}
 	w.terminated = append(w.terminated, in.Instance)
-	w.pool.Desired--
+	if in.Replace {
+		w.launch = in.Launch
+	} else {
+		if w.pool.Desired == w.pool.Min {
+			return workflows.Termination{}, final(workflows.InvalidInput, "the group is at its minimum")
+		}
+		w.pool.Desired--
+	}
 	w.remove(in.Instance)
 	return workflows.Termination{}, nil
 }
@@ -223,6 +364,27 @@ func (w *world) AwaitTermination(context.Context, workflows.TerminateInstance) e
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	return w.failing("AwaitTermination")
+}
+
+func (w *world) AwaitTurn(_ context.Context, in workflows.AwaitTurn) error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.turns[in.Holder] = in.Nodes
+	return w.failing("AwaitTurn")
+}
+
+func (w *world) EndTurn(_ context.Context, in workflows.AwaitTurn) error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	delete(w.turns, in.Holder)
+	return w.failing("EndTurn")
+}
+
+func (w *world) Notify(_ context.Context, in workflows.Notification) error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.told = append(w.told, in)
+	return w.failing("Notify")
 }
 
 // failTimes makes an activity fail its first attempts, as an endpoint does that is gone for a while.
@@ -240,7 +402,19 @@ func failTimes(activity string, times int) func(string) error {
 func failAlways(activity, kind string) func(string) error {
 	return func(name string) error {
 		if name == activity {
-			return temporal.NewNonRetryableApplicationError(activity+" failed", kind, nil)
+			return final(kind, activity+" failed")
+		}
+		return nil
+	}
+}
+
+// failOnce makes an activity fail for good, but only the first time.
+func failOnce(activity, kind string) func(string) error {
+	failed := false
+	return func(name string) error {
+		if name == activity && !failed {
+			failed = true
+			return final(kind, activity+" failed")
 		}
 		return nil
 	}
