@@ -398,8 +398,26 @@ class Group:
             capacity_rebalance=properties.get("CapacityRebalance"),
             new_instances_protected_from_scale_in=properties.get("NewInstancesProtectedFromScaleIn"),
         )
-        original_resource.tags = [dict(tag) for tag in properties.get("Tags", [])]
+        # What somebody else has put on the group stays.
+        own = tag_dict(properties.get("Tags", [])).keys() | original_resource.stack_tags
+        others = [tag for tag in original_resource.tags if tag["Key"] not in own]
+        original_resource.tags = [dict(tag) for tag in properties.get("Tags", [])] + others
+        original_resource.stack_tags = tag_dict(properties.get("Tags", [])).keys()
         return original_resource
+
+
+def _completed(policy, before):
+    """What an update says of a mixed instances policy, with what it leaves out: AWS keeps the
+    current values, and takes its defaults in a group that had no policy."""
+    defaults = {"OnDemandBaseCapacity": 0, "OnDemandPercentageAboveBaseCapacity": 100}
+    return {
+        "LaunchTemplate": {**before.get("LaunchTemplate", {}), **policy.get("LaunchTemplate", {})},
+        "InstancesDistribution": {
+            **defaults,
+            **before.get("InstancesDistribution", {}),
+            **policy.get("InstancesDistribution", {}),
+        },
+    }
 
 
 def _check_sizes(minimum, maximum, desired):
@@ -464,6 +482,8 @@ class Backend:
 
         group._set_azs_and_vpcs(availability_zones, vpc_zone_identifier, update=True)
         if launch_template or launch_config_name or mixed_instances_policy:
+            if mixed_instances_policy:
+                mixed_instances_policy = _completed(mixed_instances_policy, group.mixed_instances_policy or {})
             group.mixed_instances_policy = mixed_instances_policy
             group._set_launch_configuration(launch_config_name, launch_template, mixed_instances_policy)
         group.min_size, group.max_size = minimum, maximum
