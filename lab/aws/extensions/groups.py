@@ -351,7 +351,7 @@ class Group:
     @classmethod
     def create_from_cloudformation_json(cls, resource_name, cloudformation_json, account_id, region_name, **kwargs):
         properties = cloudformation_json["Properties"]
-        return autoscaling_backends[account_id][region_name].create_auto_scaling_group(
+        group = autoscaling_backends[account_id][region_name].create_auto_scaling_group(
             name=resource_name,
             availability_zones=properties.get("AvailabilityZones", []),
             desired_capacity=properties.get("DesiredCapacity"),
@@ -372,6 +372,8 @@ class Group:
             capacity_rebalance=properties.get("CapacityRebalance", False),
             new_instances_protected_from_scale_in=properties.get("NewInstancesProtectedFromScaleIn", False),
         )
+        group.stack_tags = tag_dict(properties.get("Tags", [])).keys()
+        return group
 
     @classmethod
     def update_from_cloudformation_json(
