@@ -142,8 +142,8 @@ func launchFailing(cluster registry.Cluster, missing string, within time.Duratio
 
 // failures are launches that failed since a time.
 type failures struct {
-	latest string // in AWS's words; empty if the latest launch that has ended succeeded
-	short  bool   // the latest one failed for lack of capacity
+	latest string // in AWS's words; empty if there was none
+	short  bool   // it was for lack of capacity, and no launch after it has succeeded or is under way
 	others int    // how many failed for another reason
 }
 
@@ -158,23 +158,21 @@ func (account *account) failures(ctx context.Context, cluster registry.Cluster, 
 		return failures{}, explain(cluster, "reading the activities of group "+group, err)
 	}
 	var failed failures
-	ended := false // a newer one has
+	superseded := false // by a newer launch that has succeeded, or may yet
 	for _, activity := range out.Activities {
 		if !strings.HasPrefix(aws.ToString(activity.Description), "Launching") || aws.ToTime(activity.StartTime).Before(since.Add(-clockRounding)) {
 			continue
 		}
-		switch activity.StatusCode {
-		case types.ScalingActivityStatusCodeSuccessful:
-			ended = true
-		case types.ScalingActivityStatusCodeFailed, types.ScalingActivityStatusCodeCancelled:
-			words := aws.ToString(activity.StatusMessage)
-			if !ended {
-				failed.latest, failed.short = words, shortage(words)
-			}
-			if !shortage(words) {
-				failed.others++
-			}
-			ended = true
+		if activity.StatusCode != types.ScalingActivityStatusCodeFailed {
+			superseded = true
+			continue
+		}
+		words := aws.ToString(activity.StatusMessage)
+		if failed.latest == "" {
+			failed.latest, failed.short = words, shortage(words) && !superseded
+		}
+		if !shortage(words) {
+			failed.others++
 		}
 	}
 	return failed, nil

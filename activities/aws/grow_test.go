@@ -78,8 +78,8 @@ func testOldFailures(t *testing.T, a account) {
 	require.NoError(t, p.grow(1, 2, workflows.Launch{}))
 	_, err := p.await(1, since, known...)
 	requireError(t, err, workflows.LaunchFailing, true, "3 launches have failed")
-	time.Sleep(3 * time.Second) // more than the clocks may differ
 	p.suspend("Launch")
+	time.Sleep(3 * time.Second) // more than the clocks may differ
 	p.activities.ReadyWithin = time.Second
 	_, err = p.await(1, time.Now(), known...)
 	requireError(t, err, workflows.LaunchFailing, true, "group mended has no new instance in service yet: somebody has suspended its process Launch")

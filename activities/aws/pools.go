@@ -85,7 +85,7 @@ func (account *account) pool(ctx context.Context, cluster registry.Cluster, grou
 		Min:     int(aws.ToInt32(group.MinSize)),
 		Max:     int(aws.ToInt32(group.MaxSize)),
 		Desired: int(aws.ToInt32(group.DesiredCapacity)),
-		Zones:   slices.Sorted(slices.Values(group.AvailabilityZones)),
+		Zones:   slices.Compact(slices.Sorted(slices.Values(group.AvailabilityZones))),
 		Spot:    current.spot,
 	}
 	original := originalOf(group)

@@ -25,6 +25,7 @@ REBALANCE = 5.0
 COUNTED = ("Pending", "InService")
 
 _create_group = models.FakeAutoScalingGroup.__init__
+_set_zones = models.FakeAutoScalingGroup._set_azs_and_vpcs
 _create_backend = models.AutoScalingBackend.__init__
 _create_in_backend = models.AutoScalingBackend.create_auto_scaling_group
 
@@ -115,6 +116,11 @@ class Group:
     def get_propagated_tags(self):
         # Templates may write the flag as a string.
         return tag_dict([t for t in self.tags if str(t.get("PropagateAtLaunch")).lower() == "true"])
+
+    def _set_azs_and_vpcs(self, *args, **kwargs):
+        """AWS shows a zone once, however many of the group's subnets it has."""
+        _set_zones(self, *args, **kwargs)
+        self.availability_zones = list(dict.fromkeys(self.availability_zones))
 
     def set_desired_capacity(self, new_capacity):
         self.desired_capacity = self.min_size if new_capacity is None else new_capacity
@@ -314,7 +320,7 @@ class Group:
     # ---- where and what to launch
 
     def _zones(self):
-        return list(dict.fromkeys(self.availability_zones))
+        return self.availability_zones
 
     def _subnet(self, zone):
         for subnet_id in (self.vpc_zone_identifier or "").split(","):
