@@ -186,7 +186,7 @@ class Group:
                 "an instance was started in response to a difference between desired and actual capacity, "
                 f"increasing the capacity from {size} to {size + 1}."
             )
-            for zone in placement.launch_order(self._zones(), self.counted()):
+            for zone in placement.launch_order(self.availability_zones, self.counted()):
                 if zone not in without_capacity:
                     if self._launch_in(zone, cause):
                         break
@@ -267,7 +267,7 @@ class Group:
         for _ in range(surplus):
             members = self.counted()
             on_demand = self._on_demand_share()
-            victim = placement.victim(self._zones(), members, self.termination_policies, on_demand)
+            victim = placement.victim(self.availability_zones, members, self.termination_policies, on_demand)
             if victim is None:
                 return
             why = self._because(
@@ -283,7 +283,7 @@ class Group:
         above the maximum size, and when it serves, one in the richest is terminated."""
         members = self.counted()
         at_rest = len(members) == self.desired_capacity and all(m.lifecycle_state == "InService" for m in members)
-        poorest = placement.imbalance(self._zones(), members)
+        poorest = placement.imbalance(self.availability_zones, members)
         if not at_rest or poorest is None or self._suspended.keys() & {"AZRebalance", "Launch", "Terminate"}:
             self._balanced_at = now
         elif now - self._balanced_at >= REBALANCE:
@@ -318,9 +318,6 @@ class Group:
         return "  ".join(filter(None, [self._request, at(sentence)]))
 
     # ---- where and what to launch
-
-    def _zones(self):
-        return self.availability_zones
 
     def _subnet(self, zone):
         for subnet_id in (self.vpc_zone_identifier or "").split(","):
