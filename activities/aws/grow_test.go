@@ -108,6 +108,30 @@ func testZones(t *testing.T, a account) {
 	require.Equal(t, p.subnets, *p.group().VPCZoneIdentifier)
 }
 
+// A group need not name subnets, where the account has default ones.
+func testWithoutSubnets(t *testing.T, a account) {
+	p := a.noPool(t, "subnetless")
+	p.launchTemplate("m5.large")
+	_, err := p.scaling.CreateAutoScalingGroup(t.Context(), &autoscaling.CreateAutoScalingGroupInput{
+		AutoScalingGroupName: &p.name, MinSize: awssdk.Int32(1), MaxSize: awssdk.Int32(4),
+		AvailabilityZones: []string{"eu-central-1a", "eu-central-1b"},
+		LaunchTemplate:    &astypes.LaunchTemplateSpecification{LaunchTemplateName: &p.name, Version: awssdk.String("$Latest")},
+	})
+	require.NoError(t, err)
+	p.settles(1)
+	before := p.look()
+	known := p.members()
+	require.NoError(t, p.grow(1, 2, workflows.Launch{Zones: []string{"eu-central-1b"}}))
+	now := p.look()
+	require.Equal(t, []string{"eu-central-1b"}, now.Zones)
+	require.Equal(t, "eu-central-1a eu-central-1b", now.Tags["fairway.dev/zones"])
+	fresh, err := p.await(1, time.Now(), known...)
+	require.NoError(t, err)
+	require.Equal(t, "eu-central-1b", fresh[0].Zone)
+	p.restored()
+	require.Equal(t, before, p.look())
+}
+
 func testSingleZone(t *testing.T, a account) {
 	p := a.newPool(t, "alone", 1, 4)
 	got, err := p.examine()
@@ -199,10 +223,26 @@ func testImpossible(t *testing.T, a account) {
 	refused(workflows.Launch{OnDemand: true}, "its launch template lt-")
 	p.mix(100)
 	refused(workflows.Launch{Type: "m5a.large"}, "its mixed instances policy has no plain list of instance types")
+	p.update(func(in *autoscaling.UpdateAutoScalingGroupInput) {
+		in.MixedInstancesPolicy = &astypes.MixedInstancesPolicy{LaunchTemplate: &astypes.LaunchTemplate{
+			LaunchTemplateSpecification: &astypes.LaunchTemplateSpecification{LaunchTemplateName: &p.name, Version: awssdk.String("1")},
+			Overrides:                   []astypes.LaunchTemplateOverrides{{InstanceType: awssdk.String("m5.large"), WeightedCapacity: awssdk.String("2")}},
+		}}
+	})
+	refused(workflows.Launch{Type: "m5a.large"}, "its instance types have weights, and m5a.large is not among them")
 	p.mix(100, "m5.large", "m5.xlarge", "m5.2xlarge", "m5.4xlarge", "m5.8xlarge", "m5.12xlarge", "m5.16xlarge", "m5.24xlarge", "m5.metal",
 		"m5a.large", "m5a.xlarge", "m5a.2xlarge", "m5a.4xlarge", "m5a.8xlarge", "m5a.12xlarge", "m5a.16xlarge", "m5a.24xlarge",
 		"r5.large", "r5.xlarge", "r5.2xlarge", "r5.4xlarge", "r5.8xlarge", "r5.12xlarge", "r5.16xlarge", "r5.24xlarge", "r5.metal")
 	refused(workflows.Launch{Type: "m5a.large"}, "what it is to launch afterwards does not fit into tag fairway.dev/instance-types, which takes 256 characters: m5.large")
+}
+
+func testRefusedLaunch(t *testing.T, a account) {
+	p := a.newPool(t, "beyond", 1, 2)
+	before := p.look()
+	requireError(t, p.grow(1, 3, workflows.Launch{Zones: []string{"eu-central-1b"}}), workflows.InvalidInput, true,
+		"cluster dev-1: group beyond cannot launch as asked: AWS says Desired capacity:3 must be between")
+	p.restored()
+	require.Equal(t, before, p.look())
 }
 
 func testLeftovers(t *testing.T, a account) {

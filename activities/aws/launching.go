@@ -2,6 +2,7 @@ package aws
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -12,6 +13,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/autoscaling"
 	"github.com/aws/aws-sdk-go-v2/service/autoscaling/types"
 	"github.com/aws/aws-sdk-go-v2/service/ec2"
+	"github.com/aws/smithy-go"
 	"go.temporal.io/sdk/temporal"
 
 	"github.com/fairway-project/fairway/registry"
@@ -274,8 +276,15 @@ func (account *account) launchAs(ctx context.Context, cluster registry.Cluster, 
 			return err
 		}
 	}
-	if err := account.update(ctx, cluster, name, launchingOf(group), l, size); err != nil {
-		return err
+	doing, err := account.update(ctx, name, launchingOf(group), l, size)
+	var answer smithy.APIError
+	if len(kept) > 0 && errors.As(err, &answer) && answer.ErrorCode() == "ValidationError" {
+		// More attempts do not help, but another way to launch may.
+		return temporal.NewNonRetryableApplicationError(
+			fmt.Sprintf("cluster %s: group %s cannot launch as asked: AWS says %s", cluster.ID, name, answer.ErrorMessage()), workflows.InvalidInput, err)
+	}
+	if err != nil {
+		return explain(cluster, doing, err)
 	}
 	var over []string
 	for _, key := range launchingTags {
@@ -286,41 +295,39 @@ func (account *account) launchAs(ctx context.Context, cluster registry.Cluster, 
 	return account.forget(ctx, cluster, name, over)
 }
 
-// update changes in a group what is different from before. A size alone needs no permission to
-// change anything else.
-func (account *account) update(ctx context.Context, cluster registry.Cluster, name string, before, l launching, size *int) error {
+// update changes in a group what is different from before, and says what that is. A size alone
+// needs no permission to change anything else.
+func (account *account) update(ctx context.Context, name string, before, l launching, size *int) (doing string, err error) {
 	in := &autoscaling.UpdateAutoScalingGroupInput{AutoScalingGroupName: aws.String(name)}
 	changed := l.notes(before)
 	for key := range changed {
-		switch key {
-		case subnetsTag:
+		switch {
+		case key == subnetsTag:
 			in.VPCZoneIdentifier = aws.String(strings.Join(l.subnets, ","))
-		case zonesTag:
+		case key == zonesTag:
 			in.AvailabilityZones = l.zones
-		default:
-			if !l.mixed {
-				in.LaunchTemplate = l.template
-				continue
-			}
+		case l.mixed:
 			in.MixedInstancesPolicy = &types.MixedInstancesPolicy{
 				LaunchTemplate:        &types.LaunchTemplate{LaunchTemplateSpecification: l.template, Overrides: l.overrides},
 				InstancesDistribution: &types.InstancesDistribution{OnDemandPercentageAboveBaseCapacity: aws.Int32(int32(l.onDemand))},
 			}
+		default:
+			in.LaunchTemplate = l.template
 		}
 	}
 	switch {
 	case len(changed) == 0 && size == nil:
-		return nil
+		return "", nil
 	case len(changed) == 0:
 		_, err := account.autoScaling.SetDesiredCapacity(ctx, &autoscaling.SetDesiredCapacityInput{
 			AutoScalingGroupName: aws.String(name), DesiredCapacity: aws.Int32(int32(*size)), HonorCooldown: aws.Bool(false),
 		})
-		return explain(cluster, fmt.Sprintf("setting the size of group %s to %d", name, *size), err)
+		return fmt.Sprintf("setting the size of group %s to %d", name, *size), err
 	case size != nil:
 		in.DesiredCapacity = aws.Int32(int32(*size))
 	}
-	_, err := account.autoScaling.UpdateAutoScalingGroup(ctx, in)
-	return explain(cluster, "changing how group "+name+" launches instances", err)
+	_, err = account.autoScaling.UpdateAutoScalingGroup(ctx, in)
+	return "changing how group " + name + " launches instances", err
 }
 
 // restoreLaunching undoes what is left of changes to how a group launches instances.
