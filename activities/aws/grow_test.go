@@ -7,6 +7,7 @@ import (
 	awssdk "github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/autoscaling"
 	astypes "github.com/aws/aws-sdk-go-v2/service/autoscaling/types"
+	"github.com/aws/aws-sdk-go-v2/service/ec2"
 	ec2types "github.com/aws/aws-sdk-go-v2/service/ec2/types"
 	"github.com/stretchr/testify/require"
 
@@ -187,6 +188,7 @@ func testOnDemand(t *testing.T, a account) {
 	p := a.newPool(t, "spotted", 1, 4)
 	p.mix(20, "m5.large", "m5a.large")
 	before := p.look()
+	known := p.members()
 	require.NoError(t, p.grow(1, 2, workflows.Launch{OnDemand: true}))
 	now := p.look()
 	require.EqualValues(t, 100, now.OnDemand)
@@ -194,9 +196,11 @@ func testOnDemand(t *testing.T, a account) {
 	got, err := p.examine()
 	require.NoError(t, err)
 	require.True(t, got.Spot, "as it is otherwise")
-	surplus, err := p.release(2, 1, p.members()...)
+	fresh, err := p.await(1, time.Now(), known...)
 	require.NoError(t, err)
-	require.Empty(t, surplus)
+	answer, err := p.ec2.DescribeInstances(t.Context(), &ec2.DescribeInstancesInput{InstanceIds: []string{fresh[0].ID}})
+	require.NoError(t, err)
+	require.Empty(t, answer.Reservations[0].Instances[0].InstanceLifecycle)
 	p.restored()
 	require.Equal(t, before, p.look())
 }

@@ -125,6 +125,13 @@ func testRestoreAnyway(t *testing.T, a account) {
 	requireError(t, p.protect(true), workflows.Blocked, false, "blocked")
 	p.restored()
 	require.Equal(t, before, p.look())
+	p.activities = newActivities("")
+
+	require.NoError(t, p.protect(true))
+	p.update(func(in *autoscaling.UpdateAutoScalingGroupInput) { in.MinSize = awssdk.Int32(1) })
+	p.restored()
+	before.Min = 1
+	require.Equal(t, before, p.look(), "a minimum that somebody else has set is kept")
 }
 
 func testReplace(t *testing.T, a account) {
