@@ -11,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -32,7 +33,7 @@ const path = "/services/T0/hush"
 // hook serves at an address whose path is a secret, and counts the calls.
 type hook struct {
 	*httptest.Server
-	calls int
+	calls atomic.Int32
 	last  *http.Request
 	body  []byte
 }
@@ -41,7 +42,7 @@ func serve(t *testing.T, answer http.HandlerFunc) *hook {
 	t.Helper()
 	h := &hook{}
 	h.Server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		h.calls++
+		h.calls.Add(1)
 		h.last = r
 		h.body, _ = io.ReadAll(r.Body)
 		answer(w, r)
@@ -72,7 +73,7 @@ func settings(change ...func(*config.Notify)) config.Notify {
 func TestANotificationIsPostedAsJSON(t *testing.T) {
 	h := serve(t, status(http.StatusNoContent))
 	require.NoError(t, (&notify.Activities{Settings: settings()}).Notify(t.Context(), soon))
-	require.Equal(t, 1, h.calls)
+	require.Equal(t, int32(1), h.calls.Load())
 	require.Equal(t, http.MethodPost, h.last.Method)
 	require.Equal(t, path, h.last.URL.Path)
 	require.Equal(t, "application/json", h.last.Header.Get("Content-Type"))
@@ -103,11 +104,11 @@ func TestNobodyIsToldWhatHeDoesNotWant(t *testing.T) {
 	require.NoError(t, (&notify.Activities{Settings: config.Notify{}}).Notify(t.Context(), soon), "there is no hook")
 	only := notify.Activities{Settings: settings(func(s *config.Notify) { s.Kinds = []string{workflows.Forced} })}
 	require.NoError(t, only.Notify(t.Context(), soon))
-	require.Zero(t, h.calls)
+	require.Zero(t, h.calls.Load())
 	forced := soon
 	forced.Kind = workflows.Forced
 	require.NoError(t, only.Notify(t.Context(), forced))
-	require.Equal(t, 1, h.calls)
+	require.Equal(t, int32(1), h.calls.Load())
 }
 
 func TestWhatAHookAnswersDecidesAboutAnotherAttempt(t *testing.T) {
@@ -133,7 +134,7 @@ func TestWhatAHookAnswersDecidesAboutAnotherAttempt(t *testing.T) {
 		t.Run(rule, func(t *testing.T) {
 			h := serve(t, test.answer)
 			err := (&notify.Activities{Settings: settings()}).Notify(t.Context(), soon)
-			require.Equal(t, 1, h.calls)
+			require.Equal(t, int32(1), h.calls.Load())
 			if test.kind == "" {
 				require.NoError(t, err)
 				return
