@@ -23,16 +23,20 @@ import (
 )
 
 // drain drains the first node and calls seen, unless it is nil, with each report.
-func (s *scene) drain(seen func(workflows.DrainProgress)) (progress workflows.DrainProgress, err error) {
+func (s *scene) drain(seen func(workflows.DrainProgress), change ...func(*workflows.DrainNode)) (progress workflows.DrainProgress, err error) {
 	s.Helper()
 	s.worker.Heartbeat = func(details any) {
 		if report, ok := details.(workflows.DrainProgress); ok && seen != nil {
 			seen(report)
 		}
 	}
-	err = s.worker.Run(s.activities.DrainNode, workflows.DrainNode{
-		Cluster: clusterID, Pool: s.name, Node: s.nodeName(0), Instance: s.instance(0), Started: time.Now(),
-	}, &progress)
+	in := workflows.DrainNode{
+		Cluster: clusterID, Pool: s.name, Node: s.nodeName(0), Instance: s.instance(0), Started: time.Now(), By: "workflow",
+	}
+	for _, change := range change {
+		change(&in)
+	}
+	err = s.worker.Run(s.activities.DrainNode, in, &progress)
 	return progress, err
 }
 

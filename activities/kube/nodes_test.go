@@ -39,6 +39,18 @@ func TestOnACluster(t *testing.T) {
 		"a drain ends when it is cancelled":                          testDrainCancelled,
 		"a drain waits while its pool is blocked":                    testDrainBlocked,
 		"a pod whose time has come is forced, and that is on record": testDrainForce,
+
+		"an order to force reaches a drain that waits":                    testDrainOrders,
+		"a node of an earlier time had orders of its own":                 testDrainOldOrders,
+		"a block that begins while a drain waits opens the node":          testDrainOpens,
+		"a block does not open a node that a person cordoned":             testDrainStaysClosed,
+		"a drain that has lasted too long is given up":                    testDrainGivesUp,
+		"a lone replica gets a second one before it goes":                 testDrainSurges,
+		"a cancelled drain gives workloads their size back":               testDrainSurgeCancelled,
+		"uncordoning gives back what a crashed drain has scaled":          testUncordonSurged,
+		"the next drain goes on with a second replica":                    testDrainSurgeGoesOn,
+		"an API server that is busy or does not answer ends no drain":     testDrainTrouble,
+		"people are told of forces, and a hook without answer holds none": testDrainNotifies,
 	} {
 		t.Run(rule, func(t *testing.T) {
 			t.Parallel()
