@@ -73,7 +73,7 @@ func cancelled(ctx context.Context) bool {
 
 // undoWithin is how long a cancelled drain may take to give workloads their size back. What it
 // does not manage is left to UncordonNode.
-const undoWithin = 8 * time.Second
+const undoWithin = 6 * time.Second
 
 func (d *drainer) undo(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), undoWithin)
@@ -161,6 +161,8 @@ const (
 	askWithin = 5 * time.Second
 )
 
+// run decides and acts until the node is empty, gone or given up. What cannot be done for the moment
+// is shown and tried again.
 func (d *drainer) run(ctx context.Context) (workflows.DrainProgress, error) {
 	woken, unsubscribe := d.view.subscribe()
 	defer unsubscribe()
@@ -176,6 +178,7 @@ func (d *drainer) run(ctx context.Context) (workflows.DrainProgress, error) {
 		case err == nil:
 			d.trouble = nil
 			if over {
+				progress = d.report(plan)
 				progress.GaveUp = plan.GiveUp
 				return progress, nil
 			}
@@ -320,18 +323,23 @@ func (d *drainer) pause(ctx context.Context, woken <-chan struct{}, until time.T
 
 // beating does something that may wait for an API server longer than a heartbeat may take.
 func (d *drainer) beating(ctx context.Context, progress workflows.DrainProgress, do func(context.Context) error) error {
-	beat := time.NewTicker(activities.BeatEvery)
-	defer beat.Stop()
-	done := make(chan error, 1)
-	go func() { done <- do(ctx) }()
-	for {
-		select {
-		case err := <-done:
-			return err
-		case <-beat.C:
-			activity.RecordHeartbeat(ctx, progress)
+	done := make(chan struct{})
+	var beats sync.WaitGroup
+	beats.Go(func() {
+		beat := time.NewTicker(activities.BeatEvery)
+		defer beat.Stop()
+		for {
+			select {
+			case <-done:
+				return
+			case <-beat.C:
+				activity.RecordHeartbeat(ctx, progress)
+			}
 		}
-	}
+	})
+	defer beats.Wait()
+	defer close(done)
+	return do(ctx)
 }
 
 // passing says whether an error may pass by itself within seconds.

@@ -260,7 +260,7 @@ func testDrainBlocked(t *testing.T, c cluster) {
 }
 
 func testDrainForce(t *testing.T, c cluster) {
-	s := c.held(t, "forced", "drain: {environments: {test: {force_after: 1s, warn_before: 1s, deadline: 1s}}}\n")
+	s := c.held(t, "forced", "drain: {environments: {test: {force_after: 4s, warn_before: 4s, deadline: 4s}}}\n")
 	victim := s.pods("lonely", 0)[0]
 	progress, err := s.drain(nil)
 	s.must(err)
@@ -271,7 +271,7 @@ func testDrainForce(t *testing.T, c cluster) {
 	require.Equal(t, "lonely", forced.Budget)
 	require.Equal(t, "anchor", forced.Owner)
 	require.Contains(t, forced.Reason, "the budget can never allow an eviction")
-	require.Contains(t, forced.Authority, "force_after = 1s")
+	require.Contains(t, forced.Authority, "force_after = 4s")
 
 	var recorded []workflows.ForcedPod
 	s.must(json.Unmarshal([]byte(s.node(0).Annotations[kube.ForcedPods]), &recorded))

@@ -158,6 +158,9 @@ func (d *drainer) announce(ctx context.Context, pod *corev1.Pod, reason, message
 			Source:         corev1.EventSource{Component: "fairway"},
 			FirstTimestamp: now, LastTimestamp: now, Count: 1,
 		}, metav1.CreateOptions{})
+		if apierrors.HasStatusCause(err, corev1.NamespaceTerminatingCause) {
+			return nil // its people have sent it away themselves
+		}
 		if err != nil && !apierrors.IsAlreadyExists(err) {
 			return err
 		}

@@ -136,7 +136,7 @@ func testDrainGivesUp(t *testing.T, c cluster) {
 }
 
 func testDrainNotifies(t *testing.T, c cluster) {
-	s := c.held(t, "told", "drain: {environments: {test: {force_after: 2s, warn_before: 1s, deadline: 2s}}}\n")
+	s := c.held(t, "told", "drain: {environments: {test: {force_after: 4s, warn_before: 4s, deadline: 4s}}}\n")
 	victim := s.pods("lonely", 0)[0]
 	var mu sync.Mutex
 	tried := map[string][]workflows.Notification{}
@@ -172,5 +172,5 @@ func testDrainNotifies(t *testing.T, c cluster) {
 		require.Contains(t, n.Text, "told/"+victim.Name)
 		require.NotZero(t, n.At)
 	}
-	require.Contains(t, tried[workflows.Forced][0].Text, "drain.force_after = 2s")
+	require.Contains(t, tried[workflows.Forced][0].Text, "drain.force_after = 4s")
 }
