@@ -48,6 +48,8 @@ func TestOnACluster(t *testing.T) {
 		"a lone replica gets a second one before it goes":                 testDrainSurges,
 		"a cancelled drain gives workloads their size back":               testDrainSurgeCancelled,
 		"uncordoning gives back what a crashed drain has scaled":          testUncordonSurged,
+		"a size that somebody else has set meanwhile stays":               testSurgedByAnother,
+		"what is no Deployment's is evicted like other pods":              testDrainSurgeImpossible,
 		"the next drain goes on with a second replica":                    testDrainSurgeGoesOn,
 		"an API server that is busy or does not answer ends no drain":     testDrainTrouble,
 		"people are told of forces, and a hook without answer holds none": testDrainNotifies,

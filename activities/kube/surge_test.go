@@ -9,6 +9,7 @@ import (
 	"github.com/stretchr/testify/require"
 	appsv1 "k8s.io/api/apps/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/fairway-project/fairway/activities/kube"
 	"github.com/fairway-project/fairway/drain"
@@ -141,4 +142,33 @@ func testDrainSurgeGoesOn(t *testing.T, c cluster) {
 		pods := s.pods("lonely", -1)
 		return len(pods) == 1 && podReady(pods[0])
 	})
+}
+
+func testSurgedByAnother(t *testing.T, c cluster) {
+	s := c.lone(t, "surgeother", false)
+	s.crashed()
+	_, err := c.client.AppsV1().Deployments(s.name).Patch(t.Context(), "lonely", types.MergePatchType, []byte(`{"spec":{"replicas":3}}`), metav1.PatchOptions{})
+	s.must(err)
+	s.must(s.change(s.activities.UncordonNode, s.mark(0, "workflow")))
+	require.Equal(t, int32(3), s.replicas())
+	require.NotContains(t, s.node(0).Annotations, kube.SurgedWorkloads)
+}
+
+func testDrainSurgeImpossible(t *testing.T, c cluster) {
+	s := c.stage(t, "surgebare", "")
+	s.crowd(func() {
+		_, err := c.client.AppsV1().ReplicaSets(s.name).Create(t.Context(), &appsv1.ReplicaSet{
+			ObjectMeta: metav1.ObjectMeta{Name: "bare"},
+			Spec: appsv1.ReplicaSetSpec{
+				Replicas: new(int32(1)), Selector: &metav1.LabelSelector{MatchLabels: map[string]string{"app": "bare"}},
+				Template: s.podTemplate("bare", map[string]string{drain.Surge: "true"}),
+			},
+		}, metav1.CreateOptions{})
+		s.must(err)
+		s.awaitReady("bare", 1)
+	})
+	progress, err := s.drain(nil)
+	s.must(err)
+	require.Equal(t, 1, progress.Evicted)
+	require.NotContains(t, s.node(0).Annotations, kube.SurgedWorkloads)
 }
