@@ -262,8 +262,12 @@ func testDrainBlocked(t *testing.T, c cluster) {
 func testDrainForce(t *testing.T, c cluster) {
 	s := c.held(t, "forced", "drain: {environments: {test: {force_after: 4s, warn_before: 4s, deadline: 4s}}}\n")
 	victim := s.pods("lonely", 0)[0]
+	hook := &listener{}
+	s.activities.Notify = hook.notify
+	start := time.Now()
 	progress, err := s.drain(nil)
 	s.must(err)
+	require.Less(t, time.Since(start), 20*time.Second, "nobody waits for a hook that does not answer")
 	require.Len(t, progress.Forced, 1)
 	forced := progress.Forced[0]
 	require.Equal(t, "forced/"+victim.Name, forced.Pod)
@@ -284,4 +288,5 @@ func testDrainForce(t *testing.T, c cluster) {
 			return e.Reason == reason && e.InvolvedObject.Kind == "Pod" && e.InvolvedObject.Name == victim.Name
 		}), "there is no event %s", reason)
 	}
+	s.requireTold(hook, victim)
 }

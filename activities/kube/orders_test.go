@@ -3,11 +3,13 @@ package kube_test
 import (
 	"context"
 	"errors"
+	"slices"
 	"sync"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/require"
+	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/fairway-project/fairway/activities/kube"
@@ -44,21 +46,6 @@ func testDrainOrders(t *testing.T, c cluster) {
 	require.Equal(t, pod, progress.Forced[0].Pod)
 	require.Equal(t, "anna: we said so", progress.Forced[0].Authority)
 	require.Contains(t, progress.Forced[0].Reason, "as ordered")
-}
-
-func testDrainOldOrders(t *testing.T, c cluster) {
-	s := c.held(t, "oldorders", "drain: {environments: {test: {force_after: 0s, warn_before: 0s, deadline: 0s}}}\n")
-	order := s.order(workflows.ForceNow, "")
-	order.At = s.node(0).CreationTimestamp.Add(-time.Second)
-	s.blocks.order(order)
-	other := s.order(workflows.ForceNow, "")
-	other.Node = s.nodeName(1)
-	s.blocks.order(other)
-	progress, err := s.drain(nil, func(in *workflows.DrainNode) { in.GiveUpAfter = 2 * time.Second })
-	s.must(err)
-	require.True(t, progress.GaveUp)
-	require.Empty(t, progress.Forced)
-	require.Len(t, s.pods("lonely", 0), 1)
 }
 
 const opening = "drain: {on_block: uncordon}\n"
@@ -122,12 +109,20 @@ func testDrainStaysClosed(t *testing.T, c cluster) {
 	require.Empty(t, s.node(0).Annotations[kube.CordonedBy])
 }
 
+// testDrainGivesUp also shows whose orders do not count: those for another node, and those for one
+// that had the name before.
 func testDrainGivesUp(t *testing.T, c cluster) {
-	s := c.held(t, "givenup", "")
+	s := c.held(t, "givenup", "drain: {environments: {test: {force_after: 0s, warn_before: 0s, deadline: 0s}}}\n")
+	former, other := s.order(workflows.ForceNow, ""), s.order(workflows.ForceNow, "")
+	former.At = s.node(0).CreationTimestamp.Add(-time.Second)
+	other.Node = s.nodeName(1)
+	s.blocks.order(former)
+	s.blocks.order(other)
 	start := time.Now()
 	progress, err := s.drain(nil, func(in *workflows.DrainNode) { in.GiveUpAfter = 2 * time.Second })
 	s.must(err)
 	require.True(t, progress.GaveUp)
+	require.Empty(t, progress.Forced)
 	require.Equal(t, 1, progress.Left)
 	require.Len(t, progress.Waiting, 1)
 	require.Equal(t, "lonely", progress.Waiting[0].Budget)
@@ -135,42 +130,48 @@ func testDrainGivesUp(t *testing.T, c cluster) {
 	require.Len(t, s.pods("lonely", 0), 1)
 }
 
-func testDrainNotifies(t *testing.T, c cluster) {
-	s := c.held(t, "told", "drain: {environments: {test: {force_after: 4s, warn_before: 4s, deadline: 4s}}}\n")
-	victim := s.pods("lonely", 0)[0]
-	var mu sync.Mutex
-	tried := map[string][]workflows.Notification{}
-	s.activities.Notify = func(ctx context.Context, n workflows.Notification) error {
-		mu.Lock()
-		tried[n.Kind] = append(tried[n.Kind], n)
-		first := len(tried[n.Kind]) == 1
-		mu.Unlock()
-		if n.Kind == workflows.ForceSoon {
-			<-ctx.Done() // a hook that hangs
-			return ctx.Err()
-		}
-		if first {
-			return errors.New("a hook that fails once")
-		}
-		return nil
+// listener is a hook that hangs when a force is announced, and fails once when a pod was forced.
+type listener struct {
+	mu    sync.Mutex
+	tried map[string][]workflows.Notification
+}
+
+func (l *listener) notify(ctx context.Context, n workflows.Notification) error {
+	if l.note(n) == 1 && n.Kind == workflows.Forced {
+		return errors.New("a hook that fails once")
 	}
-	start := time.Now()
-	progress, err := s.drain(nil)
-	s.must(err)
-	require.Len(t, progress.Forced, 1)
-	require.Less(t, time.Since(start), 20*time.Second, "nobody waits for the hook")
-	s.eventually("the notification is tried again", func() bool {
-		mu.Lock()
-		defer mu.Unlock()
-		return len(tried[workflows.Forced]) == 2
-	})
-	mu.Lock()
-	defer mu.Unlock()
-	for _, n := range []workflows.Notification{tried[workflows.ForceSoon][0], tried[workflows.Forced][1]} {
-		require.Equal(t, n.Kind+"/"+string(victim.UID), n.ID)
-		require.Equal(t, [6]string{clusterID, "told", s.nodeName(0), "told/" + victim.Name, "anchor"}, [6]string{n.Cluster, n.Pool, n.Node, n.Pod, n.Owner})
-		require.Contains(t, n.Text, "told/"+victim.Name)
-		require.NotZero(t, n.At)
+	if n.Kind == workflows.ForceSoon {
+		<-ctx.Done()
+		return ctx.Err()
 	}
-	require.Contains(t, tried[workflows.Forced][0].Text, "drain.force_after = 4s")
+	return nil
+}
+
+func (l *listener) note(n workflows.Notification) (tries int) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.tried == nil {
+		l.tried = map[string][]workflows.Notification{}
+	}
+	l.tried[n.Kind] = append(l.tried[n.Kind], n)
+	return len(l.tried[n.Kind])
+}
+
+func (l *listener) heard(kind string) []workflows.Notification {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return slices.Clone(l.tried[kind])
+}
+
+// requireTold shows that people were told of a pod that was forced off the first node.
+func (s *scene) requireTold(l *listener, pod corev1.Pod) {
+	s.Helper()
+	s.eventually("the notification is tried again", func() bool { return len(l.heard(workflows.Forced)) == 2 })
+	for _, n := range []workflows.Notification{l.heard(workflows.ForceSoon)[0], l.heard(workflows.Forced)[1]} {
+		require.Equal(s, n.Kind+"/"+string(pod.UID), n.ID)
+		require.Equal(s, [6]string{clusterID, s.name, s.nodeName(0), s.name + "/" + pod.Name, "anchor"}, [6]string{n.Cluster, n.Pool, n.Node, n.Pod, n.Owner})
+		require.Contains(s, n.Text, n.Pod)
+		require.NotZero(s, n.At)
+	}
+	require.Contains(s, l.heard(workflows.Forced)[0].Text, "drain.force_after = 4s")
 }
