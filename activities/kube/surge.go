@@ -11,6 +11,7 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/client-go/util/retry"
 
 	"github.com/fairway-project/fairway/drain"
 	"github.com/fairway-project/fairway/workflows"
@@ -181,36 +182,37 @@ func scaleBack(ctx context.Context, c *cluster, node string, w surgedWorkload) e
 }
 
 // annotate sets an annotation of a node to the JSON of what change makes of the node; nil removes
-// it. A node that is gone is fine. A conflict with somebody else's change is for the next attempt.
+// it. A node that is gone is fine. The patch carries the version of the node that change has seen, and
+// is made anew where somebody else was faster.
 func (c *cluster) annotate(ctx context.Context, name, key string, change func(*corev1.Node) any) error {
-	doing := fmt.Sprintf("writing %s on node %s", key, name)
-	node, err := c.client.CoreV1().Nodes().Get(ctx, name, metav1.GetOptions{})
-	if apierrors.IsNotFound(err) {
-		return nil
-	}
-	if err != nil {
-		return c.explain("reading node "+name, err)
-	}
-	var value any // JSON's null removes an annotation
-	if changed := change(node); changed != nil {
-		text, err := json.Marshal(changed)
+	nodes := c.client.CoreV1().Nodes()
+	err := retry.RetryOnConflict(retry.DefaultBackoff, func() error {
+		node, err := nodes.Get(ctx, name, metav1.GetOptions{})
 		if err != nil {
-			return fmt.Errorf("%s: %w", doing, err)
+			return err
 		}
-		value = string(text)
-	}
-	if value == nil && node.Annotations[key] == "" {
-		return nil
-	}
-	patch, err := json.Marshal(map[string]any{"metadata": map[string]any{
-		"resourceVersion": node.ResourceVersion, "annotations": map[string]any{key: value},
-	}})
-	if err != nil {
-		return fmt.Errorf("%s: %w", doing, err)
-	}
-	_, err = c.client.CoreV1().Nodes().Patch(ctx, name, types.MergePatchType, patch, metav1.PatchOptions{FieldManager: "fairway"})
+		var value any // JSON's null removes an annotation
+		if changed := change(node); changed != nil {
+			text, err := json.Marshal(changed)
+			if err != nil {
+				return err
+			}
+			value = string(text)
+		}
+		if _, there := node.Annotations[key]; value == nil && !there {
+			return nil
+		}
+		patch, err := json.Marshal(map[string]any{"metadata": map[string]any{
+			"resourceVersion": node.ResourceVersion, "annotations": map[string]any{key: value},
+		}})
+		if err != nil {
+			return err
+		}
+		_, err = nodes.Patch(ctx, name, types.MergePatchType, patch, metav1.PatchOptions{FieldManager: "fairway"})
+		return err
+	})
 	if apierrors.IsNotFound(err) {
 		return nil
 	}
-	return c.explain(doing, err)
+	return c.explain(fmt.Sprintf("writing %s on node %s", key, name), err)
 }
