@@ -32,6 +32,8 @@ type Activities struct {
 	}
 	// Drain is the `drain` part of the configuration.
 	Drain config.Drain
+	// Notify tells people about forces; nil tells nobody.
+	Notify func(context.Context, workflows.Notification) error
 }
 
 var _ workflows.Kubernetes = (*Activities)(nil)
@@ -143,6 +145,9 @@ func (a *Activities) CordonNode(ctx context.Context, in workflows.CordonNode) er
 
 // UncordonNode implements workflows.Kubernetes.
 func (a *Activities) UncordonNode(ctx context.Context, in workflows.CordonNode) error {
+	if err := a.restoreSurged(ctx, in); err != nil {
+		return err
+	}
 	return a.setCordon(ctx, in, func(node *corev1.Node) (map[string]any, bool) {
 		return map[string]any{
 			"metadata": map[string]any{"annotations": map[string]any{CordonedBy: nil}},
