@@ -99,7 +99,9 @@ func unmark(cluster string, node *corev1.Node, by string) *nodePatch {
 	}
 	if node.Annotations[ScaleDownHeldBy] == by {
 		patch.annotations[ScaleDownHeldBy] = nil
-		patch.annotations[ScaleDownDisabled] = nil
+		if node.Annotations[ScaleDownDisabled] == "true" { // else somebody has changed it since
+			patch.annotations[ScaleDownDisabled] = nil
+		}
 	}
 	if len(patch.annotations) == 0 {
 		return nil

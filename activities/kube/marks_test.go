@@ -17,9 +17,10 @@ import (
 	"github.com/fairway-project/fairway/workflows"
 )
 
-const rollID = "cluster/dev-1/pool/p"
-
 var outdated = corev1.Taint{Key: "fairway.dev/outdated", Value: "true", Effect: corev1.TaintEffectPreferNoSchedule}
+
+// rollID is one for each scene, since what a roll leaves is undone on all nodes of the cluster.
+func (s *scene) rollID() string { return "cluster/dev-1/pool/" + s.name }
 
 // taints are those that Kubernetes did not put on a node by itself.
 func (s *scene) taints(i int) []corev1.Taint {
@@ -33,7 +34,7 @@ func (s *scene) annotation(i int, name string) string {
 }
 
 func (s *scene) markNodes(nodes ...int) error {
-	in := workflows.MarkNodes{Cluster: clusterID, Pool: s.name, By: rollID}
+	in := workflows.MarkNodes{Cluster: clusterID, Pool: s.name, By: s.rollID()}
 	for _, i := range nodes {
 		in.Nodes = append(in.Nodes, s.nodeName(i))
 	}
@@ -68,7 +69,7 @@ func testMarks(t *testing.T, c cluster) {
 	s.must(s.markNodes(0, 1, 2, 9)) // there is no node 9
 	for i := range 3 {
 		require.Equal(t, []corev1.Taint{own, outdated}, s.taints(i))
-		require.Equal(t, rollID, s.annotation(i, kube.RolledBy))
+		require.Equal(t, s.rollID(), s.annotation(i, kube.RolledBy))
 	}
 	require.Equal(t, []corev1.Taint{own}, s.taints(3), "a node that is not named is left alone")
 	s.must(s.markNodes(0, 1, 2, 9)) // as after a lost answer
@@ -82,7 +83,7 @@ func testMarks(t *testing.T, c cluster) {
 	s.must(s.unmarkNodes("another roll"))
 	require.Contains(t, s.taints(0), outdated)
 	for range 2 {
-		s.must(s.unmarkNodes(rollID))
+		s.must(s.unmarkNodes(s.rollID()))
 		require.Equal(t, []corev1.Taint{own, dedicated}, s.taints(0), "the taints of others stay in their order")
 		for i := range 3 {
 			require.NotContains(t, s.taints(i), outdated)
@@ -119,7 +120,7 @@ func testMarkBlocked(t *testing.T, c cluster) {
 	s.blocks.set()
 	s.must(s.markNodes(0))
 	s.blocks.set(block)
-	s.must(s.unmarkNodes(rollID))
+	s.must(s.unmarkNodes(s.rollID()))
 	require.NotContains(t, s.taints(0), outdated, "what was begun is undone even so")
 }
 
@@ -133,20 +134,20 @@ func testScaleDownHold(t *testing.T, c cluster) {
 			Cluster: clusterID, Instance: s.instance(i), Since: time.Now().Add(-time.Second), By: by, Settle: 100 * time.Millisecond,
 		}, nil)
 	}
-	s.must(await(0, rollID))
+	s.must(await(0, s.rollID()))
 	s.must(await(1, ""))
 	s.eventually("the node is Ready", func() bool { return nodeReady(*s.node(2)) })
-	s.must(await(2, rollID))
-	requireError(t, await(3, rollID), workflows.BadReplacement, true, "which is not Ready yet")
+	s.must(await(2, s.rollID()))
+	requireError(t, await(3, s.rollID()), workflows.BadReplacement, true, "which is not Ready yet")
 
 	for _, i := range []int{0, 3} { // as soon as there is a node
 		require.Equal(t, "true", s.annotation(i, kube.ScaleDownDisabled))
-		require.Equal(t, rollID, s.annotation(i, kube.ScaleDownHeldBy))
+		require.Equal(t, s.rollID(), s.annotation(i, kube.ScaleDownHeldBy))
 	}
 	require.NotContains(t, s.node(1).Annotations, kube.ScaleDownDisabled, "nobody wants it held")
 	require.NotContains(t, s.node(2).Annotations, kube.ScaleDownHeldBy, "it is somebody else's")
 
-	s.must(s.unmarkNodes(rollID))
+	s.must(s.unmarkNodes(s.rollID()))
 	for _, i := range []int{0, 3} {
 		require.NotContains(t, s.node(i).Annotations, kube.ScaleDownDisabled)
 		require.NotContains(t, s.node(i).Annotations, kube.ScaleDownHeldBy)
@@ -195,9 +196,9 @@ func testScaleDownHoldRetried(t *testing.T, c cluster) {
 			s.must(policies.ValidatingAdmissionPolicyBindings().Delete(t.Context(), "unlucky", metav1.DeleteOptions{}))
 		}
 	}
-	s.must(s.worker.Run(s.activities.AwaitNode, workflows.AwaitNode{Cluster: clusterID, Instance: s.instance(0), Since: time.Now(), By: rollID}, nil))
+	s.must(s.worker.Run(s.activities.AwaitNode, workflows.AwaitNode{Cluster: clusterID, Instance: s.instance(0), Since: time.Now(), By: s.rollID()}, nil))
 	require.True(t, lifted)
-	require.Equal(t, rollID, s.annotation(0, kube.ScaleDownHeldBy))
+	require.Equal(t, s.rollID(), s.annotation(0, kube.ScaleDownHeldBy))
 }
 
 func testQuarantine(t *testing.T, c cluster) {

@@ -97,7 +97,7 @@ func testSurvey(t *testing.T, c cluster) {
 	require.Equal(t, "web cannot move", easy.Quarantined)
 
 	var none []workflows.Node
-	s.must(s.worker.Run(s.activities.SurveyPool, workflows.SurveyPool{Cluster: clusterID, Pool: "no such pool"}, &none))
+	s.must(s.worker.Run(s.activities.SurveyPool, workflows.SurveyPool{Cluster: clusterID, Pool: "no-such-pool"}, &none))
 	require.Empty(t, none)
 
 	findings := s.preflight("eu-central-1b", "eu-central-1c")
