@@ -4,6 +4,7 @@ import (
 	"slices"
 
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/types"
 )
 
 // Difficulty says how hard a node would be to empty now.
@@ -15,10 +16,14 @@ type Difficulty struct {
 	Pinned bool
 }
 
-// Assess looks at every pod alone: that some of a workload have to wait while others go first makes
-// a node slow to empty, but not hard.
+// Assess looks at every pod that is held alone: that some of a workload have to wait while others go
+// first makes a node slow to empty, but not hard.
 func Assess(s State, volumes Volumes, zone string) Difficulty {
 	var out Difficulty
+	held := map[types.UID]bool{}
+	for _, each := range Decide(s).Held {
+		held[each.Pod.UID] = true
+	}
 	for _, pod := range s.Pods {
 		if !MustLeave(pod) {
 			continue
@@ -26,6 +31,9 @@ func Assess(s State, volumes Volumes, zone string) Difficulty {
 		out.Pods++
 		if pinned(pod, volumes, zone) {
 			out.Pinned = true
+		}
+		if !held[pod.UID] {
+			continue
 		}
 		alone := s
 		alone.Pods = []*corev1.Pod{pod}
