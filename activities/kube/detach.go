@@ -11,40 +11,46 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 
+	"github.com/fairway-project/fairway/activities"
 	"github.com/fairway-project/fairway/drain"
 	"github.com/fairway-project/fairway/workflows"
 )
 
-// detached waits until the volumes of the pods that have gone are detached from the node. An
-// instance that is ended before keeps them attached for minutes, and so its pods from starting
-// elsewhere. When the policy's time for it is over, the drain ends all the same and reports what
-// was left. Should a pod that has to leave come back meanwhile, the drain goes on.
-func (d *drainer) detached(ctx context.Context, woken <-chan struct{}, beat <-chan time.Time) (workflows.DrainProgress, error) {
-	until := time.Now().Add(d.policy.DetachWithin)
+// detached ends a drain: it waits until the volumes of the pods that have gone are detached from the
+// node. An instance that is ended before keeps them attached for minutes, and so its pods from
+// starting elsewhere. When the policy's time for it is over, the drain ends all the same and
+// reports what was left. Should a pod that has to leave come back meanwhile, the drain goes on.
+func (d *drainer) detached(ctx context.Context, woken <-chan struct{}, progress workflows.DrainProgress) (workflows.DrainProgress, error) {
+	if d.policy.DetachWithin == 0 || progress.GaveUp {
+		return progress, nil
+	}
 	known := map[types.NamespacedName]string{}
+	beat := time.NewTicker(activities.BeatEvery)
+	defer beat.Stop()
+	over, due := false, time.After(d.policy.DetachWithin)
 	for {
-		plan := drain.Decide(d.state())
-		progress := d.report(plan)
-		node := d.view.node(d.node)
-		if node == nil || instanceOf(node) != d.instance {
+		if node := d.view.node(d.node); node == nil || instanceOf(node) != d.instance {
 			return progress, nil
 		}
+		plan := drain.Decide(d.state())
 		if !plan.Done() {
 			return d.run(ctx)
 		}
-		if d.policy.DetachWithin == 0 {
-			return progress, nil
-		}
+		progress = d.report(plan)
 		var err error
-		if progress.Detaching, err = d.detaching(ctx, known); err != nil {
+		if progress.Detaching, err = d.detaching(ctx, known); err != nil || len(progress.Detaching) == 0 || over {
 			return progress, err
 		}
 		activity.RecordHeartbeat(ctx, progress)
-		if len(progress.Detaching) == 0 || !time.Now().Before(until) {
-			return progress, nil
-		}
-		if err := d.pause(ctx, woken, beat, until, progress); err != nil {
-			return progress, err
+		select {
+		case <-ctx.Done():
+			return progress, ctx.Err()
+		case <-activity.GetWorkerStopChannel(ctx):
+			return progress, activities.ErrStopping
+		case <-woken:
+		case <-beat.C:
+		case <-due:
+			over = true
 		}
 	}
 }

@@ -128,7 +128,7 @@ func (d *drainer) run(ctx context.Context) (workflows.DrainProgress, error) {
 		progress.Blocked = blocked
 		activity.RecordHeartbeat(ctx, progress)
 		if plan.Done() {
-			return d.detached(ctx, woken, beat.C)
+			return d.detached(ctx, woken, progress)
 		}
 		if blocked != "" {
 			if err := d.pause(ctx, nil, beat.C, time.Now().Add(workflows.BlockCheck), progress); err != nil {

@@ -55,16 +55,15 @@ func (a *Activities) MarkNodes(ctx context.Context, in workflows.MarkNodes) erro
 		return err
 	}
 	nodes = slices.DeleteFunc(nodes, func(node *corev1.Node) bool { return !slices.Contains(in.Nodes, node.Name) })
-	return c.changeNodes(ctx, nodes, func(node *corev1.Node) *nodePatch {
-		taints, tainted := markTaints(node.Spec.Taints)
-		if tainted && node.Annotations[RolledBy] == in.By {
-			return nil
+	return c.changeNodes(ctx, nodes, func(node *corev1.Node) (map[string]any, bool) {
+		annotations, spec := map[string]any{}, map[string]any{}
+		if node.Annotations[RolledBy] != in.By {
+			annotations[RolledBy] = in.By
 		}
-		patch := &nodePatch{annotations: map[string]any{RolledBy: in.By}}
-		if !tainted {
-			patch.spec = map[string]any{"taints": taints}
+		if taints, tainted := markTaints(node.Spec.Taints); !tainted {
+			spec["taints"] = taints
 		}
-		return patch
+		return nodePatch(annotations, spec)
 	})
 }
 
@@ -78,35 +77,31 @@ func (a *Activities) UnmarkNodes(ctx context.Context, in workflows.UnmarkNodes) 
 	if err != nil {
 		return err
 	}
-	return c.changeNodes(ctx, nodes, func(node *corev1.Node) *nodePatch { return unmark(c.id, node, in.By) })
+	return c.changeNodes(ctx, nodes, func(node *corev1.Node) (map[string]any, bool) { return unmark(c.id, node, in.By) })
 }
 
-// unmark is what a roll has to undo on a node; nil if that is nothing.
-func unmark(cluster string, node *corev1.Node, by string) *nodePatch {
-	patch := &nodePatch{annotations: map[string]any{}, spec: map[string]any{}}
+// unmark is what a roll has to undo on a node.
+func unmark(cluster string, node *corev1.Node, by string) (patch map[string]any, wanted bool) {
+	annotations, spec := map[string]any{}, map[string]any{}
 	if node.Annotations[RolledBy] == by {
-		patch.annotations[RolledBy] = nil
+		annotations[RolledBy] = nil
 		if _, quarantined := node.Annotations[Quarantined]; quarantined {
-			patch.annotations[Quarantined] = nil
+			annotations[Quarantined] = nil
 		}
 		if taints, tainted := unmarkTaints(node.Spec.Taints); tainted {
-			patch.spec["taints"] = taints
+			spec["taints"] = taints
 		}
 		if node.Annotations[CordonedBy] == workflows.ReplaceNodeID(cluster, node.Name) {
-			patch.annotations[CordonedBy] = nil
-			patch.spec["unschedulable"] = nil
+			annotations[CordonedBy], spec["unschedulable"] = nil, nil
 		}
 	}
 	if node.Annotations[ScaleDownHeldBy] == by {
-		patch.annotations[ScaleDownHeldBy] = nil
+		annotations[ScaleDownHeldBy] = nil
 		if node.Annotations[ScaleDownDisabled] == "true" { // else somebody has changed it since
-			patch.annotations[ScaleDownDisabled] = nil
+			annotations[ScaleDownDisabled] = nil
 		}
 	}
-	if len(patch.annotations) == 0 {
-		return nil
-	}
-	return patch
+	return nodePatch(annotations, spec)
 }
 
 // markTaints returns the taints of a node with ours, and whether it was there already.
@@ -136,11 +131,9 @@ func isOutdated(taint corev1.Taint) bool {
 // holdScaleDown keeps the autoscaler from removing a node, unless somebody else has told it what
 // to do with that.
 func (c *cluster) holdScaleDown(ctx context.Context, node *corev1.Node, by string) error {
-	return c.changeNode(ctx, node, func(node *corev1.Node) *nodePatch {
-		if _, set := node.Annotations[ScaleDownDisabled]; set {
-			return nil
-		}
-		return &nodePatch{annotations: map[string]any{ScaleDownDisabled: "true", ScaleDownHeldBy: by}}
+	return c.changeNode(ctx, node, func(node *corev1.Node) (map[string]any, bool) {
+		_, set := node.Annotations[ScaleDownDisabled]
+		return map[string]any{"metadata": map[string]any{"annotations": map[string]any{ScaleDownDisabled: "true", ScaleDownHeldBy: by}}}, !set
 	})
 }
 
@@ -153,24 +146,27 @@ func (a *Activities) QuarantineNode(ctx context.Context, in workflows.Quarantine
 	if long := []rune(reason); len(long) > reasonShown {
 		reason = string(long[:reasonShown]) + "…"
 	}
-	return a.setCordon(ctx, in.CordonNode, func(node *corev1.Node) *nodePatch {
-		patch := &nodePatch{annotations: map[string]any{}}
+	return a.setCordon(ctx, in.CordonNode, func(node *corev1.Node) (map[string]any, bool) {
+		annotations, spec := map[string]any{}, map[string]any{}
 		if node.Annotations[Quarantined] != reason {
-			patch.annotations[Quarantined] = reason
+			annotations[Quarantined] = reason
 		}
 		if !node.Spec.Unschedulable { // a block may have let pods onto it meanwhile
-			patch.annotations[CordonedBy] = in.By
-			patch.spec = map[string]any{"unschedulable": true}
+			annotations[CordonedBy], spec["unschedulable"] = in.By, true
 		}
-		if len(patch.annotations) == 0 {
-			return nil
-		}
-		return patch
+		return nodePatch(annotations, spec)
 	})
 }
 
-// nodePatch changes annotations and the spec of a node; what is nil is removed.
-type nodePatch struct{ annotations, spec map[string]any }
+// nodePatch changes annotations and the spec of a node; what is nil is removed. Nothing to change
+// means that no patch is wanted.
+func nodePatch(annotations, spec map[string]any) (patch map[string]any, wanted bool) {
+	patch = map[string]any{"metadata": map[string]any{"annotations": annotations}}
+	if len(spec) > 0 {
+		patch["spec"] = spec
+	}
+	return patch, len(annotations)+len(spec) > 0
+}
 
 func (c *cluster) listNodes(ctx context.Context) ([]*corev1.Node, error) {
 	defer beat(ctx, func() string { return "reading nodes" })()
@@ -182,7 +178,7 @@ func (c *cluster) listNodes(ctx context.Context) ([]*corev1.Node, error) {
 }
 
 // changeNodes changes many nodes, some at a time. It heartbeats.
-func (c *cluster) changeNodes(ctx context.Context, nodes []*corev1.Node, change func(*corev1.Node) *nodePatch) error {
+func (c *cluster) changeNodes(ctx context.Context, nodes []*corev1.Node, change func(*corev1.Node) (patch map[string]any, wanted bool)) error {
 	var done atomic.Int64
 	defer beat(ctx, func() string { return fmt.Sprintf("%d of %d nodes are done", done.Load(), len(nodes)) })()
 	group, groupCtx := errgroup.WithContext(ctx)
@@ -199,7 +195,7 @@ func (c *cluster) changeNodes(ctx context.Context, nodes []*corev1.Node, change 
 // changeNode patches a node as change wants it, once for each version of the node that somebody
 // else was faster with. The patch carries the version that it was decided on. A node that is gone,
 // or has become another one, is left alone.
-func (c *cluster) changeNode(ctx context.Context, node *corev1.Node, change func(*corev1.Node) *nodePatch) error {
+func (c *cluster) changeNode(ctx context.Context, node *corev1.Node, change func(*corev1.Node) (patch map[string]any, wanted bool)) error {
 	nodes, name, uid := c.client.CoreV1().Nodes(), node.Name, node.UID
 	err := retry.RetryOnConflict(retry.DefaultBackoff, func() error {
 		if node == nil {
@@ -211,15 +207,12 @@ func (c *cluster) changeNode(ctx context.Context, node *corev1.Node, change func
 		if node.UID != uid {
 			return nil
 		}
-		patch := change(node)
-		if patch == nil {
+		patch, wanted := change(node)
+		if !wanted {
 			return nil
 		}
-		merge := map[string]any{"metadata": map[string]any{"resourceVersion": node.ResourceVersion, "annotations": patch.annotations}}
-		if len(patch.spec) > 0 { // a spec that is null would be removed
-			merge["spec"] = patch.spec
-		}
-		body, err := json.Marshal(merge)
+		patch["metadata"].(map[string]any)["resourceVersion"] = node.ResourceVersion
+		body, err := json.Marshal(patch)
 		if err != nil {
 			return fmt.Errorf("encoding a patch: %w", err)
 		}

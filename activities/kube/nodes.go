@@ -141,43 +141,35 @@ func (a *Activities) CordonNode(ctx context.Context, in workflows.CordonNode) er
 	if err := blocks.Refuse(time.Now(), in.Pool); err != nil {
 		return err
 	}
-	return a.setCordon(ctx, in, func(node *corev1.Node) *nodePatch {
-		patch := &nodePatch{annotations: map[string]any{}}
+	return a.setCordon(ctx, in, func(node *corev1.Node) (map[string]any, bool) {
+		annotations, spec := map[string]any{}, map[string]any{}
 		// A node that a person cordoned stays theirs: it gets no mark, so nothing is undone later.
 		if !node.Spec.Unschedulable {
-			patch.annotations[CordonedBy] = in.By
-			patch.spec = map[string]any{"unschedulable": true}
+			annotations[CordonedBy], spec["unschedulable"] = in.By, true
 		}
 		if _, quarantined := node.Annotations[Quarantined]; quarantined { // it is taken up again
-			patch.annotations[Quarantined] = nil
+			annotations[Quarantined] = nil
 		}
-		if len(patch.annotations) == 0 {
-			return nil
-		}
-		return patch
+		return nodePatch(annotations, spec)
 	})
 }
 
 // UncordonNode implements workflows.Kubernetes.
 func (a *Activities) UncordonNode(ctx context.Context, in workflows.CordonNode) error {
-	return a.setCordon(ctx, in, func(node *corev1.Node) *nodePatch {
-		patch := &nodePatch{annotations: map[string]any{}}
+	return a.setCordon(ctx, in, func(node *corev1.Node) (map[string]any, bool) {
+		annotations, spec := map[string]any{}, map[string]any{}
 		if node.Annotations[CordonedBy] == in.By {
-			patch.annotations[CordonedBy] = nil
-			patch.spec = map[string]any{"unschedulable": nil}
+			annotations[CordonedBy], spec["unschedulable"] = nil, nil
 		}
 		if _, quarantined := node.Annotations[Quarantined]; quarantined {
-			patch.annotations[Quarantined] = nil
+			annotations[Quarantined] = nil
 		}
-		if len(patch.annotations) == 0 {
-			return nil
-		}
-		return patch
+		return nodePatch(annotations, spec)
 	})
 }
 
-// setCordon changes a node as change wants it.
-func (a *Activities) setCordon(ctx context.Context, in workflows.CordonNode, change func(*corev1.Node) *nodePatch) error {
+// setCordon patches a node if change wants it.
+func (a *Activities) setCordon(ctx context.Context, in workflows.CordonNode, change func(*corev1.Node) (map[string]any, bool)) error {
 	c, err := a.Clusters.get(ctx, in.Cluster)
 	if err != nil {
 		return err
