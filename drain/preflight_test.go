@@ -18,7 +18,7 @@ import (
 
 const (
 	never      = "the budget can never allow an eviction: it wants 3 of 3 pods healthy"
-	lone       = "only one of its pods serves, so nothing does while that moves"
+	onlyOne    = "only one of its pods serves, so nothing does while that moves"
 	runTwo     = "run two replicas"
 	surgeFirst = `run two replicas, or have it replaced before it goes by the annotation fairway.dev/surge: "true" on the pod template`
 	loseData   = "it has data in an emptyDir volume, which is lost when it is evicted"
@@ -65,19 +65,19 @@ func TestPreflight(t *testing.T) {
 		},
 		"the only replica of a Deployment": {
 			pods: pods(member("a", "web")),
-			want: []string{"single-replica shop/web: " + lone + " -> " + surgeFirst},
+			want: []string{"single-replica shop/web: " + onlyOne + " -> " + surgeFirst},
 		},
 		"the only replica of a StatefulSet, which cannot be surged": {
 			pods: pods(pod("db-0", ownedBy("StatefulSet"))),
-			want: []string{"single-replica shop/db-0: " + lone + " -> " + runTwo},
+			want: []string{"single-replica shop/db-0: " + onlyOne + " -> " + runTwo},
 		},
 		"the only replica that is ready": {
 			pods: pods(member("a", "web")), more: pods(member("b", "web", notReady), member("c", "web", terminating)),
-			want: []string{"single-replica shop/web: " + lone + " -> " + surgeFirst},
+			want: []string{"single-replica shop/web: " + onlyOne + " -> " + surgeFirst},
 		},
 		"the only replica, though its budget allows that it goes": {
 			pods: pods(member("a", "web")), budgets: budgets(budget("web", allows(1), wants(0, 1))),
-			want: []string{"single-replica shop/web: " + lone + " -> " + surgeFirst},
+			want: []string{"single-replica shop/web: " + onlyOne + " -> " + surgeFirst},
 		},
 		"a replica elsewhere serves meanwhile":               {pods: pods(member("a", "web")), more: pods(member("b", "web"))},
 		"a replica that is not ready serves nobody":          {pods: pods(member("a", "web", notReady))},
