@@ -65,10 +65,15 @@ func TestAPodIsPinnedByAVolumeThatOnlyItsZoneServes(t *testing.T) {
 		volume *corev1.PersistentVolume
 		want   bool
 	}{
-		"no volume":                             {want: false},
-		"a volume of this zone":                 {[]func(*corev1.Pod){using("data")}, inZones("a"), true},
-		"a volume of this zone and another":     {[]func(*corev1.Pod){using("data")}, inZones("a", "b"), false},
-		"a volume that goes anywhere":           {[]func(*corev1.Pod){using("data")}, &corev1.PersistentVolume{}, false},
+		"no volume":                                        {want: false},
+		"a volume of this zone":                            {[]func(*corev1.Pod){using("data")}, inZones("a"), true},
+		"a volume of this zone and another":                {[]func(*corev1.Pod){using("data")}, inZones("a", "b"), false},
+		"a volume that goes anywhere":                      {[]func(*corev1.Pod){using("data")}, &corev1.PersistentVolume{}, false},
+		"a volume that several nodes of this zone serve":   {[]func(*corev1.Pod){using("data")}, affine(term("a", "host-1"), term("a", "host-2")), true},
+		"a volume that is not bound to a zone by one term": {[]func(*corev1.Pod){using("data")}, affine(term("a", "host-1"), corev1.NodeSelectorTerm{}), false},
+		"a volume whose keys agree on this zone only": {[]func(*corev1.Pod){using("data")}, affine(corev1.NodeSelectorTerm{MatchExpressions: []corev1.NodeSelectorRequirement{
+			oneOf("topology.ebs.csi.aws.com/zone", "a"), oneOf(corev1.LabelTopologyZone, "a", "b"),
+		}}), true},
 		"a volume bound by its label":           {[]func(*corev1.Pod){using("data")}, labelled("a"), true},
 		"a volume that is not bound yet":        {[]func(*corev1.Pod){using("unbound")}, inZones("a"), false},
 		"a claim that does not exist":           {[]func(*corev1.Pod){using("nothing")}, inZones("a"), false},
@@ -123,12 +128,22 @@ func claim(volume string) *corev1.PersistentVolumeClaim {
 }
 
 func inZones(zones ...string) *corev1.PersistentVolume {
+	return affine(corev1.NodeSelectorTerm{MatchExpressions: []corev1.NodeSelectorRequirement{oneOf(corev1.LabelTopologyZone, zones...)}})
+}
+
+func affine(terms ...corev1.NodeSelectorTerm) *corev1.PersistentVolume {
 	pv := &corev1.PersistentVolume{}
 	pv.Name = "pv"
-	pv.Spec.NodeAffinity = &corev1.VolumeNodeAffinity{Required: &corev1.NodeSelector{NodeSelectorTerms: []corev1.NodeSelectorTerm{{
-		MatchExpressions: []corev1.NodeSelectorRequirement{{Key: corev1.LabelTopologyZone, Operator: corev1.NodeSelectorOpIn, Values: zones}},
-	}}}}
+	pv.Spec.NodeAffinity = &corev1.VolumeNodeAffinity{Required: &corev1.NodeSelector{NodeSelectorTerms: terms}}
 	return pv
+}
+
+func term(zone, host string) corev1.NodeSelectorTerm {
+	return corev1.NodeSelectorTerm{MatchExpressions: []corev1.NodeSelectorRequirement{oneOf(corev1.LabelHostname, host), oneOf(corev1.LabelTopologyZone, zone)}}
+}
+
+func oneOf(key string, values ...string) corev1.NodeSelectorRequirement {
+	return corev1.NodeSelectorRequirement{Key: key, Operator: corev1.NodeSelectorOpIn, Values: values}
 }
 
 func labelled(zone string) *corev1.PersistentVolume {

@@ -107,6 +107,13 @@ func TestPreflight(t *testing.T) {
 			pods: pods(member("a", "web", annotated(drain.DoNotDisrupt, "true")), member("b", "web", annotated(drain.DoNotDisrupt, "true"))),
 			want: []string{"do-not-disrupt shop/web: the pod forbids it by its annotation fairway.dev/do-not-disrupt -> take the annotation off when the pod may be disrupted"},
 		},
+		"a pod without a controller that forbids its disruption": {
+			pods: pods(pod("a", annotated(drain.DoNotDisrupt, "please"))),
+			want: []string{
+				`do-not-disrupt shop/a: its annotation fairway.dev/do-not-disrupt is "please"; use true, false or a duration such as 4h -> take the annotation off when the pod may be disrupted`,
+				"unmanaged shop/a: no controller brings the pod back when it is evicted -> have a Deployment or StatefulSet run it",
+			},
+		},
 		"pods that postpone their disruption": {
 			pods: pods(member("a", "web", annotated(drain.KarpenterDoNotDisrupt, "4h"), startedAgo(time.Hour)), member("b", "web")),
 			want: []string{"do-not-disrupt shop/web: the pod postpones it by its annotation karpenter.sh/do-not-disrupt, for 4h after its start -> take the annotation off when the pod may be disrupted"},
