@@ -180,7 +180,7 @@ func (d *drainer) run(ctx context.Context) (workflows.DrainProgress, error) {
 			if over {
 				progress = d.report(plan)
 				progress.GaveUp = plan.GiveUp
-				return progress, nil
+				return d.detached(ctx, woken, progress)
 			}
 			continue
 		case ctx.Err() != nil:
