@@ -268,6 +268,7 @@ func (r *rolling) awaitUsable(ctx workflow.Context, b *batch, count int) error {
 			AwaitInstances{Cluster: r.cluster().ID, Group: r.group, Known: seen, Count: count, Since: asked, ShortageAfter: r.info.Settings.ShortageAfter}).Get(ctx, &instances); err != nil {
 			return err
 		}
+		instances = instances[:min(count, len(instances))] // more are somebody else's
 		nodes, bad, err := r.awaitNodes(ctx, instances, asked)
 		if err != nil {
 			return err

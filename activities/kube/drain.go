@@ -513,7 +513,7 @@ func (d *drainer) report(plan drain.Plan) workflows.DrainProgress {
 	progress.Total = len(d.seen)
 	progress.Forced = forcedPods(d.view.node(d.node))
 	for _, held := range plan.Held[:min(len(plan.Held), heldShown)] {
-		described := workflows.HeldPod{Pod: held.Pod.Namespace + "/" + held.Pod.Name, Owner: drain.Owner(held.Pod), Reason: held.Reason, ForceAt: held.ForceAt}
+		described := workflows.HeldPod{Pod: held.Pod.Namespace + "/" + held.Pod.Name, Owner: drain.Owner(held.Pod), Reason: held.Reason, Since: d.started, ForceAt: held.ForceAt}
 		if held.Budget != nil {
 			described.Budget = held.Budget.Name
 		}
