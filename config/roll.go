@@ -63,7 +63,8 @@ type Limits struct {
 // that stopped, and the like. Secrets are named, never written here.
 type Notify struct {
 	// URLEnv is the environment variable, and URLFile the file, that holds the address of a
-	// webhook. It gets a POST with a JSON object for each notification. Default: none.
+	// webhook. It gets a POST with a JSON object for each notification. Default: none. Relative
+	// paths start at fairway.yaml.
 	URLEnv  string `yaml:"url_env" validate:"excluded_with=URLFile"`
 	URLFile string `yaml:"url_file"`
 	// SecretEnv or SecretFile hold the key of the HMAC-SHA256 in the header X-Fairway-Signature.

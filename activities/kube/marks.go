@@ -77,6 +77,14 @@ func (a *Activities) UnmarkNodes(ctx context.Context, in workflows.UnmarkNodes) 
 	if err != nil {
 		return err
 	}
+	for _, node := range nodes {
+		// A drain that was cut off may have left workloads larger than they were.
+		if node.Annotations[RolledBy] == in.By && node.Annotations[SurgedWorkloads] != "" {
+			if err := restoreSurged(ctx, c, node.Name); err != nil {
+				return err
+			}
+		}
+	}
 	return c.changeNodes(ctx, nodes, func(node *corev1.Node) (map[string]any, bool) { return unmark(c.id, node, in.By) })
 }
 
