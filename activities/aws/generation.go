@@ -15,16 +15,19 @@ import (
 	"github.com/fairway-project/fairway/workflows"
 )
 
-// template is a version of a launch template. The zero value stands for a group without one.
+// template is what a group launches instances from: a version of a launch template, or a launch
+// configuration, which has no versions.
 type template struct {
-	id, version string // the version as a number
-	spot        bool   // it asks for Spot instances itself
+	id, version   string // the version as a number
+	configuration string
+	spot          bool // it asks for Spot instances itself
 }
 
-// made says whether an instance was launched from this version.
+// made says whether an instance was launched from it. AWS no longer names a launch configuration
+// that is deleted (https://docs.aws.amazon.com/autoscaling/ec2/APIReference/API_Instance.html).
 func (t template) made(instance types.Instance) bool {
 	if instance.LaunchTemplate == nil {
-		return t.id == ""
+		return t.id == "" && aws.ToString(instance.LaunchConfigurationName) == t.configuration
 	}
 	return aws.ToString(instance.LaunchTemplate.LaunchTemplateId) == t.id && aws.ToString(instance.LaunchTemplate.Version) == t.version
 }
@@ -36,7 +39,7 @@ func (account *account) template(ctx context.Context, cluster registry.Cluster, 
 		specification = mixed.LaunchTemplate.LaunchTemplateSpecification
 	}
 	if specification == nil {
-		return template{}, nil
+		return template{configuration: aws.ToString(group.LaunchConfigurationName)}, nil
 	}
 	id, version := aws.ToString(specification.LaunchTemplateId), aws.ToString(specification.Version)
 	if version == "" {

@@ -1,0 +1,32 @@
+package aws
+
+import (
+	"testing"
+
+	"github.com/aws/aws-sdk-go-v2/service/autoscaling/types"
+	"github.com/stretchr/testify/require"
+)
+
+func TestAnInstanceIsOldUnlessItWasLaunchedFromWhatItsGroupLaunchesFrom(t *testing.T) {
+	from := func(id, version string) types.Instance {
+		return types.Instance{LaunchTemplate: &types.LaunchTemplateSpecification{LaunchTemplateId: &id, Version: &version}}
+	}
+	configured := func(name string) types.Instance { return types.Instance{LaunchConfigurationName: &name} }
+	for rule, c := range map[string]struct {
+		current  template
+		instance types.Instance
+		old      bool
+	}{
+		"the same version":                    {template{id: "lt-1", version: "2"}, from("lt-1", "2"), false},
+		"an earlier version":                  {template{id: "lt-1", version: "2"}, from("lt-1", "1"), true},
+		"another template":                    {template{id: "lt-1", version: "2"}, from("lt-2", "2"), true},
+		"a configuration before a template":   {template{id: "lt-1", version: "2"}, configured("lc-1"), true},
+		"attached to a group with a template": {template{id: "lt-1", version: "2"}, types.Instance{}, true},
+		"the same configuration":              {template{configuration: "lc-1"}, configured("lc-1"), false},
+		"another configuration":               {template{configuration: "lc-2"}, configured("lc-1"), true},
+		"a configuration that is deleted":     {template{configuration: "lc-2"}, types.Instance{}, true},
+		"a template before a configuration":   {template{configuration: "lc-2"}, from("lt-1", "1"), true},
+	} {
+		t.Run(rule, func(t *testing.T) { require.Equal(t, c.old, !c.current.made(c.instance)) })
+	}
+}
