@@ -41,7 +41,7 @@ func newBar(out io.Writer, nodes int) *barReport {
 
 func (r *barReport) show(view rollView) {
 	r.mutex.Lock()
-	if view.Step == unanswered {
+	if view.Counts.Total == 0 {
 		view.Counts, view.Notes = r.view.Counts, r.view.Notes // what was known last
 	}
 	r.view = view

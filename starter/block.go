@@ -53,6 +53,7 @@ In the Temporal UI, the signal "block" to workflow cluster/<id> with {"reason": 
 	}
 	cmd.Flags().StringVar(&request.Reason, "reason", "", "why, for everybody who will ask (required)")
 	cmd.Flags().StringVar(&request.Pool, "pool", "", "block only this pool")
+	_ = cmd.RegisterFlagCompletionFunc("pool", c.completePoolFlag)
 	cmd.Flags().DurationVar(&lasts, "for", 0, "time after which the block expires, such as 4h (default: never)")
 	return cmd
 }
@@ -92,6 +93,7 @@ func (c *cli) clusterUnblockCommand() *cobra.Command {
 		},
 	}
 	cmd.Flags().StringVar(&request.Pool, "pool", "", "lift only blocks of this pool")
+	_ = cmd.RegisterFlagCompletionFunc("pool", c.completePoolFlag)
 	return cmd
 }
 

@@ -77,7 +77,26 @@ or rule, and without pod it means all pods of the node.`,
 	cmd.Flags().StringVar(&request.Pod, "pod", "", "only this pod, as namespace/name (default: all pods of the node)")
 	cmd.Flags().BoolVar(&forbid, "forbid", false, "force no pod, not even when its time has come")
 	cmd.Flags().BoolVar(&byRule, "by-rule", false, "force as configured again")
+	_ = cmd.RegisterFlagCompletionFunc("pod", c.completeHeldPod)
 	return cmd
+}
+
+// completeHeldPod offers the pods that hold up the drain of the node that is the second argument.
+func (c *cli) completeHeldPod(cmd *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
+	if len(args) < 2 {
+		return nil, cobra.ShellCompDirectiveNoFileComp
+	}
+	conn, cluster, err := c.connectTo(cmd.Context(), args[0])
+	if err != nil {
+		return nil, cobra.ShellCompDirectiveError
+	}
+	defer conn.Close()
+	var out []string
+	held, _ := conn.heldBy(cmd.Context(), workflows.ReplaceNodeID(cluster, args[1]))
+	for _, each := range held {
+		out = append(out, each.Pod)
+	}
+	return out, cobra.ShellCompDirectiveNoFileComp
 }
 
 // givenOrder is an order and whether it takes effect at once.

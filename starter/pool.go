@@ -63,14 +63,17 @@ watches it.`,
 		Args:              cobra.ExactArgs(2),
 		ValidArgsFunction: c.completePool,
 		RunE: func(cmd *cobra.Command, args []string) error {
+			if cmd.Flags().Changed("max-age") {
+				in.MaxAge = oldest.String()
+			}
+			if len(in.Nodes) > 0 && (in.All || in.MaxAge != "") {
+				return usage(errors.New("--node names all that is replaced; leave out --all and --max-age"))
+			}
 			conn, err := c.connect(cmd.Context())
 			if err != nil {
 				return err
 			}
 			defer conn.Close()
-			if cmd.Flags().Changed("max-age") {
-				in.MaxAge = oldest.String()
-			}
 			in.Cluster, in.Pool, in.Reason = args[0], args[1], flags.reason
 			return c.roll(cmd, conn, in, flags)
 		},
@@ -180,6 +183,14 @@ func (c *cli) completePool(cmd *cobra.Command, args []string, prefix string) ([]
 		return c.completeCluster(cmd, args, prefix)
 	}
 	return c.completeFromNodes(cmd, args[0], func(node workflows.Node) string { return node.Pool })
+}
+
+// completePoolFlag offers the pools of the cluster that is the first argument.
+func (c *cli) completePoolFlag(cmd *cobra.Command, args []string, prefix string) ([]string, cobra.ShellCompDirective) {
+	if len(args) == 0 {
+		return nil, cobra.ShellCompDirectiveNoFileComp
+	}
+	return c.completePool(cmd, args[:1], prefix)
 }
 
 // completeNodeOfPool offers the nodes of the pool that is the second argument.

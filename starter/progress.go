@@ -35,20 +35,25 @@ func (c *cli) follow(cmd *cobra.Command, conn *connection, run client.WorkflowRu
 		select {
 		case err := <-ended:
 			report.end()
-			switch {
-			case ctx.Err() != nil:
+			if ctx.Err() != nil {
 				fmt.Fprintf(os.Stderr, "No longer watching; workflow %s goes on. `fairway status` shows how far it is.\n", run.GetID())
 				return ctx.Err()
-			case temporal.IsCanceledError(err):
-				return errors.New("the replacement was cancelled; what it had begun is undone")
-			case err != nil:
-				return conn.explain(err)
 			}
-			return c.print(cmd.OutOrStdout(), result, func(t *table) {
-				for _, line := range describeResult(result, plan.Remove) {
-					t.line("%s", line)
-				}
-			})
+			told := err == nil
+			if err != nil { // what it has done until then is worth knowing, too
+				result, told = conn.rollProgress(ctx, run.GetID())
+			}
+			if told && (err == nil || len(plan.Nodes) > 1) {
+				err = cmp.Or(err, c.print(cmd.OutOrStdout(), result, func(t *table) {
+					for _, line := range describeResult(result, plan.Remove) {
+						t.line("%s", line)
+					}
+				}))
+			}
+			if temporal.IsCanceledError(err) {
+				return errors.New("the replacement was cancelled; what it had begun is undone")
+			}
+			return conn.explain(err)
 		case <-look.C:
 			progress, answered := conn.rollProgress(ctx, run.GetID())
 			view := rollView{Step: unanswered}
@@ -66,7 +71,12 @@ func describeResult(result workflows.RollProgress, remove bool) []string {
 	var out []string
 	for _, node := range result.Nodes {
 		became := "replaced by " + cmp.Or(node.Replacement, "an instance that its group launched")
-		if remove {
+		switch {
+		case node.State == workflows.Quarantine:
+			became = "not emptied, because " + node.Reason
+		case node.State != workflows.Replaced:
+			became = "left as it was"
+		case remove:
 			became = "removed"
 		}
 		text := fmt.Sprintf("Node %s is %s; %s evicted", node.Node, became, counted(node.Evicted, "pod"))
@@ -137,6 +147,9 @@ func countsOf(progress workflows.RollProgress) counts {
 }
 
 func (c counts) String() string {
+	if c.Total == 0 {
+		return ""
+	}
 	parts := []string{fmt.Sprintf("%d of %d done", c.Done, c.Total)}
 	for _, each := range []struct {
 		count int

@@ -110,8 +110,10 @@ func TestLinesBelowABarFitTheTerminal(t *testing.T) {
 func TestTheEndOfARollSaysWhatBecameOfEachNode(t *testing.T) {
 	result := workflows.RollProgress{
 		Nodes: []workflows.NodeProgress{
-			{Node: "a", Replacement: "x", Evicted: 3},
-			{Node: "b", Evicted: 1, Forced: []workflows.ForcedPod{{Pod: "shop/db-0", Authority: "ben: agreed", Reason: "held by budget db"}}},
+			{Node: "a", State: workflows.Replaced, Replacement: "x", Evicted: 3},
+			{Node: "b", State: workflows.Replaced, Evicted: 1, Forced: []workflows.ForcedPod{{Pod: "shop/db-0", Authority: "ben: agreed", Reason: "held by budget db"}}},
+			{Node: "c", State: workflows.Quarantine, Reason: "pod shop/db-1: never"},
+			{Node: "d", State: workflows.Waiting},
 		},
 		Left: "instance i-1 is still protected",
 	}
@@ -119,6 +121,8 @@ func TestTheEndOfARollSaysWhatBecameOfEachNode(t *testing.T) {
 		"Node a is replaced by x; 3 pods evicted.",
 		"Node b is replaced by an instance that its group launched; 1 pod evicted, 1 forced.",
 		"  Pod shop/db-0 was forced, as ben: agreed allowed: held by budget db",
+		"Node c is not emptied, because pod shop/db-1: never; 0 pods evicted.",
+		"Node d is left as it was; 0 pods evicted.",
 		"Not as before: instance i-1 is still protected",
 	}, describeResult(result, false))
 	require.Equal(t, "Node a is removed; 3 pods evicted.", describeResult(result, true)[0])
