@@ -76,6 +76,9 @@ type Notify struct {
 	Timeout time.Duration `yaml:"timeout" validate:"gte=0"`
 }
 
+// Configured says whether there is a hook at all.
+func (n Notify) Configured() bool { return n.URLEnv != "" || n.URLFile != "" }
+
 // Settings are how a cluster's pool is rolled. An item of the pool wins over one of the cluster,
 // that one over the environment, and that over the rest of the configuration.
 func (c Config) Settings(cluster registry.Cluster, pool string) (roll.Settings, error) {

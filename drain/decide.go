@@ -21,6 +21,11 @@ type State struct {
 	// Blocked is how much of the time since then the drain was not allowed to go on.
 	Blocked time.Duration
 	Policy  Policy
+	// GiveUpAfter is how long the drain may last, blocked time not counted, while something is
+	// held; 0 means for ever.
+	GiveUpAfter time.Duration
+	// Orders are what people decided about forcing pods of the node, the newest last.
+	Orders []Order
 	// ForcedHere is when a pod of this node was last forced, and Forced when one of a budget was.
 	ForcedHere time.Time
 	Forced     map[types.NamespacedName]time.Time
@@ -32,6 +37,8 @@ type State struct {
 	Budgets  []*policyv1.PodDisruptionBudget
 	// Evicted are pods whose eviction was granted: they are leaving even if Pods does not show it yet.
 	Evicted map[types.UID]Departure
+	// Surged is what has been done for lone replicas, by the ReplicaSet that controls them.
+	Surged map[types.UID]Surged
 	// Refused holds the last refusal of each pod's eviction.
 	Refused map[types.UID]Refusal
 	// Spent counts, by budget, the evictions of ready pods granted since the given resource
@@ -45,6 +52,8 @@ type Refusal struct {
 	Version string // of the budget; empty if no budget was the reason
 	Until   time.Time
 	Reason  string // if no budget was the reason
+	// Unsure means that there was no answer, so that the eviction may have been granted.
+	Unsure bool
 }
 
 func (r Refusal) holds(now time.Time, version string) bool {
@@ -66,6 +75,13 @@ type Plan struct {
 	Held    []Held
 	Force   *Force // at most one pod, if its time has come
 	Leaving int    // pods that terminate already
+	// Surge holds lone replicas whose workloads get a second one now; they are among Held too.
+	Surge []*corev1.Pod
+	// Settle names the ReplicaSets of Surged that have no pod left on the node, so that their
+	// workloads get their size back.
+	Settle []types.UID
+	// GiveUp says that the drain has lasted too long: nothing can be done now, and pods are held.
+	GiveUp bool
 	// Until is when to decide again even if nothing has changed; zero if only a change helps.
 	Until time.Time
 }
@@ -89,7 +105,7 @@ type Held struct {
 }
 
 // Acts says that there is something to do now.
-func (p Plan) Acts() bool { return len(p.Evict) > 0 || p.Force != nil }
+func (p Plan) Acts() bool { return len(p.Evict) > 0 || p.Force != nil || len(p.Surge) > 0 }
 
 // Done says that nothing is left on the node that must leave.
 func (p Plan) Done() bool { return len(p.Evict) == 0 && len(p.Held) == 0 && p.Leaving == 0 }
@@ -135,7 +151,25 @@ func Decide(s State) Plan {
 		d.consider(pod)
 	}
 	d.decideForce()
+	d.decideGivingUp()
+	d.plan.Settle = s.settled()
 	return d.plan
+}
+
+// decideGivingUp ends a drain that has lasted too long. Pods that leave within their grace period,
+// and those that only wait for them, are no reason to give up.
+func (d *decision) decideGivingUp() {
+	stuck := slices.ContainsFunc(d.plan.Held, func(h Held) bool { return !h.inTurn })
+	if d.GiveUpAfter == 0 || !stuck {
+		return
+	}
+	due := d.Started.Add(d.Blocked).Add(d.GiveUpAfter)
+	if d.Now.Before(due) {
+		d.plan.lookAgain(due)
+		return
+	}
+	d.plan.Surge = nil // would be taken back at once
+	d.plan.GiveUp = !d.plan.Acts()
 }
 
 // decision is a plan in the making, and what it has used up so far.
@@ -154,10 +188,12 @@ func (d *decision) consider(pod *corev1.Pod) {
 		d.plan.hold(pod, nil, reason, until)
 		return
 	}
-	switch budgets := covering(pod, d.Budgets); len(budgets) {
-	case 0:
+	budgets := covering(pod, d.Budgets)
+	switch waits := d.secondReplica(pod, budgets); {
+	case waits:
+	case len(budgets) == 0:
 		d.considerFree(pod)
-	case 1:
+	case len(budgets) == 1:
 		d.considerBudgeted(pod, budgets[0])
 	default:
 		d.plan.hold(pod, budgets[0], fmt.Sprintf("%d budgets cover the pod (%s) and the API server evicts no such pod; leave one", len(budgets), names(budgets)), time.Time{})
@@ -165,17 +201,23 @@ func (d *decision) consider(pod *corev1.Pod) {
 }
 
 func (d *decision) considerFree(pod *corev1.Pod) {
-	if refusal := d.Refused[pod.UID]; refusal.holds(d.Now, "") {
-		d.plan.hold(pod, nil, refusal.Reason, refusal.Until)
-		return
-	}
 	// What is not ready serves nobody, so evicting it takes nothing away.
+	var implicit *implicitBudget
 	if controller := d.replicated(pod); controller != "" && Ready(pod) {
-		implicit, known := d.implicit[controller]
-		if !known {
+		implicit = d.implicit[controller]
+		if implicit == nil {
 			implicit = d.implicitBudget(controller)
 			d.implicit[controller] = implicit
 		}
+	}
+	if refusal := d.Refused[pod.UID]; refusal.holds(d.Now, "") {
+		if refusal.Unsure && implicit != nil {
+			implicit.room--
+		}
+		d.plan.hold(pod, nil, refusal.Reason, refusal.Until)
+		return
+	}
+	if implicit != nil {
 		if implicit.room <= 0 {
 			d.plan.hold(pod, nil, implicit.reason, implicit.again)
 			return

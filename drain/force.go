@@ -33,6 +33,8 @@ type Force struct {
 	Budget *policyv1.PodDisruptionBudget // nil if something else holds it
 	// Reason says what held the pod, and why it is forced now.
 	Reason string
+	// Authority is the setting, or the person with their reason, that allows it.
+	Authority string
 }
 
 // forceAt is when held pods of this node may be forced; zero means never.
@@ -45,39 +47,65 @@ func (s State) forceAt() time.Time {
 
 // decideForce picks at most one held pod to delete. What only waits for its turn is not forced.
 func (d *decision) decideForce() {
-	due := d.forceAt()
-	if due.IsZero() {
-		return
-	}
 	for i := range d.plan.Held {
 		held := &d.plan.Held[i]
 		if held.inTurn {
 			continue
 		}
-		held.ForceAt = due
-		if d.Now.Before(due) {
-			warnAt := due.Add(-d.Policy.Force.WarnBefore)
-			held.Warn = !d.Now.Before(warnAt)
-			d.plan.lookAgain(due)
-			if !held.Warn {
-				d.plan.lookAgain(warnAt)
-			}
-			continue
+		switch order := d.order(held.Pod); order.Mode {
+		case ForceForbid:
+			held.Reason += fmt.Sprintf("; %s forbade to force it: %s", order.By, order.Reason)
+		case ForceNow:
+			d.decideOrdered(held, order)
+		default:
+			d.decideByRule(held)
 		}
-		if why, again := d.mayForce(*held); why != "" {
-			held.Reason += "; " + why
-			d.plan.lookAgain(again)
-			continue
+	}
+}
+
+// decideByRule forces a held pod if its time has come, or says what it waits for.
+func (d *decision) decideByRule(held *Held) {
+	due := d.forceAt()
+	if due.IsZero() {
+		return
+	}
+	held.ForceAt = due
+	if d.Now.Before(due) {
+		warnAt := due.Add(-d.Policy.Force.WarnBefore)
+		held.Warn = !d.Now.Before(warnAt)
+		d.plan.lookAgain(due)
+		if !held.Warn {
+			d.plan.lookAgain(warnAt)
 		}
-		if d.plan.Force == nil {
-			d.plan.Force = &Force{Pod: held.Pod, Budget: held.Budget, Reason: fmt.Sprintf("%s; forced %s after the drain began", held.Reason, d.Now.Sub(d.Started).Round(time.Second))}
-		}
+		return
+	}
+	if why, again := d.mayForce(*held); why != "" {
+		held.Reason += "; " + why
+		d.plan.lookAgain(again)
+		return
+	}
+	d.plan.force(*held, fmt.Sprintf("drain.force_after = %s", d.Policy.Force.After),
+		fmt.Sprintf("%s; forced %s after the drain began", held.Reason, d.Now.Sub(d.Started).Round(time.Second)))
+}
+
+// force takes the first pod that may be forced; the others have to wait for the interval.
+func (p *Plan) force(held Held, authority, reason string) {
+	if p.Force == nil {
+		p.Force = &Force{Pod: held.Pod, Budget: held.Budget, Reason: reason, Authority: authority}
 	}
 }
 
 // mayForce says why a pod whose time has come is not forced yet, and when to look again; no reason
 // means that it is.
 func (d *decision) mayForce(held Held) (why string, again time.Time) {
+	if why, again := d.tooSoon(held); why != "" || held.Budget == nil {
+		return why, again
+	}
+	return d.waitsForSibling(held)
+}
+
+// tooSoon says which other force was just now, and when its interval is over.
+func (d *decision) tooSoon(held Held) (why string, next time.Time) {
 	interval := d.Policy.Force.Interval
 	if next := d.ForcedHere.Add(interval); d.Now.Before(next) {
 		return fmt.Sprintf("its force waits until %s, since another pod of the node was just forced", next.UTC().Format(time.RFC3339)), next
@@ -89,6 +117,11 @@ func (d *decision) mayForce(held Held) (why string, again time.Time) {
 	if next := d.Forced[key].Add(interval); d.Now.Before(next) {
 		return fmt.Sprintf("its force waits until %s, since another pod of the budget was just forced", next.UTC().Format(time.RFC3339)), next
 	}
+	return "", time.Time{}
+}
+
+// waitsForSibling says which other pod of the budget has to be ready (for longer) first.
+func (d *decision) waitsForSibling(held Held) (why string, again time.Time) {
 	deadline := d.Started.Add(d.Blocked).Add(d.Policy.Force.Deadline)
 	if d.Policy.Force.Deadline > 0 && !d.Now.Before(deadline) {
 		return "", time.Time{}

@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/autoscaling"
+	astypes "github.com/aws/aws-sdk-go-v2/service/autoscaling/types"
 	"github.com/aws/aws-sdk-go-v2/service/cloudformation"
 	cftypes "github.com/aws/aws-sdk-go-v2/service/cloudformation/types"
 	"github.com/aws/aws-sdk-go-v2/service/ec2"
@@ -58,7 +60,12 @@ func testStackUpdate(a account) {
 		}
 	}
 
-	_, err := a.stacks.UpdateStack(a.ctx, &cloudformation.UpdateStackInput{
+	_, err := a.scaling.CreateOrUpdateTags(a.ctx, &autoscaling.CreateOrUpdateTagsInput{Tags: []astypes.Tag{{
+		ResourceId: aws.String("update"), ResourceType: aws.String("auto-scaling-group"),
+		Key: aws.String("roll"), Value: aws.String("42"), PropagateAtLaunch: aws.Bool(false),
+	}}})
+	a.must(err)
+	_, err = a.stacks.UpdateStack(a.ctx, &cloudformation.UpdateStackInput{
 		StackName: aws.String("update"), TemplateBody: aws.String(a.pool("update", "ami-2", 2)),
 	})
 	a.must(err)
@@ -66,6 +73,9 @@ func testStackUpdate(a account) {
 	group := a.describe("update")
 	if *group.LaunchTemplate.Version != "2" || *group.DesiredCapacity != 3 {
 		a.Errorf("the group has template version %s and %d instances", *group.LaunchTemplate.Version, *group.DesiredCapacity)
+	}
+	if !slices.ContainsFunc(group.Tags, func(tag astypes.TagDescription) bool { return *tag.Key == "roll" && *tag.Value == "42" }) {
+		a.Error("the group has lost a tag that the template never had")
 	}
 	for _, member := range before {
 		if a.state("update", *member.InstanceId) == "" {

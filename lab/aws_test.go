@@ -53,6 +53,7 @@ func TestAWS(t *testing.T) {
 		{"a shortage in a zone moves launches to the others", testZoneShortage},
 		{"a shortage everywhere fails launches until it is over", testShortage},
 		{"a mixed instances policy falls back to the next type", testMixedInstances},
+		{"a group changes how it launches in one request, and back", testLaunchSettings},
 		{"a launch that is to fail is marked", testLaunchFailure},
 		{"volumes are attached within their zone", testVolumes},
 		{"a stack's update keeps the instances and makes a template version", testStackUpdate},
@@ -447,6 +448,68 @@ func testMixedInstances(a account) {
 		return a.hasActivity("mixed", astypes.ScalingActivityStatusCodeFailed,
 			"Could not launch Spot Instances. InsufficientInstanceCapacity - There is no Spot capacity available that matches your request.")
 	})
+}
+
+func testLaunchSettings(a account) {
+	a.group("settings", 1, 6)
+	a.settles("settings", 1)
+	template := a.describe("settings").LaunchTemplate
+	specification := &astypes.LaunchTemplateSpecification{LaunchTemplateId: template.LaunchTemplateId, Version: template.Version}
+	update := func(in *autoscaling.UpdateAutoScalingGroupInput) {
+		a.Helper()
+		in.AutoScalingGroupName = aws.String("settings")
+		_, err := a.scaling.UpdateAutoScalingGroup(a.ctx, in)
+		a.must(err)
+	}
+	policy := func(spot bool, instanceType string) *astypes.MixedInstancesPolicy {
+		distribution := &astypes.InstancesDistribution{OnDemandPercentageAboveBaseCapacity: aws.Int32(100)}
+		if spot {
+			distribution = &astypes.InstancesDistribution{OnDemandBaseCapacity: aws.Int32(1), OnDemandPercentageAboveBaseCapacity: aws.Int32(0)}
+		}
+		return &astypes.MixedInstancesPolicy{
+			LaunchTemplate: &astypes.LaunchTemplate{
+				LaunchTemplateSpecification: specification,
+				Overrides:                   []astypes.LaunchTemplateOverrides{{InstanceType: &instanceType}},
+			},
+			InstancesDistribution: distribution,
+		}
+	}
+	last := func() string {
+		members := a.members("settings")
+		i := a.instance(*members[len(members)-1].InstanceId)
+		return strings.TrimSpace(fmt.Sprintf("%s %s %s", *i.Placement.AvailabilityZone, i.InstanceType, i.InstanceLifecycle))
+	}
+
+	update(&autoscaling.UpdateAutoScalingGroupInput{
+		DesiredCapacity: aws.Int32(2), VPCZoneIdentifier: &a.subnets[2], MixedInstancesPolicy: policy(true, "m5a.large"),
+	})
+	a.settles("settings", 2)
+	if got := last(); got != "eu-central-1c m5a.large spot" {
+		a.Errorf("it launched %s", got)
+	}
+	if group := a.describe("settings"); group.LaunchTemplate != nil || !slices.Equal(group.AvailabilityZones, []string{"eu-central-1c"}) {
+		a.Errorf("the group shows template %v and zones %v", group.LaunchTemplate, group.AvailabilityZones)
+	}
+
+	update(&autoscaling.UpdateAutoScalingGroupInput{DesiredCapacity: aws.Int32(3), MixedInstancesPolicy: policy(false, "m4.large")})
+	a.settles("settings", 3)
+	if got := last(); got != "eu-central-1c m4.large" {
+		a.Errorf("it launched %s", got)
+	}
+	if base := a.describe("settings").MixedInstancesPolicy.InstancesDistribution.OnDemandBaseCapacity; aws.ToInt32(base) != 1 {
+		a.Error("an update that does not mention the base drops it")
+	}
+
+	update(&autoscaling.UpdateAutoScalingGroupInput{
+		DesiredCapacity: aws.Int32(4), VPCZoneIdentifier: aws.String(a.subnets[0] + "," + a.subnets[1]), LaunchTemplate: specification,
+	})
+	a.settles("settings", 4)
+	if got := last(); !strings.HasSuffix(got, "m5.large") || strings.HasPrefix(got, "eu-central-1c") {
+		a.Errorf("it launched %s", got)
+	}
+	if group := a.describe("settings"); group.MixedInstancesPolicy != nil || *group.LaunchTemplate.Version != *template.Version {
+		a.Error("the group does not show its template as before")
+	}
 }
 
 func testLaunchFailure(a account) {

@@ -55,6 +55,9 @@ aws:
 replace:
   node_ready_within: 2m
   settle: 2s
+roll:
+  validate: 3s
+  shortage_after: 10s
 worker:
   listen: %s
   promote: true

@@ -12,11 +12,12 @@ import (
 	"github.com/fairway-project/fairway/workflows"
 )
 
-// startActors runs the actors of the clusters, which hold their blocks, on a task queue of their
+// startActors runs the actors of the clusters and of the fleet on a task queue of their
 // own: the workers of the tests come and go, and whoever wants to change something asks the actors.
 func startActors(ctx context.Context, c client.Client, clusters ...string) (stop func(), err error) {
 	w := sdkworker.New(c, "actors", sdkworker.Options{})
 	w.RegisterWorkflow(workflows.Cluster)
+	w.RegisterWorkflow(workflows.Fleet)
 	if err := w.Start(); err != nil {
 		return nil, fmt.Errorf("starting the actors' worker: %w", err)
 	}
@@ -29,6 +30,12 @@ func startActors(ctx context.Context, c client.Client, clusters ...string) (stop
 			w.Stop()
 			return nil, fmt.Errorf("starting the actor of cluster %s: %w", cluster, err)
 		}
+	}
+	if _, err := c.ExecuteWorkflow(ctx, client.StartWorkflowOptions{
+		ID: workflows.FleetID, TaskQueue: "actors", WorkflowIDConflictPolicy: enumspb.WORKFLOW_ID_CONFLICT_POLICY_USE_EXISTING,
+	}, workflows.Fleet, workflows.FleetState{}); err != nil {
+		w.Stop()
+		return nil, fmt.Errorf("starting the actor of the fleet: %w", err)
 	}
 	return w.Stop, nil
 }

@@ -25,17 +25,22 @@ func TestAReplacementSurvivesTheDeathOfItsWorkerIn(t *testing.T) {
 		// fleeting activities cannot be made to last: if they are over before the kill, that is fine.
 		fleeting bool
 	}{
-		{activity: "ListClusters", fleeting: true}, // reads a file
+		{activity: "FindPool", fleeting: true}, // reads a file
 		{activity: "ExaminePool", slow: "aws"},
-		{activity: "ExamineNode", slow: "kubernetes"},
-		{activity: "ResizePool", slow: "aws"},
-		{activity: "AwaitInstance"},
+		{activity: "SurveyPool", slow: "kubernetes"},
+		{activity: "ProtectPool", slow: "aws"},
+		{activity: "AwaitTurn", fleeting: true}, // asks Temporal
+		{activity: "GrowPool", slow: "aws", from: "AwaitTurn"},
+		{activity: "AwaitInstances"},
 		{activity: "AwaitNode"},
 		{activity: "CordonNode", slow: "kubernetes", from: "AwaitNode"},
 		{activity: "DrainNode"},
 		{activity: "TerminateInstance", slow: "aws", from: "DrainNode"},
 		{activity: "AwaitTermination"},
 		{activity: "AwaitNodeGone", slow: "kubernetes", from: "AwaitTermination"},
+		{activity: "EndTurn", fleeting: true},
+		{activity: "UnmarkNodes", slow: "kubernetes", from: "AwaitNodeGone"},
+		{activity: "RestorePool", slow: "aws", from: "AwaitNodeGone"},
 	} {
 		t.Run(test.activity, func(t *testing.T) {
 			t.Parallel()
@@ -100,7 +105,7 @@ func TestAReplacementSurvivesTheDeathOfItsWorkerJustAfter(t *testing.T) {
 		from         string
 		came         func(require.TestingT, replacement) bool
 	}{
-		{"the group has grown", "aws", "", func(t require.TestingT, r replacement) bool {
+		{"the group has grown", "aws", "AwaitTurn", func(t require.TestingT, r replacement) bool {
 			return *r.pool.describe(t).DesiredCapacity > poolSize
 		}},
 		{"the node was cordoned", "kubernetes", "AwaitNode", func(t require.TestingT, r replacement) bool {

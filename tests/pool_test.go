@@ -1,6 +1,7 @@
 package tests
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"strings"
@@ -10,6 +11,8 @@ import (
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/autoscaling"
 	astypes "github.com/aws/aws-sdk-go-v2/service/autoscaling/types"
+	"github.com/aws/aws-sdk-go-v2/service/ec2"
+	ec2types "github.com/aws/aws-sdk-go-v2/service/ec2/types"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	appsv1 "k8s.io/api/apps/v1"
@@ -23,15 +26,16 @@ import (
 )
 
 const (
-	poolLabel   = "node.kubernetes.io/node-pool"
-	masterTaint = "node-role.kubernetes.io/control-plane"
-	poolSize    = 2 // nodes of a test's own pool; it has room for one more
-	replicas    = 4 // of the application on it
+	poolLabel = "node.kubernetes.io/node-pool"
+	ownTaint  = "fairway.test/own" // keeps others off a test's own pool
+	poolSize  = 2                  // nodes of a test's own pool; it has room for one more
+	replicas  = 4                  // of the application on it
 )
 
 // pool is a node pool and the Auto Scaling group behind it.
 type pool struct {
 	cluster, name, group string
+	size                 int
 	taints               []string // of its nodes, from the beginning
 	*witness
 }
@@ -40,23 +44,37 @@ func samplePool(cluster, name string) pool {
 	return pool{cluster: cluster, name: name, group: "nodepool-" + name + "-" + cluster, witness: watched[cluster]}
 }
 
-// newPool makes a pool that only this test uses, and removes it in the end. Its nodes have the
-// taint of masters, which keeps the sample's applications off: the end of the pool is a rough one.
-func newPool(t *testing.T, cluster string) pool {
+// shape says how a test's own pool differs from others; the zero value means not at all.
+type shape struct {
+	size, max int    // default: poolSize, and room for one more
+	zone      string // default: all zones
+}
+
+// newPool makes a pool that only this test uses, and removes it in the end. Its nodes have a taint
+// that keeps the sample's applications off: the end of the pool is a rough one.
+func newPool(t *testing.T, cluster string, as ...shape) pool {
 	t.Helper()
 	model := samplePool(cluster, "worker")
 	p := samplePool(cluster, nameOf(t))
-	p.taints = []string{masterTaint + ":NoSchedule"}
+	p.taints, p.size = []string{ownTaint + "=true:NoSchedule"}, poolSize
+	limit, subnets := 0, *model.describe(t).VPCZoneIdentifier
+	for _, s := range as {
+		p.size, limit = cmp.Or(s.size, p.size), s.max
+		if s.zone != "" {
+			subnets = subnetIn(t, subnets, s.zone)
+		}
+	}
+	limit = cmp.Or(limit, p.size+1)
 	tag := func(key, value string) astypes.Tag {
 		return astypes.Tag{Key: &key, Value: &value, PropagateAtLaunch: aws.Bool(true)}
 	}
 	_, err := scaling.CreateAutoScalingGroup(t.Context(), &autoscaling.CreateAutoScalingGroupInput{
-		AutoScalingGroupName: &p.group, MinSize: aws.Int32(poolSize), MaxSize: aws.Int32(poolSize + 1), DesiredCapacity: aws.Int32(poolSize),
+		AutoScalingGroupName: &p.group, MinSize: aws.Int32(int32(p.size)), MaxSize: aws.Int32(int32(limit)), DesiredCapacity: aws.Int32(int32(p.size)),
 		LaunchTemplate:    &astypes.LaunchTemplateSpecification{LaunchTemplateName: aws.String(cluster + "-worker"), Version: aws.String("$Latest")},
-		VPCZoneIdentifier: model.describe(t).VPCZoneIdentifier,
+		VPCZoneIdentifier: &subnets,
 		Tags: []astypes.Tag{
 			tag("kubernetes.io/cluster/"+cluster, "owned"), tag(poolLabel, p.name),
-			tag("node.kubernetes.io/profile", "test"), tag("node.kubernetes.io/role", "master"),
+			tag("node.kubernetes.io/profile", "test"), tag("k8s.io/cluster-autoscaler/node-template/taint/"+ownTaint, "true:NoSchedule"),
 		},
 	})
 	require.NoError(t, err)
@@ -70,12 +88,22 @@ func newPool(t *testing.T, cluster string) pool {
 	return p
 }
 
+// subnetIn is the one of a list of subnets that is in a zone.
+func subnetIn(t *testing.T, subnets, zone string) string {
+	t.Helper()
+	out, err := ec2.NewFromConfig(theLab.AWSConfig()).DescribeSubnets(t.Context(), &ec2.DescribeSubnetsInput{SubnetIds: strings.Split(subnets, ",")})
+	require.NoError(t, err)
+	at := slices.IndexFunc(out.Subnets, func(s ec2types.Subnet) bool { return *s.AvailabilityZone == zone })
+	require.GreaterOrEqual(t, at, 0, "no subnet in %s", zone)
+	return *out.Subnets[at].SubnetId
+}
+
 // awaitNodes waits until all nodes of a test's own pool take pods.
 func (p pool) awaitNodes(t *testing.T) {
 	t.Helper()
 	require.EventuallyWithT(t, func(c *assert.CollectT) {
 		nodes := p.nodes(c)
-		assert.Len(c, nodes, poolSize)
+		assert.Len(c, nodes, p.size)
 		for _, node := range nodes {
 			assert.True(c, node.Ready, node.Name)
 			assert.Equal(c, p.taints, node.Taints, node.Name)
@@ -112,7 +140,7 @@ func (p pool) run(t *testing.T, a application) {
 			ObjectMeta: metav1.ObjectMeta{Labels: meta.Labels, Annotations: annotations},
 			Spec: corev1.PodSpec{
 				NodeSelector:                  map[string]string{poolLabel: p.name},
-				Tolerations:                   []corev1.Toleration{{Key: masterTaint, Operator: corev1.TolerationOpExists}},
+				Tolerations:                   []corev1.Toleration{{Key: ownTaint, Operator: corev1.TolerationOpExists}},
 				TerminationGracePeriodSeconds: aws.Int64(300),
 				TopologySpreadConstraints: []corev1.TopologySpreadConstraint{{
 					TopologyKey: corev1.LabelHostname, MaxSkew: 1, WhenUnsatisfiable: corev1.ScheduleAnyway, LabelSelector: selector,
@@ -277,10 +305,21 @@ func (p pool) requireReplaced(t *testing.T, before snapshot, name string) {
 	require.Len(t, after.Nodes, len(before.Nodes))
 	require.False(t, slices.ContainsFunc(after.Nodes, func(n node) bool { return n.Name == name }), "the old node is gone")
 	p.requireClean(t, after)
-	require.True(t, slices.ContainsFunc(p.describe(t).SuspendedProcesses, func(s astypes.SuspendedProcess) bool {
-		return *s.ProcessName == "AZRebalance"
-	}), "Auto Scaling will not end another instance to even the zones out")
+	p.requireUnprotected(t)
 	p.requireEmptied(t, old)
+}
+
+// requireUnprotected checks that a roll has left nothing of its protections on the group.
+func (p pool) requireUnprotected(t *testing.T) {
+	t.Helper()
+	group := p.describe(t)
+	require.Empty(t, group.SuspendedProcesses, "no process is suspended")
+	for _, tag := range group.Tags {
+		require.NotContains(t, *tag.Key, "fairway.dev/", "the group has no marks of Fairway")
+	}
+	for _, instance := range group.Instances {
+		require.False(t, *instance.ProtectedFromScaleIn, "instance %s is not protected", *instance.InstanceId)
+	}
 }
 
 // requireUndone checks what has to hold after a replacement that was called off before the old
@@ -294,6 +333,7 @@ func (p pool) requireUndone(t *testing.T, before snapshot) {
 	after.Launched, after.Ended, after.Workflows = before.Launched, before.Ended, before.Workflows
 	require.Equal(t, before, after)
 	p.requireClean(t, after)
+	p.requireUnprotected(t)
 }
 
 // requireEmptied checks that the node's pods were gone before its instance was ended, by

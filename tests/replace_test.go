@@ -43,7 +43,7 @@ func TestANodeOfTheSampleFleetIsReplaced(t *testing.T) {
 	})
 	t.Run("its activities say what they are for", func(t *testing.T) {
 		roll, child := summaries(t, r.roll), summaries(t, r.child)
-		require.Equal(t, fmt.Sprintf("grow %s to 4", p.group), roll["ResizePool"])
+		require.Equal(t, fmt.Sprintf("grow %s to 4", p.group), roll["GrowPool"])
 		require.Equal(t, "drain "+r.node.Name, child["DrainNode"])
 		for _, all := range []map[string]string{roll, child} {
 			for activity, summary := range all {

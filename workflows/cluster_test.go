@@ -1,6 +1,7 @@
 package workflows_test
 
 import (
+	"strings"
 	"testing"
 	"time"
 
@@ -139,4 +140,57 @@ func TestALongRunOfAnActorHandsEverythingToTheNext(t *testing.T) {
 	var next *workflow.ContinueAsNewError
 	require.ErrorAs(t, env.GetWorkflowError(), &next)
 	require.Equal(t, "Cluster", next.WorkflowType.Name)
+}
+
+func TestOrdersAboutForcingPods(t *testing.T) {
+	var suite testsuite.WorkflowTestSuite
+	env := suite.NewTestWorkflowEnvironment()
+	env.SetStartTime(noon)
+	orders := func() (texts []string) {
+		answer, err := env.QueryWorkflow(workflows.StateQuery)
+		require.NoError(t, err)
+		var state workflows.ClusterState
+		require.NoError(t, answer.Get(&state))
+		for _, o := range state.Orders {
+			texts = append(texts, strings.TrimSpace(o.Node+" "+o.Pod)+" "+string(o.Mode)+" "+o.By)
+		}
+		return texts
+	}
+	node := func(pod string, mode workflows.ForceMode) workflows.ForceRequest {
+		return workflows.ForceRequest{Node: "n1", Pod: pod, Mode: mode, Reason: "incident", By: "anna"}
+	}
+	at := func(minute int, do func()) { env.RegisterDelayedCallback(do, time.Duration(minute)*time.Minute) }
+	at(1, func() {
+		for _, refused := range []workflows.ForceRequest{
+			{Mode: workflows.ForceNow, Reason: "x"}, {Node: "n1", Mode: "soon", Reason: "x"},
+			{Node: "n1", Mode: workflows.ForceNow, Reason: " "}, {Node: "n1", Pod: "cart-0", Mode: workflows.ForceNow, Reason: "x"},
+		} {
+			env.UpdateWorkflow(workflows.ForceName, "", &testsuite.TestUpdateCallback{
+				OnAccept: func() { t.Error("accepted") }, OnReject: func(error) {}, OnComplete: func(any, error) {},
+			}, refused)
+			env.SignalWorkflow(workflows.ForceName, refused)
+		}
+		env.SignalWorkflow(workflows.ForceName, node("", workflows.ForceForbid))
+		env.UpdateWorkflowNoRejection(workflows.ForceName, "", t, node("shop/cart-0", workflows.ForceNow))
+	})
+	at(2, func() {
+		require.ElementsMatch(t, []string{"n1 forbid anna", "n1 shop/cart-0 now anna"}, orders())
+		env.UpdateWorkflowNoRejection(workflows.ForceName, "", t, node("shop/cart-0", workflows.ForceByRule))
+	})
+	at(3, func() {
+		require.ElementsMatch(t, []string{"n1 forbid anna", "n1 shop/cart-0 rule anna"}, orders(), "the rule holds for this pod")
+		env.SignalWorkflow(workflows.ForceName, node("", workflows.ForceByRule))
+	})
+	at(4, func() {
+		require.Empty(t, orders(), "an order about the node takes the place of those about its pods")
+		env.SignalWorkflow(workflows.ForceName, node("", workflows.ForceNow))
+	})
+	at(31*24*60, func() {
+		env.SignalWorkflow(workflows.BlockName, workflows.BlockRequest{Reason: "x"})
+	})
+	at(31*24*60+1, func() {
+		require.Empty(t, orders(), "orders are forgotten with the drains that they were about")
+		env.CancelWorkflow()
+	})
+	env.ExecuteWorkflow(workflows.Cluster, workflows.ClusterState{Cluster: "dev-1"})
 }

@@ -51,7 +51,7 @@ func Fleet(ctx workflow.Context, state FleetState) error {
 			f.tell(ctx)
 			return nil
 		},
-		workflow.UpdateHandlerOptions{Validator: f.Room, Description: "replace some nodes, if the limits allow it"},
+		workflow.UpdateHandlerOptions{Validator: func(want AwaitTurn) error { return f.Room(want) }, Description: "replace some nodes, if the limits allow it"},
 	); err != nil {
 		return err
 	}

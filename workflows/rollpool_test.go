@@ -2,15 +2,19 @@ package workflows_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"testing"
 	"time"
 
+	"github.com/stretchr/testify/mock"
 	"github.com/stretchr/testify/require"
 	"go.temporal.io/sdk/activity"
+	"go.temporal.io/sdk/converter"
 	"go.temporal.io/sdk/temporal"
 	"go.temporal.io/sdk/testsuite"
+	"go.temporal.io/sdk/workflow"
 
 	"github.com/fairway-project/fairway/roll"
 	"github.com/fairway-project/fairway/workflows"
@@ -528,4 +532,54 @@ func TestASizeThatSomebodyElseChangedIsKept(t *testing.T) {
 			require.Equal(t, map[string]int{"drain": 4, "surge": 5}[when], w.pool.Desired)
 		})
 	}
+}
+
+func TestADrainMayLastForThreeDays(t *testing.T) {
+	w := newWorld()
+	env := newEnvironment(t, w)
+	forced := []workflows.ForcedPod{{Pod: "shop/cart-0", Reason: "the budget can never allow an eviction"}}
+	env.OnActivity("DrainNode", mock.Anything, mock.Anything).Return(workflows.DrainProgress{Total: 1, Forced: forced}, nil).After(72 * time.Hour)
+	rollNodes(env, "node-of-i-old0")
+	progress := result(t, env)
+	require.Equal(t, 72*time.Hour, progress.Nodes[0].Drained)
+	require.Equal(t, forced, progress.Nodes[0].Forced)
+	require.Equal(t, 72*time.Hour, progress.Nodes[0].Ended.Sub(progress.Nodes[0].Began).Round(time.Hour))
+	requireAsBefore(t, w, 3)
+}
+
+func TestWhatAnEarlierDrainHasTriedCountsForTheNext(t *testing.T) {
+	w := newWorld()
+	w.settings.QuarantineAfter = time.Hour
+	env := newEnvironment(t, w)
+	var waited []time.Duration // since the drain is said to have begun
+	env.OnActivity("DrainNode", mock.Anything, mock.Anything).Return(func(_ context.Context, in workflows.DrainNode) (workflows.DrainProgress, error) {
+		if in.Node != "node-of-i-old0" {
+			return workflows.DrainProgress{}, nil
+		}
+		waited = append(waited, env.Now().Sub(in.Started).Round(time.Minute))
+		return workflows.DrainProgress{GaveUp: in.GiveUpAfter > 0, Left: 1}, nil
+	}).After(time.Hour)
+	rollPool(env, workflows.RollPoolInput{})
+	result(t, env)
+	require.Equal(t, []time.Duration{time.Hour, 2 * time.Hour}, waited)
+}
+
+func TestALongRollGoesOnInANewRun(t *testing.T) {
+	w := newWorld()
+	in := workflows.RollPoolInput{Cluster: "dev-1", Pool: "worker", By: "test"}
+	for run := 1; ; run++ {
+		env := newEnvironment(t, w)
+		env.SetCurrentHistoryLength(20_000)
+		env.ExecuteWorkflow(workflows.RollPool, in)
+		var next *workflow.ContinueAsNewError
+		if !errors.As(env.GetWorkflowError(), &next) {
+			result(t, env)
+			break
+		}
+		require.Less(t, run, 5)
+		require.NoError(t, converter.GetDefaultDataConverter().FromPayloads(next.Input, &in))
+		require.True(t, w.protected, "the roll goes on")
+	}
+	require.Equal(t, []string{"i-old0", "i-old1", "i-old2"}, w.terminated)
+	requireAsBefore(t, w, 3)
 }

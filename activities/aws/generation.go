@@ -8,6 +8,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/autoscaling/types"
 	"github.com/aws/aws-sdk-go-v2/service/ec2"
+	ec2types "github.com/aws/aws-sdk-go-v2/service/ec2/types"
 	"go.temporal.io/sdk/temporal"
 
 	"github.com/fairway-project/fairway/registry"
@@ -15,18 +16,21 @@ import (
 )
 
 // template is a version of a launch template. The zero value stands for a group without one.
-type template struct{ id, version string }
+type template struct {
+	id, version string // the version as a number
+	spot        bool   // it asks for Spot instances itself
+}
 
 // made says whether an instance was launched from this version.
 func (t template) made(instance types.Instance) bool {
 	if instance.LaunchTemplate == nil {
-		return t == template{}
+		return t.id == ""
 	}
 	return aws.ToString(instance.LaunchTemplate.LaunchTemplateId) == t.id && aws.ToString(instance.LaunchTemplate.Version) == t.version
 }
 
-// currentTemplate is what a group launches instances from now, with its symbolic version resolved.
-func (account *account) currentTemplate(ctx context.Context, cluster registry.Cluster, group types.AutoScalingGroup) (template, error) {
+// template reads what a group launches instances from now, with its symbolic version resolved.
+func (account *account) template(ctx context.Context, cluster registry.Cluster, group types.AutoScalingGroup) (template, error) {
 	specification := group.LaunchTemplate
 	if mixed := group.MixedInstancesPolicy; mixed != nil && mixed.LaunchTemplate != nil {
 		specification = mixed.LaunchTemplate.LaunchTemplateSpecification
@@ -34,25 +38,26 @@ func (account *account) currentTemplate(ctx context.Context, cluster registry.Cl
 	if specification == nil {
 		return template{}, nil
 	}
-	current := template{aws.ToString(specification.LaunchTemplateId), aws.ToString(specification.Version)}
-	if current.version != "" && current.version[0] != '$' {
-		return current, nil
+	id, version := aws.ToString(specification.LaunchTemplateId), aws.ToString(specification.Version)
+	if version == "" {
+		version = "$Default"
 	}
-	out, err := account.ec2.DescribeLaunchTemplates(ctx, &ec2.DescribeLaunchTemplatesInput{LaunchTemplateIds: []string{current.id}})
+	out, err := account.ec2.DescribeLaunchTemplateVersions(ctx, &ec2.DescribeLaunchTemplateVersionsInput{
+		LaunchTemplateId: aws.String(id), Versions: []string{version},
+	})
 	if err != nil {
-		return template{}, explain(cluster, "reading launch template "+current.id, err)
+		return template{}, explain(cluster, "reading launch template "+id, err)
 	}
-	for _, found := range out.LaunchTemplates {
-		if aws.ToString(found.LaunchTemplateId) != current.id {
+	for _, found := range out.LaunchTemplateVersions {
+		if aws.ToString(found.LaunchTemplateId) != id {
 			continue
 		}
-		number := found.DefaultVersionNumber // what an empty version means, too
-		if current.version == "$Latest" {
-			number = found.LatestVersionNumber
+		current := template{id: id, version: strconv.FormatInt(aws.ToInt64(found.VersionNumber), 10)}
+		if data := found.LaunchTemplateData; data != nil && data.InstanceMarketOptions != nil {
+			current.spot = data.InstanceMarketOptions.MarketType == ec2types.MarketTypeSpot
 		}
-		current.version = strconv.FormatInt(aws.ToInt64(number), 10)
 		return current, nil
 	}
 	return template{}, temporal.NewApplicationError(
-		fmt.Sprintf("cluster %s: launch template %s of group %s is gone", cluster.ID, current.id, aws.ToString(group.AutoScalingGroupName)), workflows.InvalidInput)
+		fmt.Sprintf("cluster %s: launch template %s of group %s is gone", cluster.ID, id, aws.ToString(group.AutoScalingGroupName)), workflows.InvalidInput)
 }

@@ -115,20 +115,47 @@ func (p *pool) examine() (workflows.Pool, error) {
 	return run(p, p.activities.ExaminePool, workflows.ExaminePool{Cluster: cluster, Pool: p.name})
 }
 
-func (p *pool) resize(from, to int) error {
-	return p.worker.Run(p.activities.ResizePool, workflows.ResizePool{Cluster: cluster, Pool: p.name, Group: p.name, From: from, To: to}, nil)
+func (p *pool) grow(from, to int, launch workflows.Launch) error {
+	return p.worker.Run(p.activities.GrowPool, workflows.GrowPool{
+		Cluster: cluster, Pool: p.name, Group: p.name, From: from, To: to, Launch: launch,
+	}, nil)
+}
+
+func (p *pool) protect(empty bool) error {
+	return p.worker.Run(p.activities.ProtectPool, workflows.ProtectPool{Cluster: cluster, Pool: p.name, Group: p.name, Empty: empty}, nil)
+}
+
+func (p *pool) restore(empty bool) (string, error) {
+	return run(p, p.activities.RestorePool, workflows.ProtectPool{Cluster: cluster, Pool: p.name, Group: p.name, Empty: empty})
+}
+
+// restored restores the pool and wants nothing to be left.
+func (p *pool) restored() {
+	p.Helper()
+	left, err := p.restore(false)
+	p.must(err)
+	require.Empty(p, left)
 }
 
 func (p *pool) release(from, to int, known ...string) ([]workflows.Instance, error) {
 	return run(p, p.activities.ReleaseCapacity, workflows.ReleaseCapacity{Cluster: cluster, Group: p.name, From: from, To: to, Known: known})
 }
 
-func (p *pool) awaitInstance(since time.Time, known ...string) (workflows.Instance, error) {
-	return run(p, p.activities.AwaitInstance, workflows.AwaitInstance{Cluster: cluster, Group: p.name, Known: known, Since: since})
+// await waits for new instances; a shortage is one after 3 s.
+func (p *pool) await(count int, since time.Time, known ...string) ([]workflows.Instance, error) {
+	return run(p, p.activities.AwaitInstances, workflows.AwaitInstances{
+		Cluster: cluster, Group: p.name, Known: known, Count: count, Since: since, ShortageAfter: 3 * time.Second,
+	})
 }
 
 func (p *pool) terminate(instance string) (workflows.Termination, error) {
 	return run(p, p.activities.TerminateInstance, p.instance(instance))
+}
+
+func (p *pool) replace(instance string, launch workflows.Launch) (workflows.Termination, error) {
+	in := p.instance(instance)
+	in.Replace, in.Launch = true, launch
+	return run(p, p.activities.TerminateInstance, in)
 }
 
 func (p *pool) awaitTermination(instance string) error {
@@ -164,15 +191,126 @@ func (p *pool) launchTemplate(instanceType ec2types.InstanceType) {
 	p.must(err)
 }
 
+// launchTemplateVersion makes a version of the launch template with some things changed. The
+// group uses it for its next launch.
+func (p *pool) launchTemplateVersion(data *ec2types.RequestLaunchTemplateData) {
+	p.Helper()
+	_, err := p.ec2.CreateLaunchTemplateVersion(p.Context(), &ec2.CreateLaunchTemplateVersionInput{
+		LaunchTemplateName: &p.name, SourceVersion: awssdk.String("1"), LaunchTemplateData: data,
+	})
+	p.must(err)
+}
+
 // runOut takes away the capacity for further instances of this pool only.
 func (p *pool) runOut(instanceType ec2types.InstanceType) {
 	p.Helper()
 	p.must(p.lab.Shortage(p.Context(), lab.Shortage{InstanceType: string(instanceType)}))
-	_, err := p.ec2.CreateLaunchTemplateVersion(p.Context(), &ec2.CreateLaunchTemplateVersionInput{
-		LaunchTemplateName: &p.name, SourceVersion: awssdk.String("1"),
-		LaunchTemplateData: &ec2types.RequestLaunchTemplateData{InstanceType: instanceType},
+	p.launchTemplateVersion(&ec2types.RequestLaunchTemplateData{InstanceType: instanceType})
+}
+
+// update changes the group.
+func (p *pool) update(change func(*autoscaling.UpdateAutoScalingGroupInput)) {
+	p.Helper()
+	in := &autoscaling.UpdateAutoScalingGroupInput{AutoScalingGroupName: &p.name}
+	change(in)
+	_, err := p.scaling.UpdateAutoScalingGroup(p.Context(), in)
+	p.must(err)
+}
+
+// mix gives the group a mixed instances policy.
+func (p *pool) mix(onDemandPercentage int32, instanceTypes ...string) {
+	p.Helper()
+	var overrides []astypes.LaunchTemplateOverrides
+	for _, instanceType := range instanceTypes {
+		overrides = append(overrides, astypes.LaunchTemplateOverrides{InstanceType: &instanceType})
+	}
+	p.update(func(in *autoscaling.UpdateAutoScalingGroupInput) {
+		in.MixedInstancesPolicy = &astypes.MixedInstancesPolicy{
+			LaunchTemplate: &astypes.LaunchTemplate{
+				LaunchTemplateSpecification: &astypes.LaunchTemplateSpecification{LaunchTemplateName: &p.name, Version: awssdk.String("1")},
+				Overrides:                   overrides,
+			},
+			InstancesDistribution: &astypes.InstancesDistribution{OnDemandPercentageAboveBaseCapacity: &onDemandPercentage},
+		}
+	})
+}
+
+// suspend has somebody else suspend processes of the group.
+func (p *pool) suspend(processes ...string) {
+	p.Helper()
+	_, err := p.scaling.SuspendProcesses(p.Context(), &autoscaling.SuspendProcessesInput{AutoScalingGroupName: &p.name, ScalingProcesses: processes})
+	p.must(err)
+}
+
+// shield has somebody else protect an instance.
+func (p *pool) shield(instance string) {
+	p.Helper()
+	_, err := p.scaling.SetInstanceProtection(p.Context(), &autoscaling.SetInstanceProtectionInput{
+		AutoScalingGroupName: &p.name, InstanceIds: []string{instance}, ProtectedFromScaleIn: awssdk.Bool(true),
 	})
 	p.must(err)
+}
+
+func (p *pool) tagGroup(key, value string) {
+	p.Helper()
+	_, err := p.scaling.CreateOrUpdateTags(p.Context(), &autoscaling.CreateOrUpdateTagsInput{Tags: []astypes.Tag{{
+		ResourceId: &p.name, ResourceType: awssdk.String("auto-scaling-group"), Key: &key, Value: &value, PropagateAtLaunch: awssdk.Bool(false),
+	}}})
+	p.must(err)
+}
+
+// look is what Fairway may change of a group, and the tags by which it remembers.
+type look struct {
+	Min       int32
+	Zones     []string
+	Template  string // of a group without a mixed instances policy
+	Types     []string
+	OnDemand  int32 // percentage; 0 without a policy
+	Suspended []string
+	Protected []string
+	Tags      map[string]string
+	Tagged    []string // instances
+}
+
+func (p *pool) look() look {
+	p.Helper()
+	group := p.group()
+	out := look{Min: *group.MinSize, Zones: slices.Sorted(slices.Values(group.AvailabilityZones)), Tags: map[string]string{}}
+	if group.LaunchTemplate != nil {
+		out.Template = *group.LaunchTemplate.LaunchTemplateName + ":" + awssdk.ToString(group.LaunchTemplate.Version)
+	}
+	if policy := group.MixedInstancesPolicy; policy != nil {
+		out.OnDemand = *policy.InstancesDistribution.OnDemandPercentageAboveBaseCapacity
+		for _, o := range policy.LaunchTemplate.Overrides {
+			out.Types = append(out.Types, *o.InstanceType)
+		}
+	}
+	for _, process := range group.SuspendedProcesses {
+		out.Suspended = append(out.Suspended, *process.ProcessName)
+	}
+	for _, member := range group.Instances {
+		if awssdk.ToBool(member.ProtectedFromScaleIn) {
+			out.Protected = append(out.Protected, *member.InstanceId)
+		}
+	}
+	for _, tag := range group.Tags {
+		if strings.HasPrefix(*tag.Key, "fairway.dev/") {
+			out.Tags[*tag.Key] = *tag.Value
+		}
+	}
+	answer, err := p.ec2.DescribeInstances(p.Context(), &ec2.DescribeInstancesInput{Filters: []ec2types.Filter{
+		{Name: awssdk.String("tag:aws:autoscaling:groupName"), Values: []string{p.name}},
+		{Name: awssdk.String("tag:fairway.dev/protected"), Values: []string{"true"}},
+	}})
+	p.must(err)
+	for _, reservation := range answer.Reservations {
+		for _, instance := range reservation.Instances {
+			out.Tagged = append(out.Tagged, *instance.InstanceId)
+		}
+	}
+	slices.Sort(out.Tagged)
+	slices.Sort(out.Protected)
+	return out
 }
 
 func (p *pool) createGroup(name string, min, max int32, tags map[string]string) {

@@ -35,12 +35,33 @@ func TestPools(t *testing.T) {
 		"a size that AWS refuses is told":                                testResizeRefused,
 		"a blocked pool is neither resized nor made smaller":             testBlocked,
 		"a group that is gone is told":                                   testGroupGone,
-		"a new instance is one that was not known":                       testAwaitInstance,
-		"an instance that does not come is given up with AWS's reason":   testNoInstance,
+		"new instances are those that were not known":                    testAwaitInstances,
+		"a shortage is given up soon, in AWS's words":                    testShortage,
+		"launches that cannot work are given up, in AWS's words":         testLaunchFailing,
+		"what does not come for no stated reason is given up":            testNothingCame,
+		"failures of launches before are not counted":                    testOldFailures,
+		"launches in one zone leave the group's zones as they were":      testZones,
+		"zones are changed in a group without subnets, too":              testWithoutSubnets,
+		"a single zone needs no change":                                  testSingleZone,
+		"a launch of another type leaves the template as it was":         testOtherType,
+		"a mixed group gets another type and gets its own back":          testMixed,
+		"a Spot group launches On-Demand and returns to Spot":            testOnDemand,
+		"what cannot be launched is refused before anything changes":     testImpossible,
+		"a launch that AWS refuses is not tried again":                   testRefusedLaunch,
+		"what is left of an earlier launch is undone by the next":        testLeftovers,
+		"launches that somebody else has changed are kept":               testLaunchingChanged,
+		"a pool is as before when it was protected and restored":         testProtect,
+		"a protection is finished and undone after a crash at any step":  testProtectCrashed,
+		"a pool that was emptied keeps its minimum of 0":                 testEmpty,
+		"zones stay as they are while they are uneven":                   testUneven,
+		"a blocked pool is restored and a group that is gone is nothing": testRestoreAnyway,
+		"an instance is replaced as asked":                               testReplace,
+		"a group does not get smaller than its minimum":                  testMinimum,
 		"a wait ends with its cancellation or its worker":                testWaitEnds,
 		"capacity is released while it has no instance":                  testRelease,
 		"surplus instances are reported and kept":                        testReleaseSurplus,
 		"capacity that somebody else has set is kept":                    testReleaseChanged,
+		"capacity is released as launches are restored":                  testReleaseRestores,
 		"an instance is terminated once and lowers the size once":        testTerminateTwice,
 		"an instance that another ended has vanished":                    testVanished,
 		"an instance that another ended out of its group has vanished":   testVanishedByScaling,
@@ -85,6 +106,8 @@ func testExamine(t *testing.T, a account) {
 		require.Equal(t, "InService", instance.Lifecycle)
 		zones[instance.Zone] = true
 	}
+	require.Equal(t, []string{"eu-central-1a", "eu-central-1b", "eu-central-1c"}, got.Zones)
+	require.False(t, got.Spot)
 	require.Equal(t, map[string]bool{"eu-central-1a": true, "eu-central-1b": true, "eu-central-1c": true}, zones)
 }
 
@@ -145,22 +168,22 @@ func testAssumeRole(t *testing.T, a account) {
 
 func testResizeTwice(t *testing.T, a account) {
 	p := a.newPool(t, "resized", 1, 4)
-	require.NoError(t, p.resize(1, 2))
+	require.NoError(t, p.grow(1, 2, workflows.Launch{}))
 	p.settles(2)
-	require.NoError(t, p.resize(1, 2))
+	require.NoError(t, p.grow(1, 2, workflows.Launch{}))
 	require.Equal(t, 2, p.desired())
 }
 
 func testResizeChanged(t *testing.T, a account) {
 	p := a.newPool(t, "changed", 1, 4)
 	p.setDesired(3)
-	requireError(t, p.resize(1, 2), workflows.PoolBusy, true, "cluster dev-1: the size of group changed changed to 3 while it was about to go from 1 to 2")
+	requireError(t, p.grow(1, 2, workflows.Launch{}), workflows.PoolBusy, true, "cluster dev-1: the size of group changed changed to 3 while it was about to go from 1 to 2")
 	require.Equal(t, 3, p.desired())
 }
 
 func testResizeRefused(t *testing.T, a account) {
 	p := a.newPool(t, "full", 1, 1)
-	require.ErrorContains(t, p.resize(1, 2), "cluster dev-1: setting the size of group full to 2: AWS says ValidationError: ")
+	require.ErrorContains(t, p.grow(1, 2, workflows.Launch{}), "cluster dev-1: setting the size of group full to 2: AWS says ValidationError: ")
 }
 
 func testBlocked(t *testing.T, a account) {
@@ -170,7 +193,7 @@ func testBlocked(t *testing.T, a account) {
 	p.activities.Blocks = blocks(func(pool string) error {
 		return temporal.NewApplicationError("pool "+pool+" is blocked", workflows.Blocked)
 	})
-	requireError(t, p.resize(2, 3), workflows.Blocked, false, "pool blocked is blocked")
+	requireError(t, p.grow(2, 3, workflows.Launch{}), workflows.Blocked, false, "pool blocked is blocked")
 	_, err := p.terminate(p.members()[0])
 	requireError(t, err, workflows.Blocked, false, "pool blocked is blocked")
 	require.Equal(t, 2, p.desired())
@@ -186,49 +209,24 @@ func testBlocked(t *testing.T, a account) {
 func testGroupGone(t *testing.T, a account) {
 	p := a.noPool(t, "gone")
 	const message = "cluster dev-1: Auto Scaling group gone is gone"
-	requireError(t, p.resize(1, 2), workflows.PoolNotFound, true, message)
+	requireError(t, p.grow(1, 2, workflows.Launch{}), workflows.PoolNotFound, true, message)
 	_, err := p.terminate("i-1")
 	requireError(t, err, workflows.PoolNotFound, true, message)
-	_, err = p.awaitInstance(time.Now())
+	_, err = p.await(1, time.Now())
 	requireError(t, err, workflows.PoolNotFound, true, message)
 	_, err = p.release(2, 1)
 	requireError(t, err, workflows.PoolNotFound, true, message)
 }
 
-func testAwaitInstance(t *testing.T, a account) {
-	p := a.newPool(t, "awaited", 2, 4)
-	known := p.members()
-	require.NoError(t, p.resize(2, 3))
-	instance, err := p.awaitInstance(time.Now(), known...)
-	require.NoError(t, err)
-	require.NotContains(t, known, instance.ID)
-	require.Contains(t, p.members(), instance.ID)
-	require.Equal(t, "InService", instance.Lifecycle)
-	require.Equal(t, "m5.large", instance.Type)
-	require.NotEmpty(t, instance.Zone)
-}
-
-func testNoInstance(t *testing.T, a account) {
-	p := a.newPool(t, "starved", 1, 4)
-	p.runOut("x1e.xlarge")
-	require.NoError(t, p.resize(1, 2))
-	p.activities.ReadyWithin = 5 * time.Second
-	_, err := p.awaitInstance(time.Now(), p.members()...)
-	requireError(t, err, workflows.BadReplacement, true, "cluster dev-1: group starved has no new instance in service yet: "+
-		"We currently do not have sufficient x1e.xlarge capacity")
-	require.ErrorContains(t, err, "5s after it was asked for")
-	require.Contains(t, p.beats[len(p.beats)-1], "sufficient x1e.xlarge capacity", "people see it while it is being waited for")
-}
-
 func testWaitEnds(t *testing.T, a account) {
 	p := a.newPool(t, "waiting", 1, 4)
-	in := workflows.AwaitInstance{Cluster: cluster, Group: p.name, Known: p.members(), Since: time.Now()}
+	in := workflows.AwaitInstances{Cluster: cluster, Group: p.name, Known: p.members(), Count: 1, Since: time.Now()}
 
 	stopping := make(chan struct{})
 	p.worker.Stopping = stopping
 	stop := sync.OnceFunc(func() { close(stopping) })
 	p.worker.Heartbeat = func(any) { stop() }
-	err := p.worker.Run(p.activities.AwaitInstance, in, nil)
+	err := p.worker.Run(p.activities.AwaitInstances, in, nil)
 	requireError(t, err, workflows.Unreachable, false, "the worker stops; another one goes on")
 	var application *temporal.ApplicationError
 	require.ErrorAs(t, err, &application)
@@ -236,48 +234,7 @@ func testWaitEnds(t *testing.T, a account) {
 
 	ctx, cancel := context.WithCancel(t.Context())
 	p.worker = activitytest.Worker{Context: ctx, Heartbeat: func(any) { cancel() }}
-	require.ErrorContains(t, p.worker.Run(p.activities.AwaitInstance, in, nil), "canceled")
-}
-
-func testRelease(t *testing.T, a account) {
-	p := a.newPool(t, "released", 1, 4)
-	p.runOut("x1e.2xlarge")
-	require.NoError(t, p.resize(1, 2))
-	for range 2 { // the second attempt finds it done
-		surplus, err := p.release(2, 1, p.members()...)
-		require.NoError(t, err)
-		require.Empty(t, surplus)
-		require.Equal(t, 1, p.desired())
-	}
-}
-
-func testReleaseSurplus(t *testing.T, a account) {
-	p := a.newPool(t, "surplus", 1, 4)
-	known := p.members()
-	require.NoError(t, p.resize(1, 2))
-	fresh, err := p.awaitInstance(time.Now(), known...)
-	require.NoError(t, err)
-	surplus, err := p.release(2, 1, known...)
-	require.NoError(t, err)
-	require.Equal(t, []workflows.Instance{fresh}, surplus)
-	require.Equal(t, 2, p.desired())
-
-	_, err = p.terminate(fresh.ID)
-	require.NoError(t, err)
-	surplus, err = p.release(2, 1, known...)
-	require.NoError(t, err)
-	require.Empty(t, surplus, "what terminates is no surplus")
-	require.Equal(t, 1, p.desired())
-}
-
-func testReleaseChanged(t *testing.T, a account) {
-	p := a.newPool(t, "kept", 1, 4)
-	known := p.members()
-	p.setDesired(3)
-	surplus, err := p.release(2, 1, known...)
-	require.NoError(t, err)
-	require.Empty(t, surplus)
-	require.Equal(t, 3, p.desired())
+	require.ErrorContains(t, p.worker.Run(p.activities.AwaitInstances, in, nil), "canceled")
 }
 
 func testTerminateTwice(t *testing.T, a account) {

@@ -2,6 +2,7 @@ package kube
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -9,6 +10,7 @@ import (
 	"time"
 
 	"go.temporal.io/sdk/activity"
+	"go.temporal.io/sdk/temporal"
 	"golang.org/x/sync/errgroup"
 	corev1 "k8s.io/api/core/v1"
 	policyv1 "k8s.io/api/policy/v1"
@@ -46,11 +48,48 @@ func (a *Activities) DrainNode(ctx context.Context, in workflows.DrainNode) (wor
 		return workflows.DrainProgress{}, invalid("%v", err)
 	}
 	d := &drainer{
-		cluster: c, view: v, node: in.Node, instance: in.Instance,
-		pool: in.Pool, started: in.Started, policy: policy, askBlocks: a.Blocks.State,
-		refused: map[types.UID]drain.Refusal{}, spent: map[types.NamespacedName]drain.Spending{}, seen: map[types.UID]bool{}, warned: map[types.UID]bool{},
+		cluster: c, view: v, node: in.Node, instance: in.Instance, pool: in.Pool, by: in.By,
+		started: in.Started, giveUpAfter: in.GiveUpAfter, policy: policy,
+		askBlocks: a.Blocks.State, setCordon: a.setCordon, notify: a.Notify,
+		refused: map[types.UID]drain.Refusal{}, spent: map[types.NamespacedName]drain.Spending{},
+		seen: map[types.UID]bool{}, warned: map[types.UID]bool{}, surged: map[types.UID]surgedHere{},
 	}
-	return d.run(ctx)
+	for _, w := range surgedWorkloads(v.node(in.Node)) { // by an attempt before this one
+		d.surged[w.ReplicaSet] = surgedHere{workload: w}
+	}
+	progress, err := d.run(ctx)
+	if cancelled(ctx) {
+		d.undo(ctx)
+	}
+	return progress, err
+}
+
+// cancelled says whether somebody wants the drain to end. Other ends of its context mean that
+// another attempt goes on, or soon will.
+func cancelled(ctx context.Context) bool {
+	cause := context.Cause(ctx)
+	return errors.Is(cause, context.Canceled) || temporal.IsCanceledError(cause)
+}
+
+// undoWithin is how long a cancelled drain may take to give workloads their size back. What it
+// does not manage is left to UncordonNode.
+const undoWithin = 6 * time.Second
+
+func (d *drainer) undo(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), undoWithin)
+	defer cancel()
+	for {
+		err := d.settleAll(ctx)
+		if err == nil {
+			return
+		}
+		select {
+		case <-ctx.Done():
+			activity.GetLogger(ctx).Warn("a cancelled drain could not give workloads their size back; uncordoning the node does", "node", d.node, "error", err)
+			return
+		case <-time.After(retryBusy):
+		}
+	}
 }
 
 // drainer empties one node.
@@ -59,12 +98,21 @@ type drainer struct {
 	view           *view
 	node, instance string
 	pool           string
-	askBlocks      func(ctx context.Context, cluster string) (workflows.ClusterState, error)
-	blocks         workflows.ClusterState // as last asked for
+	by             string // workflow id, as on the node's cordon
 	started        time.Time
+	giveUpAfter    time.Duration
 	policy         drain.Policy
-	seen           map[types.UID]bool // pods that had to leave
-	warned         map[types.UID]bool // pods whose force was announced
+	askBlocks      func(ctx context.Context, cluster string) (workflows.ClusterState, error)
+	setCordon      func(context.Context, workflows.CordonNode, func(*corev1.Node) (map[string]any, bool)) error
+	notify         func(context.Context, workflows.Notification) error // nil tells nobody
+
+	blocks  workflows.ClusterState // as last asked for
+	asked   time.Time              // when that was
+	open    bool                   // the node was made schedulable while a block holds
+	trouble error                  // why the last step failed; it is tried again
+	seen    map[types.UID]bool     // pods that had to leave
+	warned  map[types.UID]bool     // pods whose force was announced
+	surged  map[types.UID]surgedHere
 
 	mu                  sync.Mutex // guards what evictions running in parallel report
 	refused             map[types.UID]drain.Refusal
@@ -106,89 +154,151 @@ func (d *departures) known(now time.Time) map[types.UID]drain.Departure {
 	return maps.Clone(d.pods)
 }
 
+// A drain that waits asks for blocks and orders so often, and has to be answered within a time that
+// leaves room for heartbeats.
+const (
+	askEvery  = 5 * time.Second
+	askWithin = 5 * time.Second
+)
+
+// run decides and acts until the node is empty, gone or given up. What cannot be done for the moment
+// is shown and tried again.
 func (d *drainer) run(ctx context.Context) (workflows.DrainProgress, error) {
 	woken, unsubscribe := d.view.subscribe()
 	defer unsubscribe()
-	beat := time.NewTicker(activities.BeatEvery)
-	defer beat.Stop()
 	for {
-		if node := d.view.node(d.node); node == nil || instanceOf(node) != d.instance {
-			return d.report(drain.Plan{}), nil // the node vanished, and its pods with it
-		}
-		plan := drain.Decide(d.state())
-		blocked := ""
-		if plan.Acts() {
-			var err error
-			if blocked, err = d.askBlocked(ctx); err != nil {
-				return d.report(plan), err
-			}
-			plan = drain.Decide(d.state()) // blocked time, which does not count, is known now
-		}
+		plan, err := d.decide(ctx)
 		progress := d.report(plan)
-		progress.Blocked = blocked
 		activity.RecordHeartbeat(ctx, progress)
-		if plan.Done() {
-			return progress, nil
+		over := false
+		if err == nil {
+			over, err = d.step(ctx, woken, plan, progress)
 		}
-		if blocked != "" {
-			if err := d.pause(ctx, nil, beat.C, time.Now().Add(workflows.BlockCheck), progress); err != nil {
-				return progress, err
+		switch {
+		case err == nil:
+			d.trouble = nil
+			if over {
+				progress = d.report(plan)
+				progress.GaveUp = plan.GiveUp
+				return d.detached(ctx, woken, progress)
 			}
 			continue
-		}
-		if err := d.warn(ctx, plan.Held); err != nil {
+		case ctx.Err() != nil:
+			return progress, ctx.Err()
+		case !passing(err):
 			return progress, err
 		}
-		if len(plan.Evict) > 0 {
-			if err := d.evict(ctx, plan); err != nil {
-				return progress, err
-			}
-			continue
-		}
-		if plan.Force != nil {
-			if err := d.force(ctx, *plan.Force); err != nil {
-				return progress, err
-			}
-			if err := d.seeForce(ctx, woken, plan.Force.Pod.UID); err != nil {
-				return progress, err
-			}
-			continue
-		}
-		if err := d.pause(ctx, woken, beat.C, plan.Until, progress); err != nil {
+		// What fails for lack of an answer, or since somebody else was faster, is tried again here:
+		// another attempt would have to read the whole cluster first.
+		d.trouble = err
+		if err := d.pause(ctx, nil, time.Now().Add(patience(err)), d.report(plan)); err != nil {
 			return progress, err
 		}
 	}
 }
 
-// askBlocked says who has blocked the pool and why; nothing if nobody has.
-func (d *drainer) askBlocked(ctx context.Context) (string, error) {
-	state, err := d.askBlocks(ctx, d.cluster.id)
-	if err != nil {
-		return "", err
+// vanished says that the node is gone, and its pods with it.
+func (d *drainer) vanished() bool {
+	node := d.view.node(d.node)
+	return node == nil || instanceOf(node) != d.instance
+}
+
+// decide makes a plan with what is known about blocks and orders: no older than askEvery, and
+// fresh if there is something to do.
+func (d *drainer) decide(ctx context.Context) (drain.Plan, error) {
+	if d.vanished() {
+		return drain.Plan{}, nil
 	}
-	d.blocks = state
-	return state.Refusal(time.Now(), d.pool), nil
+	plan := drain.Decide(d.state())
+	every := askEvery
+	if d.refusal() != "" {
+		every = workflows.BlockCheck
+	}
+	if time.Since(d.asked) < every && !plan.Acts() && !plan.GiveUp {
+		return plan, nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, askWithin)
+	defer cancel()
+	blocks, err := d.askBlocks(ctx, d.cluster.id)
+	if err != nil {
+		return plan, err
+	}
+	d.blocks, d.asked = blocks, time.Now()
+	return drain.Decide(d.state()), nil // blocked time, which does not count, is known now
+}
+
+// refusal says who has blocked the pool and why; nothing if nobody has.
+func (d *drainer) refusal() string { return d.blocks.Refusal(time.Now(), d.pool) }
+
+// step does one thing of a plan, or waits until there may be another. It says whether the drain is
+// over.
+func (d *drainer) step(ctx context.Context, woken <-chan struct{}, plan drain.Plan, progress workflows.DrainProgress) (over bool, err error) {
+	act := func(do func(context.Context) error) error { return d.beating(ctx, progress, do) }
+	switch {
+	case d.vanished():
+		return true, act(d.settleAll)
+	case len(plan.Settle) > 0: // undoing is done in a block, too
+		return false, act(func(ctx context.Context) error { return d.settle(ctx, plan.Settle) })
+	case progress.Blocked != "":
+		if plan.Done() && !d.open {
+			return true, nil
+		}
+		if err := act(d.openNode); err != nil {
+			return false, err
+		}
+		return false, d.pause(ctx, nil, d.asked.Add(workflows.BlockCheck), progress)
+	}
+	if err := act(d.closeNode); err != nil {
+		return false, err
+	}
+	if plan.Done() || plan.GiveUp {
+		return true, act(d.settleAll)
+	}
+	if err := act(func(ctx context.Context) error { return d.warn(ctx, plan.Held) }); err != nil {
+		return false, err
+	}
+	switch {
+	case len(plan.Evict) > 0:
+		return false, act(func(ctx context.Context) error { return d.evict(ctx, plan) })
+	case len(plan.Surge) > 0:
+		return false, act(func(ctx context.Context) error {
+			for _, pod := range plan.Surge {
+				if err := d.surge(ctx, pod); err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+	case plan.Force != nil:
+		if err := act(func(ctx context.Context) error { return d.force(ctx, *plan.Force) }); err != nil {
+			return false, err
+		}
+		return false, d.seeForce(ctx, woken, plan.Force.Pod.UID, progress)
+	}
+	until := d.asked.Add(askEvery)
+	if !plan.Until.IsZero() && plan.Until.Before(until) {
+		until = plan.Until
+	}
+	return false, d.pause(ctx, woken, until, progress)
 }
 
 // seeForce waits until the watch shows the record of a forced pod, which decides about the next one.
-func (d *drainer) seeForce(ctx context.Context, woken <-chan struct{}, uid types.UID) error {
+func (d *drainer) seeForce(ctx context.Context, woken <-chan struct{}, uid types.UID, progress workflows.DrainProgress) error {
 	for {
-		recorded := forcedPods(d.view.node(d.node))
-		if d.view.node(d.node) == nil || slices.ContainsFunc(recorded, func(f workflows.ForcedPod) bool { return f.UID == string(uid) }) {
+		recorded := slices.ContainsFunc(forcedPods(d.view.node(d.node)), func(f workflows.ForcedPod) bool { return f.UID == string(uid) })
+		if recorded || d.vanished() {
 			return nil
 		}
-		select {
-		case <-ctx.Done():
-			return ctx.Err()
-		case <-activity.GetWorkerStopChannel(ctx):
-			return activities.ErrStopping
-		case <-woken:
+		if err := d.pause(ctx, woken, time.Time{}, progress); err != nil {
+			return err
 		}
 	}
 }
 
 // pause returns when there may be something new to decide.
-func (d *drainer) pause(ctx context.Context, woken <-chan struct{}, beat <-chan time.Time, until time.Time, progress workflows.DrainProgress) error {
+func (d *drainer) pause(ctx context.Context, woken <-chan struct{}, until time.Time, progress workflows.DrainProgress) error {
+	beat := time.NewTicker(activities.BeatEvery)
+	defer beat.Stop()
 	var due <-chan time.Time
 	if !until.IsZero() {
 		timer := time.NewTimer(time.Until(until))
@@ -205,10 +315,59 @@ func (d *drainer) pause(ctx context.Context, woken <-chan struct{}, beat <-chan 
 			return nil
 		case <-due:
 			return nil
-		case <-beat:
+		case <-beat.C:
 			activity.RecordHeartbeat(ctx, progress)
 		}
 	}
+}
+
+// beating does something that may wait for an API server longer than a heartbeat may take.
+func (d *drainer) beating(ctx context.Context, progress workflows.DrainProgress, do func(context.Context) error) error {
+	done := make(chan struct{})
+	var beats sync.WaitGroup
+	beats.Go(func() {
+		beat := time.NewTicker(activities.BeatEvery)
+		defer beat.Stop()
+		for {
+			select {
+			case <-done:
+				return
+			case <-beat.C:
+				activity.RecordHeartbeat(ctx, progress)
+			}
+		}
+	})
+	defer beats.Wait()
+	defer close(done)
+	return do(ctx)
+}
+
+// passing says whether an error may pass by itself within seconds.
+func passing(err error) bool {
+	var typed *temporal.ApplicationError
+	switch {
+	case errors.Is(err, activities.ErrStopping):
+		return false
+	case errors.As(err, &typed):
+		return typed.Type() == workflows.Unreachable
+	default:
+		return apierrors.IsConflict(err) || busy(err)
+	}
+}
+
+// busy says whether an API server answered that it could not do something at the moment.
+func busy(err error) bool {
+	return apierrors.IsTooManyRequests(err) || apierrors.IsInternalError(err) || apierrors.IsServerTimeout(err) ||
+		apierrors.IsTimeout(err) || apierrors.IsServiceUnavailable(err)
+}
+
+// patience is how long to wait after an error that may pass.
+func patience(err error) time.Duration {
+	var typed *temporal.ApplicationError
+	if errors.As(err, &typed) && typed.NextRetryDelay() > 0 {
+		return typed.NextRetryDelay()
+	}
+	return retryBusy
 }
 
 func (d *drainer) state() drain.State {
@@ -221,6 +380,9 @@ func (d *drainer) state() drain.State {
 		Started:     d.started,
 		Blocked:     d.blocks.BlockedBetween(d.started, now, d.pool),
 		Policy:      d.policy,
+		GiveUpAfter: d.giveUpAfter,
+		Orders:      d.orders(),
+		Surged:      d.surgedState(),
 		Pods:        pods,
 		Siblings:    d.view.siblings(pods),
 		Budgets:     d.view.allBudgets(),
@@ -272,9 +434,14 @@ func (d *drainer) evictPod(ctx context.Context, e drain.Eviction) (granted bool,
 			d.spend(e.Budget)
 		}
 		return true, nil
+	case ctx.Err() != nil:
+		return false, ctx.Err()
 	case apierrors.IsNotFound(err), apierrors.IsConflict(err):
-		return true, nil // this pod is gone; another one may have its name
-	case apierrors.IsTooManyRequests(err), apierrors.IsInternalError(err):
+		// This pod is gone, another one may have its name, or somebody has just changed it. The
+		// watch will show; until then there is no point in asking again.
+		d.refused[pod.UID] = drain.Refusal{Until: time.Now().Add(retryBusy), Reason: "it changes at the moment: " + err.Error()}
+		return true, nil
+	case busy(err), apierrors.HasStatusCause(err, corev1.NamespaceTerminatingCause), unanswered(err):
 		d.notGranted++
 		d.refused[pod.UID] = refused(e, err, time.Now())
 		return false, nil
@@ -311,7 +478,16 @@ func refused(e drain.Eviction, err error, now time.Time) drain.Refusal {
 	if seconds, suggested := apierrors.SuggestsClientDelay(err); suggested {
 		wait = time.Duration(seconds) * time.Second
 	}
+	if unanswered(err) {
+		return drain.Refusal{Until: now.Add(wait), Reason: "the API server did not answer the eviction: " + err.Error(), Unsure: true}
+	}
 	return drain.Refusal{Until: now.Add(wait), Reason: "the API server refused the eviction: " + err.Error()}
+}
+
+// unanswered says that a request had no answer, so that nobody knows whether it was granted.
+func unanswered(err error) bool {
+	var status apierrors.APIStatus
+	return err != nil && !errors.As(err, &status)
 }
 
 // heldShown bounds the pods that a progress report names; a heartbeat is not the place for more.
@@ -323,7 +499,7 @@ const overdue = 30 * time.Second
 func (d *drainer) report(plan drain.Plan) workflows.DrainProgress {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	progress := workflows.DrainProgress{Evicted: d.granted, Refused: d.notGranted}
+	progress := workflows.DrainProgress{Evicted: d.granted, Refused: d.notGranted, Blocked: d.refusal()}
 	for _, pod := range d.view.podsOn(d.node) {
 		if !drain.MustLeave(pod) {
 			continue
@@ -345,6 +521,8 @@ func (d *drainer) report(plan drain.Plan) workflows.DrainProgress {
 	}
 	if trouble := d.view.lastTrouble(); trouble != nil {
 		progress.Trouble = fmt.Sprintf("the API server of %s does not answer: %v", d.cluster.id, trouble)
+	} else if d.trouble != nil {
+		progress.Trouble = d.trouble.Error()
 	}
 	slices.Sort(progress.Stuck)
 	return progress

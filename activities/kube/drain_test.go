@@ -23,16 +23,20 @@ import (
 )
 
 // drain drains the first node and calls seen, unless it is nil, with each report.
-func (s *scene) drain(seen func(workflows.DrainProgress)) (progress workflows.DrainProgress, err error) {
+func (s *scene) drain(seen func(workflows.DrainProgress), change ...func(*workflows.DrainNode)) (progress workflows.DrainProgress, err error) {
 	s.Helper()
 	s.worker.Heartbeat = func(details any) {
 		if report, ok := details.(workflows.DrainProgress); ok && seen != nil {
 			seen(report)
 		}
 	}
-	err = s.worker.Run(s.activities.DrainNode, workflows.DrainNode{
-		Cluster: clusterID, Pool: s.name, Node: s.nodeName(0), Instance: s.instance(0), Started: time.Now(),
-	}, &progress)
+	in := workflows.DrainNode{
+		Cluster: clusterID, Pool: s.name, Node: s.nodeName(0), Instance: s.instance(0), Started: time.Now(), By: "workflow",
+	}
+	for _, change := range change {
+		change(&in)
+	}
+	err = s.worker.Run(s.activities.DrainNode, in, &progress)
 	return progress, err
 }
 
@@ -256,10 +260,14 @@ func testDrainBlocked(t *testing.T, c cluster) {
 }
 
 func testDrainForce(t *testing.T, c cluster) {
-	s := c.held(t, "forced", "drain: {environments: {test: {force_after: 1s, warn_before: 1s, deadline: 1s}}}\n")
+	s := c.held(t, "forced", "drain: {environments: {test: {force_after: 4s, warn_before: 4s, deadline: 4s}}}\n")
 	victim := s.pods("lonely", 0)[0]
+	hook := &listener{}
+	s.activities.Notify = hook.notify
+	start := time.Now()
 	progress, err := s.drain(nil)
 	s.must(err)
+	require.Less(t, time.Since(start), 20*time.Second, "nobody waits for a hook that does not answer")
 	require.Len(t, progress.Forced, 1)
 	forced := progress.Forced[0]
 	require.Equal(t, "forced/"+victim.Name, forced.Pod)
@@ -267,7 +275,7 @@ func testDrainForce(t *testing.T, c cluster) {
 	require.Equal(t, "lonely", forced.Budget)
 	require.Equal(t, "anchor", forced.Owner)
 	require.Contains(t, forced.Reason, "the budget can never allow an eviction")
-	require.Contains(t, forced.Authority, "force_after = 1s")
+	require.Contains(t, forced.Authority, "force_after = 4s")
 
 	var recorded []workflows.ForcedPod
 	s.must(json.Unmarshal([]byte(s.node(0).Annotations[kube.ForcedPods]), &recorded))
@@ -280,4 +288,5 @@ func testDrainForce(t *testing.T, c cluster) {
 			return e.Reason == reason && e.InvolvedObject.Kind == "Pod" && e.InvolvedObject.Name == victim.Name
 		}), "there is no event %s", reason)
 	}
+	s.requireTold(hook, victim)
 }

@@ -3,10 +3,15 @@ package kube
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
+	"github.com/cenkalti/backoff/v5"
+	"go.temporal.io/sdk/activity"
+	"go.temporal.io/sdk/temporal"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -53,13 +58,16 @@ func (d *drainer) force(ctx context.Context, f drain.Force) error {
 	pod := f.Pod
 	record := workflows.ForcedPod{
 		Pod: pod.Namespace + "/" + pod.Name, UID: string(pod.UID), Owner: drain.Owner(pod), Reason: f.Reason,
-		At: time.Now().UTC().Truncate(time.Second), Authority: fmt.Sprintf("drain.force_after = %s", d.policy.Force.After),
+		At: time.Now().UTC().Truncate(time.Second), Authority: f.Authority,
 	}
 	if f.Budget != nil {
 		record.Budget = f.Budget.Name
 	}
-	if err := d.record(ctx, record); err != nil {
-		return d.cluster.explain("recording a forced pod on node "+d.node, err)
+	// An attempt before this one may have recorded it and then failed to delete it.
+	if err := d.cluster.annotate(ctx, d.node, ForcedPods, func(node *corev1.Node) any {
+		return append(slices.DeleteFunc(forcedPods(node), func(old workflows.ForcedPod) bool { return old.UID == record.UID }), record)
+	}); err != nil {
+		return err
 	}
 	if err := d.announce(ctx, pod, "FairwayForced", fmt.Sprintf("Deleted to empty node %s: %s", d.node, f.Reason)); err != nil {
 		return d.cluster.explain("announcing a force", err)
@@ -68,27 +76,13 @@ func (d *drainer) force(ctx context.Context, f drain.Force) error {
 	if apierrors.IsNotFound(err) || apierrors.IsConflict(err) {
 		return nil // it went by itself meanwhile
 	}
+	if err != nil {
+		return d.cluster.explain("deleting pod "+record.Pod, err)
+	}
 	d.cluster.departed.add(pod, time.Now())
-	return d.cluster.explain("deleting pod "+record.Pod, err)
-}
-
-func (d *drainer) record(ctx context.Context, record workflows.ForcedPod) error {
-	node, err := d.cluster.client.CoreV1().Nodes().Get(ctx, d.node, metav1.GetOptions{})
-	if err != nil {
-		return err
-	}
-	value, err := json.Marshal(append(forcedPods(node), record))
-	if err != nil {
-		return err
-	}
-	patch, err := json.Marshal(map[string]any{"metadata": map[string]any{
-		"resourceVersion": node.ResourceVersion, "annotations": map[string]string{ForcedPods: string(value)},
-	}})
-	if err != nil {
-		return err
-	}
-	_, err = d.cluster.client.CoreV1().Nodes().Patch(ctx, d.node, types.MergePatchType, patch, metav1.PatchOptions{FieldManager: "fairway"})
-	return err
+	d.tell(ctx, workflows.Forced, pod, fmt.Sprintf("Pod %s was deleted to empty node %s of cluster %s, on the authority of %s: %s.",
+		record.Pod, d.node, d.cluster.id, f.Authority, f.Reason))
+	return nil
 }
 
 // warn tells a pod's people that it will be forced. The events have fixed names, so that each is
@@ -103,8 +97,46 @@ func (d *drainer) warn(ctx context.Context, held []drain.Held) error {
 			return d.cluster.explain("announcing a force", err)
 		}
 		d.warned[each.Pod.UID] = true
+		d.tell(ctx, workflows.ForceSoon, each.Pod, fmt.Sprintf("Pod %s/%s will be deleted at %s to empty node %s of cluster %s unless it can be evicted before: %s.",
+			each.Pod.Namespace, each.Pod.Name, each.ForceAt.UTC().Format(time.RFC3339), d.node, d.cluster.id, each.Reason))
 	}
 	return nil
+}
+
+// What is told is tried so often, and for so long. A hook that does not answer holds up nothing.
+const (
+	tellTries  = 3
+	tellWithin = time.Minute
+)
+
+// tell notifies people in the background. What fails is in the log, and for a pod's own people
+// there are events.
+func (d *drainer) tell(ctx context.Context, kind string, pod *corev1.Pod, text string) {
+	if d.notify == nil {
+		return
+	}
+	n := workflows.Notification{
+		ID: kind + "/" + string(pod.UID), Kind: kind, Cluster: d.cluster.id, Pool: d.pool, Node: d.node,
+		Pod: pod.Namespace + "/" + pod.Name, Owner: drain.Owner(pod), Text: text, At: time.Now().UTC(),
+	}
+	logger := activity.GetLogger(ctx)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), tellWithin) // the drain may be over before
+	go func() {
+		defer cancel()
+		_, err := backoff.Retry(ctx, func() (struct{}, error) {
+			err := d.notify(ctx, n)
+			var typed *temporal.ApplicationError
+			if errors.As(err, &typed) && typed.NonRetryable() {
+				err = backoff.Permanent(err)
+			} else if typed != nil && typed.NextRetryDelay() > 0 {
+				err = errors.Join(err, &backoff.RetryAfterError{Duration: typed.NextRetryDelay()})
+			}
+			return struct{}{}, err
+		}, backoff.WithMaxTries(tellTries), backoff.WithMaxElapsedTime(tellWithin))
+		if err != nil {
+			logger.Warn("a notification was not delivered", "kind", kind, "pod", n.Pod, "node", n.Node, "tries", tellTries, "error", err)
+		}
+	}()
 }
 
 // announce writes an event on a pod, and on the workload that it belongs to.
@@ -126,6 +158,9 @@ func (d *drainer) announce(ctx context.Context, pod *corev1.Pod, reason, message
 			Source:         corev1.EventSource{Component: "fairway"},
 			FirstTimestamp: now, LastTimestamp: now, Count: 1,
 		}, metav1.CreateOptions{})
+		if apierrors.HasStatusCause(err, corev1.NamespaceTerminatingCause) {
+			return nil // its people have sent it away themselves
+		}
 		if err != nil && !apierrors.IsAlreadyExists(err) {
 			return err
 		}

@@ -113,7 +113,13 @@ func (b *blocks) State(context.Context, string) (workflows.ClusterState, error) 
 func (b *blocks) set(blocks ...workflows.Block) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	b.state = workflows.ClusterState{Cluster: clusterID, Blocks: blocks}
+	b.state = workflows.ClusterState{Cluster: clusterID, Blocks: blocks, Orders: b.state.Orders}
+}
+
+func (b *blocks) order(order workflows.ForceOrder) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.state.Orders = append(b.state.Orders, order)
 }
 
 func (s *scene) must(err error) {

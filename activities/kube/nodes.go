@@ -3,7 +3,6 @@ package kube
 import (
 	"cmp"
 	"context"
-	"encoding/json"
 	"fmt"
 	"strings"
 	"time"
@@ -32,6 +31,8 @@ type Activities struct {
 	}
 	// Drain is the `drain` part of the configuration.
 	Drain config.Drain
+	// Notify tells people about forces; nil tells nobody.
+	Notify func(context.Context, workflows.Notification) error
 }
 
 var _ workflows.Kubernetes = (*Activities)(nil)
@@ -102,7 +103,17 @@ func (a *Activities) describe(node *corev1.Node, pods int) workflows.Node {
 		Cordoned: node.Spec.Unschedulable,
 		Pods:     pods,
 		Created:  node.CreationTimestamp.Time,
+
+		ControlPlane: isControlPlane(node),
+		Quarantined:  node.Annotations[Quarantined],
 	}
+}
+
+// isControlPlane knows the label that kubeadm sets, and its predecessor that others still do.
+func isControlPlane(node *corev1.Node) bool {
+	_, controlPlane := node.Labels["node-role.kubernetes.io/control-plane"]
+	_, master := node.Labels["node-role.kubernetes.io/master"]
+	return controlPlane || master
 }
 
 // instanceOf reads the instance id out of a providerID such as aws:///eu-central-1a/i-0abc.
@@ -133,26 +144,36 @@ func (a *Activities) CordonNode(ctx context.Context, in workflows.CordonNode) er
 		return err
 	}
 	return a.setCordon(ctx, in, func(node *corev1.Node) (map[string]any, bool) {
+		annotations, spec := map[string]any{}, map[string]any{}
 		// A node that a person cordoned stays theirs: it gets no mark, so nothing is undone later.
-		return map[string]any{
-			"metadata": map[string]any{"annotations": map[string]any{CordonedBy: in.By}},
-			"spec":     map[string]any{"unschedulable": true},
-		}, !node.Spec.Unschedulable
+		if !node.Spec.Unschedulable {
+			annotations[CordonedBy], spec["unschedulable"] = in.By, true
+		}
+		if _, quarantined := node.Annotations[Quarantined]; quarantined { // it is taken up again
+			annotations[Quarantined] = nil
+		}
+		return nodePatch(annotations, spec)
 	})
 }
 
 // UncordonNode implements workflows.Kubernetes.
 func (a *Activities) UncordonNode(ctx context.Context, in workflows.CordonNode) error {
+	if err := a.restoreSurged(ctx, in); err != nil {
+		return err
+	}
 	return a.setCordon(ctx, in, func(node *corev1.Node) (map[string]any, bool) {
-		return map[string]any{
-			"metadata": map[string]any{"annotations": map[string]any{CordonedBy: nil}},
-			"spec":     map[string]any{"unschedulable": nil},
-		}, node.Annotations[CordonedBy] == in.By
+		annotations, spec := map[string]any{}, map[string]any{}
+		if node.Annotations[CordonedBy] == in.By {
+			annotations[CordonedBy], spec["unschedulable"] = nil, nil
+		}
+		if _, quarantined := node.Annotations[Quarantined]; quarantined {
+			annotations[Quarantined] = nil
+		}
+		return nodePatch(annotations, spec)
 	})
 }
 
-// setCordon patches a node if change wants it. The patch carries the resource version that the
-// decision was made on; a conflict means somebody else was faster, and the next attempt looks again.
+// setCordon patches a node if change wants it.
 func (a *Activities) setCordon(ctx context.Context, in workflows.CordonNode, change func(*corev1.Node) (map[string]any, bool)) error {
 	c, err := a.Clusters.get(ctx, in.Cluster)
 	if err != nil {
@@ -165,17 +186,7 @@ func (a *Activities) setCordon(ctx context.Context, in workflows.CordonNode, cha
 	if err != nil {
 		return c.explain("reading node "+in.Node, err)
 	}
-	patch, wanted := change(node)
-	if !wanted {
-		return nil
-	}
-	patch["metadata"].(map[string]any)["resourceVersion"] = node.ResourceVersion
-	body, err := json.Marshal(patch)
-	if err != nil {
-		return fmt.Errorf("encoding a patch of node %s: %w", in.Node, err)
-	}
-	_, err = c.client.CoreV1().Nodes().Patch(ctx, in.Node, types.MergePatchType, body, metav1.PatchOptions{FieldManager: "fairway"})
-	return c.explain("changing node "+in.Node, err)
+	return c.changeNode(ctx, node, change)
 }
 
 // AwaitNode implements workflows.Kubernetes.
@@ -184,15 +195,22 @@ func (a *Activities) AwaitNode(ctx context.Context, in workflows.AwaitNode) (wor
 	if err != nil {
 		return workflows.Node{}, err
 	}
+	settle := a.Settings.Settle
+	if in.Settle > 0 {
+		settle = in.Settle
+	}
+	hold := scaleDownHold{by: in.By}
 	var usableSince time.Time
 	var out workflows.Node
 	var bad error
 	err = c.await(ctx, func(v *view) (string, bool) {
 		node := v.nodeOf(in.Instance)
+		late := time.Since(in.Since) > a.Settings.NodeReadyWithin
+		unheld := hold.set(ctx, c, node)
 		if lack := missing(v, node); lack != "" {
 			usableSince = time.Time{}
 			lack = fmt.Sprintf("instance %s %s", in.Instance, lack)
-			if time.Since(in.Since) > a.Settings.NodeReadyWithin {
+			if late {
 				bad = temporal.NewNonRetryableApplicationError(
 					fmt.Sprintf("cluster %s: %s, %s after it was asked for", c.id, lack, a.Settings.NodeReadyWithin), workflows.BadReplacement, nil)
 			}
@@ -202,12 +220,38 @@ func (a *Activities) AwaitNode(ctx context.Context, in workflows.AwaitNode) (wor
 			usableSince = time.Now()
 		}
 		out = a.describe(node, 0)
-		if left := a.Settings.Settle - time.Since(usableSince); left > 0 {
+		if left := settle - time.Since(usableSince); left > 0 {
 			return fmt.Sprintf("node %s is Ready and has to stay so for %s more", node.Name, left.Round(time.Second)), false
+		}
+		// A good node is no bad replacement only because the autoscaler could not be told.
+		if unheld != nil && !late {
+			return fmt.Sprintf("node %s cannot be kept from the autoscaler yet: %v", node.Name, unheld), false
 		}
 		return "", true
 	})
 	return out, cmp.Or(err, bad)
+}
+
+// scaleDownHold keeps the autoscaler from a node while that is waited for.
+type scaleDownHold struct {
+	by      string // nobody means that it is not held
+	done    bool
+	triedAt time.Time
+	err     error
+}
+
+// set tries to hold the node, at most once a second, and returns what is in the way.
+func (h *scaleDownHold) set(ctx context.Context, c *cluster, node *corev1.Node) error {
+	const every, within = time.Second, 3 * time.Second // it must not take the time of a heartbeat
+	if h.by == "" || h.done || node == nil || time.Since(h.triedAt) < every {
+		return h.err
+	}
+	h.triedAt = time.Now()
+	ctx, cancel := context.WithTimeout(ctx, within)
+	defer cancel()
+	h.err = c.holdScaleDown(ctx, node, h.by)
+	h.done = h.err == nil
+	return h.err
 }
 
 // FindNode implements workflows.Kubernetes.

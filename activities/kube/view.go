@@ -13,6 +13,8 @@ import (
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	policyv1 "k8s.io/api/policy/v1"
+	storagev1 "k8s.io/api/storage/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/informers"
@@ -22,8 +24,9 @@ import (
 	"github.com/fairway-project/fairway/activities"
 )
 
-// sharedView is one watch of a cluster's nodes, pods, budgets and DaemonSets for everybody who needs it:
-// four lists and four watches, however many drains run. It lives while somebody holds it.
+// sharedView is one watch of a cluster's nodes, pods, budgets, DaemonSets and attached volumes for
+// everybody who needs it: five lists and five watches, however many drains run. It lives while
+// somebody holds it.
 type sharedView struct {
 	cluster string
 	client  kubernetes.Interface
@@ -34,14 +37,15 @@ type sharedView struct {
 	stop    context.CancelFunc
 }
 
-// view answers from memory what a cluster's nodes, pods, budgets and DaemonSets are.
+// view answers from memory what a cluster's nodes, pods, budgets, DaemonSets and attached volumes are.
 type view struct {
-	nodes, pods, budgets, daemonSets cache.SharedIndexInformer
+	nodes, pods, budgets, daemonSets, attachments cache.SharedIndexInformer
 
 	mu          sync.Mutex
 	subscribers map[chan struct{}]bool
-	trouble     error // what last went wrong with watching; nil again with the next event
-	unreachable error // why the last request had no answer; nil if it had one
+	refused     map[cache.SharedIndexInformer]error // those that may not watch
+	trouble     error                               // what last went wrong with watching; nil again with the next event
+	unreachable error                               // why the last request had no answer; nil if it had one
 }
 
 // Indexes of pods.
@@ -115,7 +119,14 @@ func newView(ctx context.Context, client kubernetes.Interface) (*view, error) {
 		pods:        factory.Core().V1().Pods().Informer(),
 		budgets:     factory.Policy().V1().PodDisruptionBudgets().Informer(),
 		daemonSets:  factory.Apps().V1().DaemonSets().Informer(),
+		attachments: factory.Storage().V1().VolumeAttachments().Informer(),
+		refused:     map[cache.SharedIndexInformer]error{},
 		subscribers: map[chan struct{}]bool{},
+	}
+	if err := v.attachments.AddIndexers(cache.Indexers{byNode: func(object any) ([]string, error) {
+		return []string{object.(*storagev1.VolumeAttachment).Spec.NodeName}, nil
+	}}); err != nil {
+		return nil, fmt.Errorf("indexing attached volumes: %w", err)
 	}
 	if err := v.pods.AddIndexers(cache.Indexers{
 		byNode: func(object any) ([]string, error) {
@@ -131,7 +142,7 @@ func newView(ctx context.Context, client kubernetes.Interface) (*view, error) {
 		return nil, fmt.Errorf("indexing pods: %w", err)
 	}
 	for _, informer := range v.informers() {
-		if err := informer.SetWatchErrorHandlerWithContext(func(_ context.Context, _ *cache.Reflector, err error) { v.failed(err) }); err != nil {
+		if err := informer.SetWatchErrorHandlerWithContext(func(_ context.Context, _ *cache.Reflector, err error) { v.failed(informer, err) }); err != nil {
 			return nil, fmt.Errorf("watching: %w", err)
 		}
 		if _, err := informer.AddEventHandler(cache.ResourceEventHandlerFuncs{
@@ -162,22 +173,39 @@ func slim(object any) (any, error) {
 }
 
 func (v *view) informers() []cache.SharedIndexInformer {
-	return []cache.SharedIndexInformer{v.nodes, v.pods, v.budgets, v.daemonSets}
+	return []cache.SharedIndexInformer{v.nodes, v.pods, v.budgets, v.daemonSets, v.attachments}
 }
 
-// filled waits until the first lists are in. It heartbeats, since a large cluster takes a while.
+// filled waits until the first lists are in, unless one is refused. It heartbeats, since a large
+// cluster takes a while.
 func (v *view) filled(ctx context.Context) error {
 	filling, cancel := context.WithTimeoutCause(ctx, fillWithin, fmt.Errorf("no complete answer within %s", fillWithin))
 	defer cancel()
+	filling, refuse := context.WithCancelCause(filling)
+	defer refuse(nil)
+	woken, unsubscribe := v.subscribe()
+	defer unsubscribe()
 	go func() {
 		for beat := time.Tick(activities.BeatEvery); ; {
 			// Not with the context of the filling: the SDK keeps the context of a heartbeat for
 			// those that follow, and takes its end for the activity's.
-			activity.RecordHeartbeat(ctx, "reading nodes, pods and budgets")
+			activity.RecordHeartbeat(ctx, "reading nodes, pods, budgets and attached volumes")
 			select {
 			case <-filling.Done():
 				return
 			case <-beat:
+			}
+		}
+	}()
+	go func() {
+		for {
+			if err := v.refusal(); err != nil {
+				refuse(err)
+			}
+			select {
+			case <-filling.Done():
+				return
+			case <-woken:
 			}
 		}
 	}()
@@ -186,6 +214,9 @@ func (v *view) filled(ctx context.Context) error {
 		synced = append(synced, informer.HasSynced)
 	}
 	if !cache.WaitForCacheSync(filling.Done(), synced...) {
+		if err := v.refusal(); err != nil {
+			return err
+		}
 		return errors.Join(context.Cause(filling), v.lastTrouble())
 	}
 	return nil
@@ -209,7 +240,28 @@ func (v *view) subscribe() (<-chan struct{}, func()) {
 
 func (v *view) changed() { v.notify(nil) }
 
-func (v *view) failed(err error) { v.notify(err) }
+func (v *view) failed(informer cache.SharedIndexInformer, err error) {
+	v.mu.Lock()
+	if apierrors.IsForbidden(err) || apierrors.IsUnauthorized(err) {
+		v.refused[informer] = err
+	} else {
+		delete(v.refused, informer)
+	}
+	v.mu.Unlock()
+	v.notify(err)
+}
+
+// refusal says that the first list of an informer was refused.
+func (v *view) refusal() error {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	for _, informer := range v.informers() {
+		if err := v.refused[informer]; err != nil && !informer.HasSynced() {
+			return err
+		}
+	}
+	return nil
+}
 
 func (v *view) notify(trouble error) {
 	v.mu.Lock()
@@ -311,4 +363,13 @@ func (v *view) allDaemonSets() []*appsv1.DaemonSet {
 		sets[i] = object.(*appsv1.DaemonSet)
 	}
 	return sets
+}
+
+func (v *view) attachedTo(node string) []*storagev1.VolumeAttachment {
+	objects, _ := v.attachments.GetIndexer().ByIndex(byNode, node)
+	attachments := make([]*storagev1.VolumeAttachment, len(objects))
+	for i, object := range objects {
+		attachments[i] = object.(*storagev1.VolumeAttachment)
+	}
+	return attachments
 }

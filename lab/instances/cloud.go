@@ -22,6 +22,7 @@ const (
 	poolTag         = "node.kubernetes.io/node-pool"
 	profileTag      = "node.kubernetes.io/profile"
 	roleTag         = "node.kubernetes.io/role"
+	taintTag        = "k8s.io/cluster-autoscaler/node-template/taint/"
 
 	// neverBootsTag is on instances whose launch a test lets fail.
 	neverBootsTag = "lab.fairway.dev/never-boots"

@@ -6,6 +6,7 @@ import (
 	"hash/fnv"
 	"log"
 	"maps"
+	"slices"
 	"strings"
 	"time"
 
@@ -136,11 +137,30 @@ func newNode(i instance) *corev1.Node {
 			},
 		},
 	}
-	if role == "master" {
-		node.Spec.Taints = []corev1.Taint{{Key: "node-role.kubernetes.io/control-plane", Effect: corev1.TaintEffectNoSchedule}}
-	}
 	maps.DeleteFunc(node.Labels, func(_, value string) bool { return value == "" })
+	if role == "master" {
+		node.Labels[controlPlane] = ""
+		node.Spec.Taints = []corev1.Taint{{Key: controlPlane, Effect: corev1.TaintEffectNoSchedule}}
+	}
+	node.Spec.Taints = append(node.Spec.Taints, taints(i.Tags)...)
 	return node
+}
+
+// controlPlane is the label and the taint of masters.
+const controlPlane = "node-role.kubernetes.io/control-plane"
+
+// taints are what the tags of an instance say about its node's taints, the way the cluster
+// autoscaler reads them: <taintTag><key> = <value>:<effect>.
+func taints(tags map[string]string) []corev1.Taint {
+	var out []corev1.Taint
+	for _, tag := range slices.Sorted(maps.Keys(tags)) {
+		key, about := strings.CutPrefix(tag, taintTag)
+		value, effect, valid := strings.Cut(tags[tag], ":")
+		if about && valid {
+			out = append(out, corev1.Taint{Key: key, Value: value, Effect: corev1.TaintEffect(effect)})
+		}
+	}
+	return out
 }
 
 // resources are those of the machine less what the system keeps for itself.

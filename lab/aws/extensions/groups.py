@@ -25,6 +25,7 @@ REBALANCE = 5.0
 COUNTED = ("Pending", "InService")
 
 _create_group = models.FakeAutoScalingGroup.__init__
+_set_zones = models.FakeAutoScalingGroup._set_azs_and_vpcs
 _create_backend = models.AutoScalingBackend.__init__
 _create_in_backend = models.AutoScalingBackend.create_auto_scaling_group
 
@@ -116,6 +117,11 @@ class Group:
         # Templates may write the flag as a string.
         return tag_dict([t for t in self.tags if str(t.get("PropagateAtLaunch")).lower() == "true"])
 
+    def _set_azs_and_vpcs(self, *args, **kwargs):
+        """AWS shows a zone once, however many of the group's subnets it has."""
+        _set_zones(self, *args, **kwargs)
+        self.availability_zones = list(dict.fromkeys(self.availability_zones))
+
     def set_desired_capacity(self, new_capacity):
         self.desired_capacity = self.min_size if new_capacity is None else new_capacity
 
@@ -180,7 +186,7 @@ class Group:
                 "an instance was started in response to a difference between desired and actual capacity, "
                 f"increasing the capacity from {size} to {size + 1}."
             )
-            for zone in placement.launch_order(self._zones(), self.counted()):
+            for zone in placement.launch_order(self.availability_zones, self.counted()):
                 if zone not in without_capacity:
                     if self._launch_in(zone, cause):
                         break
@@ -261,7 +267,7 @@ class Group:
         for _ in range(surplus):
             members = self.counted()
             on_demand = self._on_demand_share()
-            victim = placement.victim(self._zones(), members, self.termination_policies, on_demand)
+            victim = placement.victim(self.availability_zones, members, self.termination_policies, on_demand)
             if victim is None:
                 return
             why = self._because(
@@ -277,7 +283,7 @@ class Group:
         above the maximum size, and when it serves, one in the richest is terminated."""
         members = self.counted()
         at_rest = len(members) == self.desired_capacity and all(m.lifecycle_state == "InService" for m in members)
-        poorest = placement.imbalance(self._zones(), members)
+        poorest = placement.imbalance(self.availability_zones, members)
         if not at_rest or poorest is None or self._suspended.keys() & {"AZRebalance", "Launch", "Terminate"}:
             self._balanced_at = now
         elif now - self._balanced_at >= REBALANCE:
@@ -312,9 +318,6 @@ class Group:
         return "  ".join(filter(None, [self._request, at(sentence)]))
 
     # ---- where and what to launch
-
-    def _zones(self):
-        return list(dict.fromkeys(self.availability_zones))
 
     def _subnet(self, zone):
         for subnet_id in (self.vpc_zone_identifier or "").split(","):
@@ -351,7 +354,7 @@ class Group:
     @classmethod
     def create_from_cloudformation_json(cls, resource_name, cloudformation_json, account_id, region_name, **kwargs):
         properties = cloudformation_json["Properties"]
-        return autoscaling_backends[account_id][region_name].create_auto_scaling_group(
+        group = autoscaling_backends[account_id][region_name].create_auto_scaling_group(
             name=resource_name,
             availability_zones=properties.get("AvailabilityZones", []),
             desired_capacity=properties.get("DesiredCapacity"),
@@ -372,6 +375,8 @@ class Group:
             capacity_rebalance=properties.get("CapacityRebalance", False),
             new_instances_protected_from_scale_in=properties.get("NewInstancesProtectedFromScaleIn", False),
         )
+        group.stack_tags = tag_dict(properties.get("Tags", [])).keys()
+        return group
 
     @classmethod
     def update_from_cloudformation_json(
@@ -398,8 +403,26 @@ class Group:
             capacity_rebalance=properties.get("CapacityRebalance"),
             new_instances_protected_from_scale_in=properties.get("NewInstancesProtectedFromScaleIn"),
         )
-        original_resource.tags = [dict(tag) for tag in properties.get("Tags", [])]
+        # What somebody else has put on the group stays.
+        own = tag_dict(properties.get("Tags", [])).keys() | original_resource.stack_tags
+        others = [tag for tag in original_resource.tags if tag["Key"] not in own]
+        original_resource.tags = [dict(tag) for tag in properties.get("Tags", [])] + others
+        original_resource.stack_tags = tag_dict(properties.get("Tags", [])).keys()
         return original_resource
+
+
+def _completed(policy, before):
+    """What an update says of a mixed instances policy, with what it leaves out: AWS keeps the
+    current values, and takes its defaults in a group that had no policy."""
+    defaults = {"OnDemandBaseCapacity": 0, "OnDemandPercentageAboveBaseCapacity": 100}
+    return {
+        "LaunchTemplate": {**before.get("LaunchTemplate", {}), **policy.get("LaunchTemplate", {})},
+        "InstancesDistribution": {
+            **defaults,
+            **before.get("InstancesDistribution", {}),
+            **policy.get("InstancesDistribution", {}),
+        },
+    }
 
 
 def _check_sizes(minimum, maximum, desired):
@@ -464,6 +487,8 @@ class Backend:
 
         group._set_azs_and_vpcs(availability_zones, vpc_zone_identifier, update=True)
         if launch_template or launch_config_name or mixed_instances_policy:
+            if mixed_instances_policy:
+                mixed_instances_policy = _completed(mixed_instances_policy, group.mixed_instances_policy or {})
             group.mixed_instances_policy = mixed_instances_policy
             group._set_launch_configuration(launch_config_name, launch_template, mixed_instances_policy)
         group.min_size, group.max_size = minimum, maximum
