@@ -23,8 +23,8 @@ type blocker struct {
 	Cluster string `json:"cluster"`
 	Node    string `json:"node"`
 	workflows.HeldPod
-	// Forbidden is the order that forbids to force it.
-	Forbidden *workflows.ForceOrder `json:"forbidden,omitempty"`
+	// Order is what a person decided about forcing it.
+	Order *workflows.ForceOrder `json:"order,omitempty"`
 	// Quarantine means that the node could not be emptied in time and is taken up again last; then
 	// the reason names the pod.
 	Quarantine bool `json:"quarantine,omitempty"`
@@ -81,14 +81,20 @@ func (b blocker) force(now time.Time) string {
 	switch {
 	case b.Quarantine:
 		return "when taken up again"
-	case b.Forbidden != nil:
-		return "forbidden by " + b.Forbidden.By
+	case b.ordered(workflows.ForceForbid):
+		return "forbidden by " + b.Order.By
 	case b.ForceAt.IsZero():
 		return "never"
+	case b.ordered(workflows.ForceNow):
+		return "now, ordered by " + b.Order.By
 	case !b.ForceAt.After(now):
 		return "due"
 	}
 	return "in " + short(b.ForceAt.Sub(now))
+}
+
+func (b blocker) ordered(mode workflows.ForceMode) bool {
+	return b.Order != nil && b.Order.Mode == mode
 }
 
 // byForce sorts the next to be forced first, then those that never are, then quarantine.
@@ -97,8 +103,10 @@ func byForce(found []blocker) {
 		switch {
 		case b.Quarantine:
 			return 2
-		case b.Forbidden != nil || b.ForceAt.IsZero():
+		case b.ordered(workflows.ForceForbid) || b.ForceAt.IsZero():
 			return 1
+		case b.ordered(workflows.ForceNow):
+			return -1
 		}
 		return 0
 	}
@@ -108,17 +116,12 @@ func byForce(found []blocker) {
 	})
 }
 
-// forbidding is the order that forbids to force a pod of a node; nil if none does. The newest
-// order that concerns the pod counts.
-func forbidding(orders []workflows.ForceOrder, node, pod string) *workflows.ForceOrder {
+// orderAbout is the newest order that concerns a pod of a node; nil if there is none.
+func orderAbout(orders []workflows.ForceOrder, node, pod string) *workflows.ForceOrder {
 	for _, order := range slices.Backward(orders) {
-		if order.Node != node || (order.Pod != "" && order.Pod != pod) {
-			continue
-		}
-		if order.Mode == workflows.ForceForbid {
+		if order.Node == node && (order.Pod == "" || order.Pod == pod) {
 			return &order
 		}
-		return nil
 	}
 	return nil
 }
@@ -165,7 +168,7 @@ func (c *connection) blockers(ctx context.Context, cluster string) (found []bloc
 	gather(draining, func(id string) ([]blocker, bool) { return c.heldBy(ctx, id) })
 	gather(rolling, func(id string) ([]blocker, bool) { return c.quarantined(soon, id) })
 	_ = group.Wait()
-	c.markForbidden(ctx, found)
+	c.addOrders(soon, found)
 	byForce(found)
 	return found, silent, ctx.Err()
 }
@@ -181,6 +184,7 @@ func (c *connection) heldBy(ctx context.Context, id string) (out []blocker, answ
 	for _, pending := range description.PendingActivities {
 		drained, _ := drainOf(pending)
 		for _, held := range drained.Waiting {
+			held.Since = cmp.Or(held.Since, drained.Since, description.WorkflowExecutionInfo.StartTime.AsTime())
 			out = append(out, blocker{Cluster: cluster, Node: node, HeldPod: held})
 		}
 	}
@@ -200,12 +204,12 @@ func (c *connection) quarantined(ctx context.Context, id string) (out []blocker,
 	return out, answered
 }
 
-// markForbidden adds what people forbade to pods that are never forced. A cluster's actor that
-// does not answer now leaves them "never".
-func (c *connection) markForbidden(ctx context.Context, found []blocker) {
+// addOrders adds what people decided, which drains tell only with their next heartbeat. Of a
+// cluster's actor that does not answer now, the drain's word counts.
+func (c *connection) addOrders(ctx context.Context, found []blocker) {
 	concerned := map[string][]int{}
 	for i, each := range found {
-		if each.ForceAt.IsZero() && !each.Quarantine {
+		if !each.Quarantine {
 			concerned[each.Cluster] = append(concerned[each.Cluster], i)
 		}
 	}
@@ -218,7 +222,7 @@ func (c *connection) markForbidden(ctx context.Context, found []blocker) {
 				return nil
 			}
 			for _, i := range places {
-				found[i].Forbidden = forbidding(state.Orders, found[i].Node, found[i].Pod)
+				found[i].Order = orderAbout(state.Orders, found[i].Node, found[i].Pod)
 			}
 			return nil
 		})

@@ -164,7 +164,8 @@ func (c *connection) completed(ctx context.Context, query string, atMost int) ([
 
 // remaining is the time that a roll still needs if it goes on as it went so far, or as earlier
 // ones where it has replaced nothing yet. Nodes in quarantine are not counted: nobody knows when
-// they let go. It is not known without any pace.
+// they let go. It is not known without any pace, nor when nodes take half as long again as that:
+// then something holds them up.
 func remaining(plan rollPlan, past pace, progress workflows.RollProgress, now time.Time) (left time.Duration, known bool) {
 	measured := paceOf(progress)
 	if measured.Nodes == 0 {
@@ -187,7 +188,11 @@ func remaining(plan rollPlan, past pace, progress workflows.RollProgress, now ti
 			case workflows.Waiting:
 				waits = true
 			case workflows.Surging, workflows.Replacing:
-				works = max(works, measured.Node-now.Sub(node.Began))
+				lasts := now.Sub(node.Began)
+				if lasts > measured.Node+measured.Node/2 {
+					return 0, false
+				}
+				works = max(works, measured.Node-lasts)
 			}
 		}
 		if waits {
