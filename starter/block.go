@@ -53,6 +53,7 @@ In the Temporal UI, the signal "block" to workflow cluster/<id> with {"reason": 
 	}
 	cmd.Flags().StringVar(&request.Reason, "reason", "", "why, for everybody who will ask (required)")
 	cmd.Flags().StringVar(&request.Pool, "pool", "", "block only this pool")
+	_ = cmd.RegisterFlagCompletionFunc("pool", c.completePoolFlag)
 	cmd.Flags().DurationVar(&lasts, "for", 0, "time after which the block expires, such as 4h (default: never)")
 	return cmd
 }
@@ -92,6 +93,7 @@ func (c *cli) clusterUnblockCommand() *cobra.Command {
 		},
 	}
 	cmd.Flags().StringVar(&request.Pool, "pool", "", "lift only blocks of this pool")
+	_ = cmd.RegisterFlagCompletionFunc("pool", c.completePoolFlag)
 	return cmd
 }
 
@@ -134,18 +136,28 @@ func (c *connection) tellCluster(ctx context.Context, cluster, update string, in
 	return c.explain(err)
 }
 
-// blocks lists what blocks a cluster now.
-func (c *connection) blocks(ctx context.Context, cluster string) ([]workflows.Block, error) {
+// clusterState asks a cluster's actor what it knows. Without an actor, nobody ordered anything.
+func (c *connection) clusterState(ctx context.Context, cluster string) (state workflows.ClusterState, err error) {
+	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+	defer cancel()
 	answer, err := c.QueryWorkflow(ctx, workflows.ClusterID(cluster), "", workflows.StateQuery)
 	if unknown := (*serviceerror.NotFound)(nil); errors.As(err, &unknown) {
-		return nil, nil
+		return state, nil
 	}
-	var state workflows.ClusterState
 	if err == nil {
 		err = answer.Get(&state)
 	}
 	if err != nil {
-		return nil, fmt.Errorf("asking what blocks cluster %s: %w", cluster, err)
+		return state, fmt.Errorf("asking what was ordered for cluster %s: %w", cluster, err)
+	}
+	return state, nil
+}
+
+// blocks lists what blocks a cluster now.
+func (c *connection) blocks(ctx context.Context, cluster string) ([]workflows.Block, error) {
+	state, err := c.clusterState(ctx, cluster)
+	if err != nil {
+		return nil, err
 	}
 	now := time.Now()
 	var holding []workflows.Block

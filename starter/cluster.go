@@ -60,18 +60,5 @@ func (c *cli) completeNode(cmd *cobra.Command, args []string, prefix string) ([]
 	if len(args) != 1 {
 		return c.completeCluster(cmd, args, prefix)
 	}
-	temporal, err := c.connect(cmd.Context())
-	if err != nil {
-		return nil, cobra.ShellCompDirectiveError
-	}
-	defer temporal.Close()
-	var nodes []workflows.Node
-	if err := temporal.ask(cmd.Context(), "ListNodes", workflows.ListNodes{Cluster: args[0]}, &nodes); err != nil {
-		return nil, cobra.ShellCompDirectiveError
-	}
-	var out []string
-	for _, node := range nodes {
-		out = append(out, node.Name)
-	}
-	return out, cobra.ShellCompDirectiveNoFileComp
+	return c.completeFromNodes(cmd, args[0], func(node workflows.Node) string { return node.Name })
 }

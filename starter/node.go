@@ -18,8 +18,8 @@ import (
 )
 
 func (c *cli) nodeCommand() *cobra.Command {
-	cmd := &cobra.Command{Use: "node", Short: "Look at and replace nodes"}
-	cmd.AddCommand(c.nodeListCommand(), c.nodeReplaceCommand())
+	cmd := &cobra.Command{Use: "node", Short: "Look at and replace nodes, and order what happens to pods that hold them up"}
+	cmd.AddCommand(c.nodeListCommand(), c.nodeReplaceCommand(), c.nodeForceCommand())
 	return cmd
 }
 
@@ -58,12 +58,14 @@ func nodeState(node workflows.Node) string {
 	if node.Cordoned {
 		state += ",Cordoned"
 	}
+	if node.Quarantined != "" {
+		state += ",Quarantined"
+	}
 	return state
 }
 
 func (c *cli) nodeReplaceCommand() *cobra.Command {
-	var wait, dryRun bool
-	var reason string
+	var flags rollFlags
 	cmd := &cobra.Command{
 		Use:   "replace CLUSTER NODE",
 		Short: "Replace a node by a new one, without hurting what runs on it",
@@ -71,89 +73,32 @@ func (c *cli) nodeReplaceCommand() *cobra.Command {
 
 The node's Auto Scaling group is made one larger. When the new node is Ready and runs its
 DaemonSets, the old one is cordoned, its pods are evicted as their budgets allow, and its
-instance is terminated, which brings the group back to its size. If that is cancelled or fails,
-the node is made usable again and the group gets its size back.
+instance is terminated, which brings the group back to its size. Where the pool is rolled without
+surge, the old node is ended first. If that is cancelled or fails, the node is made usable again
+and the group gets its size back.
 
-The work goes on in the worker when this command ends; --wait only watches it.`,
+It is a roll of the node's pool with one node: see "fairway pool roll". The work goes on in the
+worker when this command ends; --wait only watches it.`,
 		Example: `  fairway node replace dev-1 ip-10-0-1-23.eu-central-1.compute.internal --wait
   fairway node replace dev-1 ip-10-0-1-23.eu-central-1.compute.internal --dry-run
   fairway node replace dev-1 ip-10-0-1-23.eu-central-1.compute.internal --reason "disk errors"`,
 		Args:              cobra.ExactArgs(2),
 		ValidArgsFunction: c.completeNode,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			temporal, err := c.connect(cmd.Context())
+			conn, cluster, err := c.connectTo(cmd.Context(), args[0])
 			if err != nil {
 				return err
 			}
-			defer temporal.Close()
-			plan, err := temporal.planReplacement(cmd.Context(), args[0], args[1])
-			if err != nil {
+			defer conn.Close()
+			var node workflows.Node
+			if err := conn.ask(cmd.Context(), "ExamineNode", workflows.ExamineNode{Cluster: cluster, Node: args[1]}, &node); err != nil {
 				return err
 			}
-			if dryRun {
-				return c.print(cmd.OutOrStdout(), plan, func(t *table) {
-					t.line("Node %s of cluster %s would be replaced; nothing has been changed.", plan.Node.Name, plan.Cluster)
-					t.line("1. group %s grows from %d to %d (its maximum is %d)", plan.Pool.Group, plan.Pool.Desired, plan.Pool.Desired+1, plan.Pool.Max)
-					t.line("2. when the new node is usable, %s is cordoned and its pods are evicted", plan.Node.Name)
-					t.line("3. instance %s is terminated and the group is back at %d", plan.Node.Instance, plan.Pool.Desired)
-				})
-			}
-			run, err := temporal.startRoll(cmd.Context(), workflows.RollPoolInput{
-				Cluster: plan.Cluster, Pool: plan.Node.Pool, Nodes: []string{plan.Node.Name}, Reason: reason, By: whoami(),
-			})
-			if err != nil {
-				return err
-			}
-			if wait {
-				return c.follow(cmd, temporal, run)
-			}
-			return c.print(cmd.OutOrStdout(), map[string]string{"workflow": run.GetID(), "run": run.GetRunID()}, func(t *table) {
-				t.line("The replacement of %s is under way as workflow %s.", plan.Node.Name, run.GetID())
-				t.line("`fairway status` shows how far it is.")
-			})
+			return c.roll(cmd, conn, workflows.RollPoolInput{Cluster: cluster, Pool: node.Pool, Nodes: []string{node.Name}, Reason: flags.reason}, flags)
 		},
 	}
-	cmd.Flags().BoolVar(&wait, "wait", false, "show progress until the node is replaced")
-	cmd.Flags().BoolVar(&dryRun, "dry-run", false, "say what would be done, and change nothing")
-	cmd.Flags().StringVar(&reason, "reason", "", "why, for those who look later")
+	flags.on(cmd, "the node is replaced")
 	return cmd
-}
-
-// replacementPlan is what a replacement would do.
-type replacementPlan struct {
-	Cluster string         `json:"cluster"`
-	Node    workflows.Node `json:"node"`
-	Pool    workflows.Pool `json:"pool"`
-}
-
-// planReplacement checks everything that the workflow will check, so that what is wrong is said
-// here and now.
-func (c *connection) planReplacement(ctx context.Context, cluster, node string) (plan replacementPlan, err error) {
-	var clusters []workflows.ClusterInfo
-	if err := c.ask(ctx, "ListClusters", workflows.ListClusters{Names: []string{cluster}}, &clusters); err != nil {
-		return plan, err
-	}
-	plan.Cluster = clusters[0].ID
-	if err := c.ask(ctx, "ExamineNode", workflows.ExamineNode{Cluster: plan.Cluster, Node: node}, &plan.Node); err != nil {
-		return plan, err
-	}
-	if err := c.ask(ctx, "ExaminePool", workflows.ExaminePool{Cluster: plan.Cluster, Pool: plan.Node.Pool}, &plan.Pool); err != nil {
-		return plan, err
-	}
-	if err := workflows.CheckMember(plan.Cluster, plan.Node, plan.Pool); err != nil {
-		return plan, c.explain(err)
-	}
-	return plan, c.checkRoom(ctx, plan.Cluster, plan.Node.Pool, plan.Pool)
-}
-
-// checkRoom says whether a pool can be made larger. A roll under way takes the room itself; then
-// that is the reason.
-func (c *connection) checkRoom(ctx context.Context, cluster, pool string, p workflows.Pool) error {
-	running, err := c.DescribeWorkflow(ctx, workflows.RollPoolID(cluster, pool), "")
-	if err == nil && running.Status == enumspb.WORKFLOW_EXECUTION_STATUS_RUNNING {
-		return beingRolled(cluster, pool)
-	}
-	return c.explain(workflows.CheckSurgeRoom(cluster, pool, p))
 }
 
 func beingRolled(cluster, pool string) error {

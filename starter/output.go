@@ -40,6 +40,9 @@ func (t *table) row(cells ...any) {
 
 func (t *table) line(format string, args ...any) { fmt.Fprintf(t.w, format+"\n", args...) }
 
+// flush ends a table, so that what follows has columns of its own.
+func (t *table) flush() { _ = t.w.Flush() }
+
 // age is how long ago something was, as kubectl writes it.
 func age(at time.Time) string {
 	if at.IsZero() {

@@ -21,6 +21,8 @@ type fleetStatus struct {
 	Channels []channelStatus `json:"channels"`
 	Blocked  []blockStatus   `json:"blocked"`
 	Rolls    []rollStatus    `json:"rolls"`
+	// Turns are the nodes that are replaced now, as the limits across clusters count them.
+	Turns []workflows.Turn `json:"turns"`
 }
 
 type channelStatus struct {
@@ -38,7 +40,12 @@ type rollStatus struct {
 	Workflow string    `json:"workflow"`
 	Started  time.Time `json:"started"`
 	Progress string    `json:"progress"`
-	WaitsFor []string  `json:"waits_for,omitempty"`
+	Nodes    counts    `json:"nodes"`
+	// Notes are nodes in quarantine, fallbacks and bad replacements.
+	Notes    []string `json:"notes,omitempty"`
+	WaitsFor []string `json:"waits_for,omitempty"`
+	// Queueing means that the limits across clusters keep it waiting.
+	Queueing bool `json:"queueing,omitempty"`
 }
 
 func (c *cli) statusCommand() *cobra.Command {
@@ -78,12 +85,16 @@ func (c *cli) statusCommand() *cobra.Command {
 					t.line("Nothing is under way.")
 					return
 				}
-				t.row("UNDER WAY", "SINCE", "PROGRESS")
+				t.row("UNDER WAY", "SINCE", "NODES", "PROGRESS")
 				for _, roll := range status.Rolls {
-					t.row(roll.Workflow, age(roll.Started), roll.Progress)
-					for _, wait := range roll.WaitsFor {
-						t.row("", "", "  "+wait)
+					t.row(roll.Workflow, age(roll.Started), roll.Nodes, roll.Progress)
+					for _, line := range slices.Concat(roll.Notes, roll.WaitsFor) {
+						t.row("", "", "", "  "+line)
 					}
+				}
+				if line := status.limits(); line != "" {
+					t.flush()
+					t.line("\n%s", line)
 				}
 			})
 		},
@@ -91,7 +102,7 @@ func (c *cli) statusCommand() *cobra.Command {
 }
 
 func (c *connection) status(ctx context.Context) (fleetStatus, error) {
-	status := fleetStatus{Channels: []channelStatus{}, Blocked: []blockStatus{}, Rolls: []rollStatus{}}
+	status := fleetStatus{Channels: []channelStatus{}, Blocked: []blockStatus{}, Rolls: []rollStatus{}, Turns: []workflows.Turn{}}
 	var clusters []workflows.ClusterInfo
 	if err := c.ask(ctx, "ListClusters", workflows.ListClusters{}, &clusters); err != nil {
 		return status, err
@@ -134,11 +145,63 @@ func (c *connection) status(ctx context.Context) (fleetStatus, error) {
 	for i := range status.Rolls {
 		roll := &status.Rolls[i]
 		group.Go(func() error {
-			roll.Progress, roll.WaitsFor = c.progress(ctx, roll.Workflow)
+			progress, answered := c.rollProgress(ctx, roll.Workflow)
+			if !answered {
+				roll.Progress = unanswered
+				return nil
+			}
+			roll.Progress, roll.Nodes, roll.Notes = stepOf(progress), countsOf(progress), notesOf(progress)
+			roll.Queueing, roll.WaitsFor = progress.Phase == "queueing", c.waitsFor(ctx, roll.Workflow)
 			return nil
 		})
 	}
+	if len(status.Rolls) > 0 {
+		group.Go(func() (err error) {
+			status.Turns, err = c.turns(ctx)
+			return err
+		})
+	}
 	return status, group.Wait()
+}
+
+// limits says how many nodes are replaced and how many rolls wait for that; nothing where no
+// limit binds.
+func (s fleetStatus) limits() string {
+	nodes, waiting := 0, 0
+	for _, turn := range s.Turns {
+		nodes += turn.Nodes
+	}
+	for _, roll := range s.Rolls {
+		if roll.Queueing {
+			waiting++
+		}
+	}
+	if waiting == 0 {
+		return ""
+	}
+	return fmt.Sprintf("The limits across clusters bind: %s being replaced by %s, and %s waiting for a turn.",
+		isAre(nodes, "node"), counted(len(s.Turns), "roll"), isAre(waiting, "roll"))
+}
+
+func isAre(count int, what string) string {
+	if count == 1 {
+		return counted(count, what) + " is"
+	}
+	return counted(count, what) + " are"
+}
+
+// turns asks the fleet's actor who replaces nodes now. A worker that does not answer has been told
+// of already, with the rolls.
+func (c *connection) turns(ctx context.Context) ([]workflows.Turn, error) {
+	ctx, cancel := context.WithTimeout(ctx, 3*time.Second)
+	defer cancel()
+	answer, err := c.QueryWorkflow(ctx, workflows.FleetID, "", workflows.StateQuery)
+	if err != nil {
+		return []workflows.Turn{}, nil
+	}
+	var state workflows.FleetState
+	err = answer.Get(&state)
+	return append([]workflows.Turn{}, state.Turns...), err
 }
 
 // blockedClusters finds the clusters that have blocks, expired ones included, without asking all.

@@ -79,7 +79,7 @@ func (c *connection) explain(err error) error {
 		switch application.Type() {
 		case workflows.Unreachable:
 			status = exitUnreachable
-		case workflows.BadReplacement, workflows.Detached, "":
+		case workflows.BadReplacement, workflows.Detached, workflows.NoCapacity, workflows.LaunchFailing, workflows.PoolBusy, "":
 			status = exitFailed
 		}
 		return &statusError{status, errors.New(application.Message())}
