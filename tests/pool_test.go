@@ -15,7 +15,6 @@ import (
 	ec2types "github.com/aws/aws-sdk-go-v2/service/ec2/types"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
-	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	policyv1 "k8s.io/api/policy/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -120,7 +119,6 @@ type application struct {
 // run starts an application on the pool and waits until all of it is ready.
 func (p pool) run(t *testing.T, a application) {
 	t.Helper()
-	ctx, meta := t.Context(), metav1.ObjectMeta{Name: "app", Namespace: p.name, Labels: map[string]string{"application": "app"}}
 	annotations := map[string]string{}
 	if a.stop > 0 {
 		annotations[lab.StopDelayAnnotation] = a.stop.String()
@@ -128,34 +126,13 @@ func (p pool) run(t *testing.T, a application) {
 	if a.ready > 0 {
 		annotations[lab.ReadyDelayAnnotation] = a.ready.String()
 	}
-	selector := &metav1.LabelSelector{MatchLabels: meta.Labels}
-	_, err := p.client.CoreV1().Namespaces().Create(ctx, &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: p.name}}, metav1.CreateOptions{})
-	require.NoError(t, err)
-	t.Cleanup(func() {
-		require.NoError(t, p.client.CoreV1().Namespaces().Delete(cleanup(t), p.name, metav1.DeleteOptions{}))
+	p.makeNamespace(t)
+	p.deploy(t, "app", replicas, annotations)
+	p.protect(t, "app", policyv1.PodDisruptionBudgetSpec{
+		MaxUnavailable: new(intstr.FromInt32(1)), Selector: &metav1.LabelSelector{MatchLabels: labelsOf("app")},
 	})
-	_, err = p.client.AppsV1().Deployments(p.name).Create(ctx, &appsv1.Deployment{ObjectMeta: meta, Spec: appsv1.DeploymentSpec{
-		Replicas: aws.Int32(replicas), Selector: selector,
-		Template: corev1.PodTemplateSpec{
-			ObjectMeta: metav1.ObjectMeta{Labels: meta.Labels, Annotations: annotations},
-			Spec: corev1.PodSpec{
-				NodeSelector:                  map[string]string{poolLabel: p.name},
-				Tolerations:                   []corev1.Toleration{{Key: ownTaint, Operator: corev1.TolerationOpExists}},
-				TerminationGracePeriodSeconds: aws.Int64(300),
-				TopologySpreadConstraints: []corev1.TopologySpreadConstraint{{
-					TopologyKey: corev1.LabelHostname, MaxSkew: 1, WhenUnsatisfiable: corev1.ScheduleAnyway, LabelSelector: selector,
-				}},
-				Containers: []corev1.Container{{Name: "app", Image: "registry.fleet.internal/test/app:1"}},
-			},
-		},
-	}}, metav1.CreateOptions{})
-	require.NoError(t, err)
-	_, err = p.client.PolicyV1().PodDisruptionBudgets(p.name).Create(ctx, &policyv1.PodDisruptionBudget{ObjectMeta: meta, Spec: policyv1.PodDisruptionBudgetSpec{
-		MaxUnavailable: new(intstr.FromInt32(1)), Selector: selector,
-	}}, metav1.CreateOptions{})
-	require.NoError(t, err)
 	require.EventuallyWithT(t, func(c *assert.CollectT) {
-		budget, err := p.client.PolicyV1().PodDisruptionBudgets(p.name).Get(ctx, "app", metav1.GetOptions{})
+		budget, err := p.client.PolicyV1().PodDisruptionBudgets(p.name).Get(t.Context(), "app", metav1.GetOptions{})
 		require.NoError(c, err)
 		assert.EqualValues(c, replicas, budget.Status.CurrentHealthy)
 		assert.EqualValues(c, 1, budget.Status.DisruptionsAllowed)
@@ -294,8 +271,8 @@ func (p pool) requireClean(t *testing.T, s snapshot) {
 
 // requireReplaced checks what has to hold after the replacement of one node, whatever happened on
 // the way: exactly one instance was terminated, that of the node, after it was emptied within the
-// budgets; the pool has its size, and nothing is left behind.
-func (p pool) requireReplaced(t *testing.T, before snapshot, name string) {
+// budgets or with the forces given; the pool has its size, and nothing is left behind.
+func (p pool) requireReplaced(t *testing.T, before snapshot, name string, forced ...workflows.ForcedPod) {
 	t.Helper()
 	old, after := before.node(t, name), p.look(t)
 	require.Equal(t, append(slices.Clone(before.Ended), old.Instance), after.Ended, "exactly the old instance was terminated")
@@ -306,7 +283,7 @@ func (p pool) requireReplaced(t *testing.T, before snapshot, name string) {
 	require.False(t, slices.ContainsFunc(after.Nodes, func(n node) bool { return n.Name == name }), "the old node is gone")
 	p.requireClean(t, after)
 	p.requireUnprotected(t)
-	p.requireEmptied(t, old)
+	p.requireEmptied(t, old, forced...)
 }
 
 // requireUnprotected checks that a roll has left nothing of its protections on the group.
@@ -337,21 +314,35 @@ func (p pool) requireUndone(t *testing.T, before snapshot) {
 }
 
 // requireEmptied checks that the node's pods were gone before its instance was ended, by
-// evictions alone, and that no budget was hurt.
-func (p pool) requireEmptied(t *testing.T, old node) {
+// evictions and the given forces alone, and that no budget was hurt but by the forces.
+func (p pool) requireEmptied(t *testing.T, old node, forced ...workflows.ForcedPod) {
 	t.Helper()
 	audit, err := theLab.Audit(p.cluster)
 	require.NoError(t, err)
 	ours := audit.By("fairway")
-	require.Empty(t, ours.PodDeletions(), "Fairway deletes no pods, it evicts them")
 	cordons := ours.Where(func(e lab.AuditEvent) bool {
 		return e.Verb == "patch" && e.Resource == "nodes" && e.Name == old.Name && e.Code == 200
 	})
 	require.NotEmpty(t, cordons, "node %s was never cordoned", old.Name)
 	cordoned, ended := cordons[0].Received, p.ended(t, old.Instance)
 
-	evicted := map[string]bool{} // by uid
+	evicted, deleted, hurtByForce := map[string]bool{}, map[string]bool{}, map[string]bool{} // by uid, and budgets by name
+	for _, deletion := range ours.PodDeletions() {
+		options, err := deletion.DeleteOptions()
+		require.NoError(t, err)
+		require.NotNil(t, options.Preconditions, "a deletion names the very pod that it means")
+		require.Nil(t, options.GracePeriodSeconds, "a forced pod has its grace period")
+		deleted[string(*options.Preconditions.UID)] = true
+	}
+	allowed := map[string]bool{}
+	for _, force := range forced {
+		allowed[force.UID] = true
+		hurtByForce[force.Budget] = true
+	}
 	for _, eviction := range ours.Evictions() {
+		if len(eviction.Request) == 0 {
+			continue // the API server was too busy to read it
+		}
 		options, err := eviction.DeleteOptions()
 		require.NoError(t, err)
 		require.NotNil(t, options.Preconditions, "an eviction names the very pod that it means")
@@ -373,12 +364,15 @@ func (p pool) requireEmptied(t *testing.T, old node) {
 		if gone.Before(cordoned) {
 			continue // it was not there any more
 		}
-		require.True(t, evicted[string(pod.UID)], "pod %s was evicted", name)
+		uid := string(pod.UID)
+		require.Equal(t, allowed[uid], deleted[uid], "Fairway deletes no pods but those that it reports, it evicts them: %s", name)
+		require.True(t, evicted[uid] || deleted[uid], "pod %s was evicted, or else forced", name)
 		require.True(t, gone.Before(ended), "pod %s was gone at %s, before its instance was terminated at %s", name, gone, ended)
 		namespaces[pod.Namespace] = true
 	}
 	require.NotEmpty(t, namespaces, "no pod was on node %s, so nothing was proved", old.Name)
-	require.Empty(t, p.hurt(cordoned, namespaces), "no budget was violated")
+	hurt := slices.DeleteFunc(p.hurt(cordoned, namespaces), func(b budgetSeen) bool { return hurtByForce[b.name] })
+	require.Empty(t, hurt, "no budget was violated")
 }
 
 // ended is when the termination of an instance began.

@@ -95,6 +95,16 @@ func (r replacement) awaitDrain(t *testing.T) workflows.DrainProgress {
 	return progress
 }
 
+// reported is the last report of the drain under way; false if there is none.
+func (r replacement) reported(t require.TestingT) (progress workflows.DrainProgress, reported bool) {
+	drain := r.started(t, "DrainNode")
+	if drain == nil || drain.HeartbeatDetails == nil {
+		return progress, false
+	}
+	// Before the first report it says in words that it reads the cluster.
+	return progress, converter.GetDefaultDataConverter().FromPayloads(drain.HeartbeatDetails, &progress) == nil
+}
+
 // end waits for the end of the roll and returns its result or error.
 func (r replacement) end(t *testing.T) (workflows.RollProgress, error) {
 	t.Helper()
@@ -110,10 +120,19 @@ func (r replacement) end(t *testing.T) (workflows.RollProgress, error) {
 // nothing else.
 func (r replacement) requireDone(t *testing.T) {
 	t.Helper()
+	require.Empty(t, r.requireForced(t))
+}
+
+// requireForced is requireDone where pods may be forced, and returns those that were.
+func (r replacement) requireForced(t *testing.T) []workflows.ForcedPod {
+	t.Helper()
 	result, err := r.end(t)
 	require.NoError(t, err)
 	require.Equal(t, "done", result.Phase)
-	r.pool.requireReplaced(t, r.before, r.node.Name)
+	require.Len(t, result.Nodes, 1)
+	forced := result.Nodes[0].Forced
+	r.pool.requireReplaced(t, r.before, r.node.Name, forced...)
+	return forced
 }
 
 // runsAbout are the runs of a workflow id, running or not.
