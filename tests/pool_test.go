@@ -144,10 +144,10 @@ func (p pool) awaitNodes(t *testing.T) {
 
 // application is what runs on a pool: replicas behind a budget that lets them go one by one.
 type application struct {
-	replicas    int32 // default: replicas
-	unavailable int   // what the budget allows at a time; default 1
-	stop  time.Duration // a pod's way from eviction to end; default is the lab's
-	ready time.Duration // a pod's way from start to ready; default is the lab's
+	replicas    int32         // default: replicas
+	unavailable int           // what the budget allows at a time; default 1
+	stop        time.Duration // a pod's way from eviction to end; default is the lab's
+	ready       time.Duration // a pod's way from start to ready; default is the lab's
 }
 
 // run starts an application on the pool and waits until all of it is ready.

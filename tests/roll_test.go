@@ -77,7 +77,7 @@ func (p pool) roll(t *testing.T, w *worker, in workflows.RollPoolInput) poolRoll
 	r := p.poolRoll(t)
 	in.Cluster, in.Pool, in.By, in.Reason = p.cluster, p.name, "a test", t.Name()
 	_, err := temporal.ExecuteWorkflow(t.Context(), client.StartWorkflowOptions{
-		ID: r.roll, TaskQueue: w.name, WorkflowIDConflictPolicy: enumspb.WORKFLOW_ID_CONFLICT_POLICY_FAIL,
+		ID: r.roll, TaskQueue: w.name, WorkflowExecutionErrorWhenAlreadyStarted: true,
 		TypedSearchAttributes: sdk.NewSearchAttributes(workflows.ClusterAttribute.ValueSet(p.cluster), workflows.PoolAttribute.ValueSet(p.name)),
 	}, workflows.RollPool, in)
 	require.NoError(t, err)
@@ -131,7 +131,7 @@ type outcome struct {
 	// vanished are those of the replaced ones that went by themselves, with pods on them.
 	vanished []string
 	surplus  int // further instances that were launched and are ended
-	// afterwards says that the pool has other sizes than before.
+	// Sizes of the group, where they are to be others than before.
 	min, desired *int32
 }
 
@@ -374,4 +374,3 @@ func TestAPoolIsEmptied(t *testing.T) {
 	r := p.roll(t, w, workflows.RollPoolInput{Remove: true})
 	r.requireRolled(t, outcome{replaced: r.before.names(), min: aws.Int32(0), desired: aws.Int32(0)})
 }
-
