@@ -45,8 +45,12 @@ func samplePool(cluster, name string) pool {
 
 // shape says how a test's own pool differs from others; the zero value means not at all.
 type shape struct {
-	size, max int    // default: poolSize, and room for one more
-	zone      string // default: all zones
+	suffix    string   // of the pool's name, where a test has several
+	size, max int      // default: poolSize, and room for one more
+	zones     []string // default: all
+	// instanceType gives the pool a launch template of its own, called like its group. Default: it
+	// shares that of the sample's workers.
+	instanceType ec2types.InstanceType
 }
 
 // newPool makes a pool that only this test uses, and removes it in the end. Its nodes have a taint
@@ -55,12 +59,19 @@ func newPool(t *testing.T, cluster string, as ...shape) pool {
 	t.Helper()
 	model := samplePool(cluster, "worker")
 	p := samplePool(cluster, nameOf(t))
+	if len(as) > 0 {
+		p = samplePool(cluster, p.name+as[0].suffix)
+	}
 	p.taints, p.size = []string{ownTaint + "=true:NoSchedule"}, poolSize
-	limit, subnets := 0, *model.describe(t).VPCZoneIdentifier
+	limit, subnets, template := 0, *model.describe(t).VPCZoneIdentifier, cluster+"-worker"
 	for _, s := range as {
 		p.size, limit = cmp.Or(s.size, p.size), s.max
-		if s.zone != "" {
-			subnets = subnetIn(t, subnets, s.zone)
+		if len(s.zones) > 0 {
+			subnets = subnetsIn(t, subnets, s.zones)
+		}
+		if s.instanceType != "" {
+			template = p.group
+			p.createTemplate(t, s.instanceType)
 		}
 	}
 	limit = cmp.Or(limit, p.size+1)
@@ -69,7 +80,7 @@ func newPool(t *testing.T, cluster string, as ...shape) pool {
 	}
 	_, err := scaling.CreateAutoScalingGroup(t.Context(), &autoscaling.CreateAutoScalingGroupInput{
 		AutoScalingGroupName: &p.group, MinSize: aws.Int32(int32(p.size)), MaxSize: aws.Int32(int32(limit)), DesiredCapacity: aws.Int32(int32(p.size)),
-		LaunchTemplate:    &astypes.LaunchTemplateSpecification{LaunchTemplateName: aws.String(cluster + "-worker"), Version: aws.String("$Latest")},
+		LaunchTemplate:    &astypes.LaunchTemplateSpecification{LaunchTemplateName: &template, Version: aws.String("$Latest")},
 		VPCZoneIdentifier: &subnets,
 		Tags: []astypes.Tag{
 			tag("kubernetes.io/cluster/"+cluster, "owned"), tag(poolLabel, p.name),
@@ -87,14 +98,34 @@ func newPool(t *testing.T, cluster string, as ...shape) pool {
 	return p
 }
 
-// subnetIn is the one of a list of subnets that is in a zone.
-func subnetIn(t *testing.T, subnets, zone string) string {
+// subnetsIn are those of a list of subnets that are in some zones.
+func subnetsIn(t *testing.T, subnets string, zones []string) string {
 	t.Helper()
 	out, err := ec2.NewFromConfig(theLab.AWSConfig()).DescribeSubnets(t.Context(), &ec2.DescribeSubnetsInput{SubnetIds: strings.Split(subnets, ",")})
 	require.NoError(t, err)
-	at := slices.IndexFunc(out.Subnets, func(s ec2types.Subnet) bool { return *s.AvailabilityZone == zone })
-	require.GreaterOrEqual(t, at, 0, "no subnet in %s", zone)
-	return *out.Subnets[at].SubnetId
+	var ids []string
+	for _, subnet := range out.Subnets {
+		if slices.Contains(zones, *subnet.AvailabilityZone) {
+			ids = append(ids, *subnet.SubnetId)
+		}
+	}
+	require.Len(t, ids, len(zones), "a subnet in each of %v", zones)
+	return strings.Join(ids, ",")
+}
+
+// createTemplate makes a launch template for a pool alone.
+func (p pool) createTemplate(t *testing.T, instanceType ec2types.InstanceType) {
+	t.Helper()
+	client := ec2.NewFromConfig(theLab.AWSConfig())
+	_, err := client.CreateLaunchTemplate(t.Context(), &ec2.CreateLaunchTemplateInput{
+		LaunchTemplateName: &p.group,
+		LaunchTemplateData: &ec2types.RequestLaunchTemplateData{ImageId: aws.String("ami-1"), InstanceType: instanceType},
+	})
+	require.NoError(t, err)
+	t.Cleanup(func() {
+		_, err := client.DeleteLaunchTemplate(cleanup(t), &ec2.DeleteLaunchTemplateInput{LaunchTemplateName: &p.group})
+		require.NoError(t, err)
+	})
 }
 
 // awaitNodes waits until all nodes of a test's own pool take pods.
@@ -112,8 +143,10 @@ func (p pool) awaitNodes(t *testing.T) {
 
 // application is what runs on a pool: replicas behind a budget that lets them go one by one.
 type application struct {
-	stop  time.Duration // a pod's way from eviction to end; default is the lab's
-	ready time.Duration // a pod's way from start to ready; default is the lab's
+	replicas    int32         // default: replicas
+	unavailable int           // what the budget allows at a time; default 1
+	stop        time.Duration // a pod's way from eviction to end; default is the lab's
+	ready       time.Duration // a pod's way from start to ready; default is the lab's
 }
 
 // run starts an application on the pool and waits until all of it is ready.
@@ -126,16 +159,17 @@ func (p pool) run(t *testing.T, a application) {
 	if a.ready > 0 {
 		annotations[lab.ReadyDelayAnnotation] = a.ready.String()
 	}
+	count, allowed := cmp.Or(a.replicas, replicas), cmp.Or(a.unavailable, 1)
 	p.makeNamespace(t)
-	p.deploy(t, "app", replicas, annotations)
+	p.deploy(t, "app", count, annotations)
 	p.protect(t, "app", policyv1.PodDisruptionBudgetSpec{
-		MaxUnavailable: new(intstr.FromInt32(1)), Selector: &metav1.LabelSelector{MatchLabels: labelsOf("app")},
+		MaxUnavailable: new(intstr.FromInt(allowed)), Selector: &metav1.LabelSelector{MatchLabels: labelsOf("app")},
 	})
 	require.EventuallyWithT(t, func(c *assert.CollectT) {
 		budget, err := p.client.PolicyV1().PodDisruptionBudgets(p.name).Get(t.Context(), "app", metav1.GetOptions{})
 		require.NoError(c, err)
-		assert.EqualValues(c, replicas, budget.Status.CurrentHealthy)
-		assert.EqualValues(c, 1, budget.Status.DisruptionsAllowed)
+		assert.EqualValues(c, count, budget.Status.CurrentHealthy)
+		assert.EqualValues(c, allowed, budget.Status.DisruptionsAllowed)
 	}, 2*time.Minute, 200*time.Millisecond, "the application does not get ready")
 }
 
@@ -152,7 +186,7 @@ type node struct {
 	Ready          bool
 	Cordoned       bool
 	Taints         []string
-	Marks          []string // annotations by Fairway
+	Marks          []string // annotations by Fairway, also those meant for the autoscaler
 	Pods           int      // of the pool's application
 }
 
@@ -173,7 +207,7 @@ func (p pool) nodes(t require.TestingT) []node {
 			n.Taints = append(n.Taints, taint.ToString())
 		}
 		for key, value := range each.Annotations {
-			if strings.HasPrefix(key, "fairway.dev/") {
+			if strings.HasPrefix(key, "fairway.dev/") || strings.HasPrefix(key, "cluster-autoscaler.kubernetes.io/") {
 				n.Marks = append(n.Marks, key+"="+value)
 			}
 		}
