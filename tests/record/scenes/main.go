@@ -15,7 +15,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/aws/aws-sdk-go-v2/aws"
 	awsconfig "github.com/aws/aws-sdk-go-v2/config"
 	"github.com/aws/aws-sdk-go-v2/service/autoscaling"
 	"go.temporal.io/sdk/client"
@@ -139,13 +138,14 @@ func register(scenes []scene) error {
 }
 
 // play makes the pool of a scene, rolls it, and disturbs that.
-func (s *stage) play(ctx context.Context, each scene) error {
-	ctx, cancel := context.WithTimeout(ctx, 4*time.Minute)
+func (s *stage) play(ctx context.Context, each scene) (err error) {
+	ctx, cancel := context.WithTimeout(ctx, 8*time.Minute)
 	defer cancel()
 	p, err := s.newPool(ctx, each)
 	if err != nil {
 		return fmt.Errorf("%s: making its pool: %w", each.name, err)
 	}
+	defer func() { err = errors.Join(err, p.remove(context.WithoutCancel(ctx))) }()
 	if each.before != nil {
 		if err := each.before(ctx, p); err != nil {
 			return fmt.Errorf("%s: %w", each.name, err)
@@ -172,7 +172,7 @@ func (s *stage) play(ctx context.Context, each scene) error {
 	if ctx.Err() != nil || (err != nil) != each.ends {
 		return fmt.Errorf("%s ended with %v", each.name, err)
 	}
-	return p.remove(ctx)
+	return nil
 }
 
 // disturb switches a fault of the lab's AWS on or off.
@@ -190,11 +190,4 @@ func disturb(ctx context.Context, method, what, body string) error {
 		return fmt.Errorf("%s %s: %s", method, what, response.Status)
 	}
 	return nil
-}
-
-func (p *pool) group() string { return "scene-" + p.name }
-
-func (p *pool) remove(ctx context.Context) error {
-	_, err := p.scaling.DeleteAutoScalingGroup(ctx, &autoscaling.DeleteAutoScalingGroupInput{AutoScalingGroupName: aws.String(p.group()), ForceDelete: aws.Bool(true)})
-	return err
 }

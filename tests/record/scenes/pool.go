@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -13,6 +14,7 @@ import (
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	policyv1 "k8s.io/api/policy/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/intstr"
@@ -64,6 +66,17 @@ func (s *stage) newPool(ctx context.Context, each scene) (*pool, error) {
 	})
 }
 
+func (p *pool) group() string { return "scene-" + p.name }
+
+// remove ends what the scene has made.
+func (p *pool) remove(ctx context.Context) error {
+	_, err := p.scaling.DeleteAutoScalingGroup(ctx, &autoscaling.DeleteAutoScalingGroupInput{AutoScalingGroupName: aws.String(p.group()), ForceDelete: aws.Bool(true)})
+	name := "scene-" + p.name
+	return errors.Join(err,
+		ignoreNotFound(p.kube.AppsV1().Deployments(metav1.NamespaceDefault).Delete(ctx, name, metav1.DeleteOptions{})),
+		ignoreNotFound(p.kube.PolicyV1().PodDisruptionBudgets(metav1.NamespaceDefault).Delete(ctx, name, metav1.DeleteOptions{})))
+}
+
 // nodes lists those that are ready.
 func (p *pool) nodes(ctx context.Context) ([]corev1.Node, error) {
 	list, err := p.kube.CoreV1().Nodes().List(ctx, metav1.ListOptions{LabelSelector: poolLabel + "=" + p.name})
@@ -89,8 +102,12 @@ func (p *pool) nodeNames(ctx context.Context, count int) (names []string, err er
 	return names, err
 }
 
-// hold runs a pod on the pool that its budget never lets go.
-func hold(ctx context.Context, p *pool) error {
+// hold runs a pod on the pool that its budget never lets go, and holdTwo one on each of two nodes:
+// the last node of a roll is never left for later.
+func hold(ctx context.Context, p *pool) error    { return p.hold(ctx, 1) }
+func holdTwo(ctx context.Context, p *pool) error { return p.hold(ctx, 2) }
+
+func (p *pool) hold(ctx context.Context, count int32) error {
 	labels := map[string]string{"application": "scene-" + p.name}
 	meta := metav1.ObjectMeta{Name: "scene-" + p.name, Labels: labels}
 	selector := &metav1.LabelSelector{MatchLabels: labels}
@@ -102,26 +119,29 @@ func hold(ctx context.Context, p *pool) error {
 		return err
 	}
 	_, err = p.kube.AppsV1().Deployments(metav1.NamespaceDefault).Create(ctx, &appsv1.Deployment{ObjectMeta: meta, Spec: appsv1.DeploymentSpec{
-		Replicas: aws.Int32(1), Selector: selector,
+		Replicas: &count, Selector: selector,
 		Template: corev1.PodTemplateSpec{ObjectMeta: metav1.ObjectMeta{Labels: labels}, Spec: corev1.PodSpec{
 			NodeSelector: map[string]string{poolLabel: p.name},
 			Tolerations:  []corev1.Toleration{{Key: ownTaint, Operator: corev1.TolerationOpExists}},
-			Containers:   []corev1.Container{{Name: "app", Image: "registry.fleet.internal/test/app:1"}},
+			TopologySpreadConstraints: []corev1.TopologySpreadConstraint{{
+				TopologyKey: corev1.LabelHostname, MaxSkew: 1, WhenUnsatisfiable: corev1.DoNotSchedule, LabelSelector: selector,
+			}},
+			Containers: []corev1.Container{{Name: "app", Image: "registry.fleet.internal/test/app:1"}},
 		}},
 	}}, metav1.CreateOptions{})
 	if err != nil {
 		return err
 	}
-	return until(ctx, "the held pod is ready", func(ctx context.Context) (bool, error) {
+	return until(ctx, "the held pods are ready", func(ctx context.Context) (bool, error) {
 		deployment, err := p.kube.AppsV1().Deployments(metav1.NamespaceDefault).Get(ctx, meta.Name, metav1.GetOptions{})
-		return err == nil && deployment.Status.ReadyReplicas == 1, err
+		return err == nil && deployment.Status.ReadyReplicas == count, err
 	})
 }
 
 // free lets the held pod go.
 func free(ctx context.Context, p *pool) error {
 	_, err := p.kube.PolicyV1().PodDisruptionBudgets(metav1.NamespaceDefault).Patch(ctx, "scene-"+p.name, types.MergePatchType,
-		[]byte(`{"spec":{"maxUnavailable":1}}`), metav1.PatchOptions{})
+		[]byte(`{"spec":{"maxUnavailable":"100%"}}`), metav1.PatchOptions{})
 	return err
 }
 
@@ -139,7 +159,7 @@ func (p *pool) when(ctx context.Context, what string, so func(workflows.RollProg
 }
 
 func until(ctx context.Context, what string, met wait.ConditionWithContextFunc) error {
-	if err := wait.PollUntilContextCancel(ctx, 100*time.Millisecond, true, met); err != nil {
+	if err := wait.PollUntilContextCancel(ctx, 500*time.Millisecond, true, met); err != nil {
 		return fmt.Errorf("waiting until %s: %w", what, err)
 	}
 	return nil
@@ -156,5 +176,12 @@ func (p *pool) endOldest(ctx context.Context) error {
 	_, err = p.scaling.TerminateInstanceInAutoScalingGroup(ctx, &autoscaling.TerminateInstanceInAutoScalingGroupInput{
 		InstanceId: &id, ShouldDecrementDesiredCapacity: aws.Bool(false),
 	})
+	return err
+}
+
+func ignoreNotFound(err error) error {
+	if apierrors.IsNotFound(err) {
+		return nil
+	}
 	return err
 }

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"slices"
 	"time"
 
@@ -40,22 +41,22 @@ var scenes = []scene{
 	{name: "full-in-place", size: 2, full: true, input: all, items: map[string]string{"fallbacks": "[in-place]"}},
 	{name: "removed", size: 3, input: remove},
 	{name: "removed-not", size: 2, input: remove, before: hold, during: cancelled(draining), ends: true},
-	{name: "quarantine", size: 3, input: all, before: hold, during: freed, items: map[string]string{"quarantine_after": "5s", "validate": "1s"}},
-	{name: "quarantine-full", size: 3, input: all, before: hold, during: freed, items: map[string]string{"quarantine_after": "5s", "quarantine_limit": "1", "surge": "100%"}},
+	{name: "quarantine", size: 4, input: all, before: holdTwo, during: freed, items: map[string]string{"quarantine_after": "5s", "validate": "1s"}},
+	{name: "quarantine-full", size: 4, input: all, before: holdTwo, during: freed, items: map[string]string{"quarantine_after": "5s", "quarantine_limit": "1", "surge": "100%"}},
 	{name: "cancelled-early", size: 2, input: all, during: cancelled(anything), ends: true},
 	{name: "cancelled-surging", size: 2, input: all, before: bad(9), during: cancelled(surging), ends: true},
 	{name: "cancelled-draining", size: 1, input: all, before: hold, during: cancelled(draining), ends: true},
 	{name: "cancelled-in-place", size: 2, input: all, before: hold, during: cancelled(draining), items: map[string]string{"surge": "0"}, ends: true},
-	{name: "cancelled-quarantine", size: 3, input: all, before: hold, during: cancelled(quarantined), items: map[string]string{"quarantine_after": "5s"}, ends: true},
+	{name: "cancelled-quarantine", size: 4, input: all, before: holdTwo, during: cancelled(quarantined), items: map[string]string{"quarantine_after": "5s"}, ends: true},
 	{name: "vanished", size: 1, input: all, before: hold, during: vanished},
 	{name: "ordered", size: 2, input: all, before: hold, during: ordered, alone: true},
 	{name: "unknown-node", size: 1, input: workflows.RollPoolInput{Nodes: []string{"no-such-node"}}, ends: true},
 	{name: "other-type", size: 2, input: all, alone: true, before: short(`{"instance_type":"m5.large"}`), during: healed, items: map[string]string{"fallbacks": "[instance-type]"}},
 	{name: "other-zone", size: 2, count: 1, alone: true, before: shortInZone, during: healed, items: map[string]string{"fallbacks": "[zone]"}},
-	{name: "smaller", size: 4, input: all, alone: true, before: short(`{}`), during: healedAfter, items: map[string]string{"surge": "50%", "parallel": "2", "fallbacks": "[smaller-surge]"}},
+	{name: "smaller", size: 4, input: all, alone: true, during: shortLater, items: map[string]string{"surge": "50%", "parallel": "2", "fallbacks": "[smaller-surge]"}},
 	{name: "short-in-place", size: 2, input: all, alone: true, before: short(`{}`), during: healedAfter, items: map[string]string{"fallbacks": "[in-place]"}},
 	{name: "short", size: 2, input: all, alone: true, before: short(`{}`), during: cancelled(surging), items: map[string]string{"fallbacks": "[]"}, ends: true},
-	{name: "short-for-ever", size: 2, input: all, alone: true, before: short(`{}`), items: map[string]string{"fallbacks": "[]"}, ends: true},
+	{name: "short-for-ever", size: 2, input: all, alone: true, before: short(`{}`), during: healed, items: map[string]string{"fallbacks": "[]"}, ends: true},
 }
 
 // bad has the pool's next instances never become nodes.
@@ -80,9 +81,9 @@ func shortInZone(ctx context.Context, p *pool) error {
 
 // healed ends shortages when the roll has ended.
 func healed(ctx context.Context, p *pool) error {
-	err := p.temporal.GetWorkflow(ctx, workflows.RollPoolID(cluster, p.name), "").Get(ctx, nil)
-	if err != nil {
-		return err
+	_ = p.temporal.GetWorkflow(ctx, workflows.RollPoolID(cluster, p.name), "").Get(ctx, nil) // play looks at it
+	if ctx.Err() != nil {
+		return ctx.Err()
 	}
 	return disturb(ctx, "DELETE", "shortage", "")
 }
@@ -93,6 +94,14 @@ func healedAfter(ctx context.Context, p *pool) error {
 		return err
 	}
 	return disturb(ctx, "DELETE", "shortage", "")
+}
+
+// shortLater begins a shortage when the first node is replaced.
+func shortLater(ctx context.Context, p *pool) error {
+	if err := p.when(ctx, "the first batch is done", func(r workflows.RollProgress) bool { return in(r, workflows.Replaced) }); err != nil {
+		return err
+	}
+	return errors.Join(disturb(ctx, "PUT", "shortage", `{}`), healedAfter(ctx, p))
 }
 
 func freed(ctx context.Context, p *pool) error {
@@ -120,10 +129,7 @@ func cancelled(so func(workflows.RollProgress) bool) func(context.Context, *pool
 		if err := p.temporal.CancelWorkflow(ctx, workflows.RollPoolID(cluster, p.name), ""); err != nil {
 			return err
 		}
-		if p.name == "short" {
-			return disturb(ctx, "DELETE", "shortage", "")
-		}
-		return nil
+		return disturb(ctx, "DELETE", "shortage", "")
 	}
 }
 
