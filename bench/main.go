@@ -1,6 +1,7 @@
 // Command bench compares three ways to empty a node on one lab control plane with stock
 // settings: Fairway's drain, `kubectl drain`, and the floor, which is the least work that the
 // API server allows. They take turns, so that whatever else the machine does hits all of them.
+// Then it counts the Temporal history events of replacements on a full lab.
 package main
 
 import (
@@ -34,9 +35,12 @@ func run(ctx context.Context) error {
 	for _, s := range scenarios {
 		names = append(names, s.name)
 	}
+	names = append(names, eventsName)
 	rounds := flag.Int("rounds", 3, "how often each drainer runs in a scenario")
 	slowRounds := flag.Int("slow-rounds", 1, "the same for the scenario slow, a round of which takes 10 minutes")
 	only := flag.String("scenarios", strings.Join(names, ","), "the `scenarios` to run")
+	blocked := flag.Duration("blocked", 5*time.Minute, "of events: how long a drain is held up at most")
+	worker := flag.String("worker", "bin/fairway-worker", "of events: the `program` that does the work")
 	output := flag.String("output", "table", "`form` of the results: table or json")
 	flag.Parse()
 	if *output != "table" && *output != "json" {
@@ -46,39 +50,73 @@ func run(ctx context.Context) error {
 		return errors.New("--rounds and --slow-rounds start at 1")
 	}
 	var chosen []scenario
+	var count bool
 	for _, name := range strings.Split(*only, ",") {
 		at := slices.Index(names, name)
 		if at < 0 {
 			return fmt.Errorf("--scenarios %s: there are %s", name, strings.Join(names, ", "))
 		}
+		if name == eventsName {
+			count = true
+			continue
+		}
 		chosen = append(chosen, scenarios[at])
 	}
-
-	return withCluster(ctx, func(c *cluster) error {
-		drainers, err := c.drainers()
+	var all results
+	if len(chosen) > 0 {
+		if err := withCluster(ctx, func(c *cluster) (err error) {
+			all.Drains, err = c.compareAll(ctx, chosen, *rounds, *slowRounds, *output == "table")
+			return err
+		}); err != nil {
+			return err
+		}
+	}
+	if count {
+		e, err := countEvents(ctx, *worker, *blocked)
 		if err != nil {
 			return err
 		}
-		var results []result
-		for _, s := range chosen {
-			n := *rounds
-			if s.slow {
-				n = *slowRounds
-			}
-			r, err := c.compare(ctx, s, drainers, n)
-			if err != nil {
-				return err
-			}
-			results = append(results, r)
-			if *output == "table" {
-				r.print(os.Stdout)
-			}
+		all.Events = &e
+	}
+	if *output == "json" {
+		return writeJSON(os.Stdout, all)
+	}
+	if all.Events != nil {
+		all.Events.print(os.Stdout)
+	}
+	return nil
+}
+
+// eventsName is what chooses the counting of events.
+const eventsName = "events"
+
+// results are all that is printed as JSON.
+type results struct {
+	Drains []result `json:"drains,omitempty"`
+	Events *events  `json:"events,omitempty"`
+}
+
+// compareAll runs scenarios one after another, and prints each when it is over if asked to.
+func (c *cluster) compareAll(ctx context.Context, chosen []scenario, rounds, slowRounds int, show bool) (all []result, err error) {
+	drainers, err := c.drainers()
+	if err != nil {
+		return nil, err
+	}
+	for _, s := range chosen {
+		n := rounds
+		if s.slow {
+			n = slowRounds
 		}
-		if *output == "json" {
-			return writeJSON(os.Stdout, results)
+		r, err := c.compare(ctx, s, drainers, n)
+		if err != nil {
+			return nil, err
 		}
-		return nil
-	})
+		all = append(all, r)
+		if show {
+			r.print(os.Stdout)
+		}
+	}
+	return all, nil
 }
 
 // withCluster runs a lab in a directory of its own for as long as do takes.
@@ -102,8 +140,8 @@ func withCluster(ctx context.Context, do func(*cluster) error) (err error) {
 	return do(c)
 }
 
-func writeJSON(out io.Writer, results []result) error {
+func writeJSON(out io.Writer, all results) error {
 	encoder := json.NewEncoder(out)
 	encoder.SetIndent("", "  ")
-	return encoder.Encode(results)
+	return encoder.Encode(all)
 }

@@ -232,7 +232,9 @@ func nodeOf(id string) (cluster, node string) {
 }
 
 func describePending(pending *workflow.PendingActivityInfo) []string {
-	if failure := pending.LastFailure; failure != nil && pending.Attempt > 1 {
+	// What the attempt under way has told is more recent than why the one before it failed.
+	told := pending.LastStartedTime != nil && pending.LastHeartbeatTime.AsTime().After(pending.LastStartedTime.AsTime())
+	if failure := pending.LastFailure; failure != nil && pending.Attempt > 1 && !told {
 		return []string{fmt.Sprintf("attempt %d, because %s", pending.Attempt, failure.Message)}
 	}
 	if pending.HeartbeatDetails == nil {

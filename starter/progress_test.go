@@ -10,6 +10,11 @@ import (
 
 	"github.com/stretchr/testify/require"
 	"github.com/vbauerster/mpb/v8/decor"
+	"go.temporal.io/api/common/v1"
+	"go.temporal.io/api/failure/v1"
+	"go.temporal.io/api/workflow/v1"
+	"go.temporal.io/sdk/converter"
+	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"github.com/fairway-project/fairway/roll"
 	"github.com/fairway-project/fairway/workflows"
@@ -127,4 +132,18 @@ func TestTheEndOfARollSaysWhatBecameOfEachNode(t *testing.T) {
 	}, describeResult(result, false))
 	require.Equal(t, "Node a is removed; 3 pods evicted.", describeResult(result, true)[0])
 	require.Equal(t, []string{"No node had to be replaced."}, describeResult(workflows.RollProgress{}, false))
+}
+
+func TestAnAttemptThatHasToldSomethingIsMoreRecentThanAFailure(t *testing.T) {
+	heartbeat, err := converter.GetDefaultDataConverter().ToPayloads("is Pending")
+	require.NoError(t, err)
+	pending := func(attempt int32, heartbeatAt float64) *workflow.PendingActivityInfo {
+		return &workflow.PendingActivityInfo{
+			ActivityType: &common.ActivityType{Name: "AwaitNode"}, Attempt: attempt, LastFailure: &failure.Failure{Message: "it does not answer"},
+			LastStartedTime: timestamppb.New(after(5)), LastHeartbeatTime: timestamppb.New(after(heartbeatAt)), HeartbeatDetails: heartbeat,
+		}
+	}
+	require.Equal(t, []string{"attempt 3, because it does not answer"}, describePending(pending(3, 4)))
+	require.Equal(t, []string{"is Pending"}, describePending(pending(3, 6)))
+	require.Equal(t, []string{"is Pending"}, describePending(pending(1, 6)))
 }

@@ -15,8 +15,8 @@ import (
 // The events of a replacement without incidents, with room for a few more. What grows with time
 // or with the number of pods would go beyond.
 const (
-	rollEvents    = 70
-	replaceEvents = 50
+	rollEvents    = 92
+	replaceEvents = 44
 )
 
 func TestANodeOfTheSampleFleetIsReplaced(t *testing.T) {

@@ -24,19 +24,60 @@ func TestRecordedHistoriesReplay(t *testing.T) {
 			replayer := worker.NewWorkflowReplayer()
 			replayer.RegisterWorkflow(workflows.RollPool)
 			replayer.RegisterWorkflow(workflows.ReplaceNode)
+			replayer.RegisterWorkflow(workflows.Cluster)
+			replayer.RegisterWorkflow(workflows.Fleet)
 			require.NoError(t, replayer.ReplayWorkflowHistory(nil, history(t, file)))
 		})
 	}
 }
 
 func TestEveryOutcomeOfEveryWorkflowIsRecorded(t *testing.T) {
-	for _, workflow := range []string{"rollpool", "replacenode"} {
-		for _, outcome := range []string{"completed", "cancelled", "failed"} {
+	for workflow, outcomes := range map[string][]string{
+		"rollpool":    {"completed", "cancelled", "failed"},
+		"replacenode": {"completed", "cancelled", "failed"},
+		"cluster":     {"running"}, // actors never end
+		"fleet":       {"running"},
+	} {
+		for _, outcome := range outcomes {
 			require.True(t, slices.ContainsFunc(recordings(t), func(file string) bool {
 				return strings.HasPrefix(filepath.Base(file), workflow+"-"+outcome)
 			}), "no %s is recorded that was %s", workflow, outcome)
 		}
 	}
+}
+
+// What people and activities ask of the actors is in their recordings.
+func TestEveryHandlerOfTheActorsIsRecorded(t *testing.T) {
+	for actor, handlers := range map[string][]string{
+		"cluster": {
+			"update " + workflows.BlockName, "update " + workflows.UnblockName, "update " + workflows.ForceName,
+			"signal " + workflows.BlockName, "signal " + workflows.UnblockName, "signal " + workflows.ForceName,
+		},
+		"fleet": {"update " + workflows.TakeTurn, "update " + workflows.ReturnTurn},
+	} {
+		var recorded []string
+		for _, file := range recordings(t) {
+			if strings.HasPrefix(filepath.Base(file), actor+"-") {
+				recorded = append(recorded, handled(history(t, file))...)
+			}
+		}
+		for _, handler := range handlers {
+			require.Contains(t, recorded, handler, actor)
+		}
+	}
+}
+
+// handled lists the signals and updates of a history.
+func handled(history *historypb.History) (names []string) {
+	for _, event := range history.Events {
+		if signal := event.GetWorkflowExecutionSignaledEventAttributes(); signal != nil {
+			names = append(names, "signal "+signal.SignalName)
+		}
+		if update := event.GetWorkflowExecutionUpdateAcceptedEventAttributes(); update != nil {
+			names = append(names, "update "+update.GetAcceptedRequest().GetInput().GetName())
+		}
+	}
+	return names
 }
 
 func recordings(t *testing.T) []string {

@@ -129,6 +129,9 @@ type rolling struct {
 	info     PoolInfo
 	group    string
 	progress RollProgress
+	// seen is the group at the first look, until a batch has begun with it.
+	seen   Pool
+	seenAt time.Time
 }
 
 func (r *rolling) cluster() ClusterInfo { return r.info.Cluster }
@@ -136,20 +139,21 @@ func (r *rolling) cluster() ClusterInfo { return r.info.Cluster }
 // examine looks at everything before anything is changed.
 func (r *rolling) examine(ctx workflow.Context) error {
 	r.step(ctx, "examining", "looks at the pool and its nodes before anything is changed")
-	err := workflow.ExecuteActivity(examining(ctx, "find pool "+r.in.Pool+" of "+r.in.Cluster), "FindPool", FindPool{Cluster: r.in.Cluster, Pool: r.in.Pool}).Get(ctx, &r.info)
-	if err != nil {
+	found := workflow.ExecuteActivity(examining(ctx, "find pool "+r.in.Pool+" of "+r.in.Cluster), "FindPool", FindPool{Cluster: r.in.Cluster, Pool: r.in.Pool})
+	examined := r.askPool(ctx)
+	surveyed := workflow.ExecuteActivity(examining(ctx, "survey the nodes of "+r.in.Pool), "SurveyPool", SurveyPool{Cluster: r.in.Cluster, Pool: r.in.Pool})
+	if err := found.Get(ctx, &r.info); err != nil {
 		return err
 	}
 	if err := workflow.UpsertTypedSearchAttributes(ctx, ChannelAttribute.ValueSet(r.cluster().Channel), EnvironmentAttribute.ValueSet(r.cluster().Environment)); err != nil {
 		return err
 	}
-	examined := r.askPool(ctx)
-	surveyed := workflow.ExecuteActivity(examining(ctx, "survey the nodes of "+r.in.Pool), "SurveyPool", SurveyPool{Cluster: r.cluster().ID, Pool: r.in.Pool})
 	var pool Pool
 	var nodes []Node
 	if err := cmp.Or(examined.Get(ctx, &pool), surveyed.Get(ctx, &nodes)); err != nil {
 		return err
 	}
+	r.seen, r.seenAt = pool, workflow.Now(ctx)
 	r.group = pool.Group
 	if r.in.Resume != nil {
 		r.progress = *r.in.Resume
@@ -178,7 +182,21 @@ func (r *rolling) examine(ctx workflow.Context) error {
 }
 
 func (r *rolling) askPool(ctx workflow.Context) workflow.Future {
-	return workflow.ExecuteActivity(examining(ctx, "examine pool "+r.in.Pool), "ExaminePool", ExaminePool{Cluster: r.cluster().ID, Pool: r.in.Pool})
+	return workflow.ExecuteActivity(examining(ctx, "examine pool "+r.in.Pool), "ExaminePool", ExaminePool{Cluster: r.in.Cluster, Pool: r.in.Pool})
+}
+
+// lookAgain is how long the first look at a pool serves. After that, as when a block has held
+// the roll up, the pool is looked at again before anything is changed.
+const lookAgain = 30 * time.Second
+
+// pool is the group as it is before a batch.
+func (r *rolling) pool(ctx workflow.Context) (pool Pool, err error) {
+	if r.seen.Group != "" && workflow.Now(ctx).Sub(r.seenAt) < lookAgain {
+		pool, r.seen = r.seen, Pool{}
+		return pool, nil
+	}
+	err = r.askPool(ctx).Get(ctx, &pool)
+	return pool, err
 }
 
 // protect keeps Auto Scaling from working against the roll, and evicted pods from moving onto
@@ -225,8 +243,8 @@ func (r *rolling) inState(state NodeState) (out []*NodeProgress) {
 
 // replace takes as many of the candidates as may go together through their whole replacement.
 func (r *rolling) replace(ctx workflow.Context, candidates []*NodeProgress) error {
-	var pool Pool
-	if err := r.askPool(ctx).Get(ctx, &pool); err != nil {
+	pool, err := r.pool(ctx)
+	if err != nil {
 		return err
 	}
 	if candidates = r.forgetVanished(candidates, pool); len(candidates) == 0 {

@@ -1,8 +1,9 @@
-// Command record keeps histories of closed workflows for the replay test of package workflows.
-// It is run at the root of the repository with the TEMPORAL_* variables of a server on which
-// workflows have ended in different ways, such as a lab's:
+// Command record keeps histories of workflows for the replay test of package workflows: closed
+// ones, and those of actors, which never close. It is run at the root of the repository with the
+// TEMPORAL_* variables of a server on which workflows have ended in different ways, such as a
+// lab's, where ./tests/record/scenes makes them do so:
 //
-//	. .lab/env && go run ./tests/record
+//	. .lab/env && go run ./tests/record/scenes && go run ./tests/record
 //
 // A history is kept if no file has its shape yet. Files are never replaced: what was released
 // has to be replayable for as long as such workflows may run.
@@ -27,8 +28,11 @@ import (
 
 const (
 	histories = "workflows/testdata/histories"
-	closed    = `WorkflowType IN ("RollPool", "ReplaceNode") AND ExecutionStatus IN ("Completed", "Canceled", "Failed")`
+	wanted    = `WorkflowType IN ("RollPool", "ReplaceNode") AND ExecutionStatus IN ("Completed", "Canceled", "Failed")` +
+		` OR WorkflowType IN ("Cluster", "Fleet") AND ExecutionStatus = "Running"`
 )
+
+var actors = []string{"Cluster", "Fleet"}
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
@@ -55,7 +59,7 @@ func record(ctx context.Context) error {
 	defer temporal.Close()
 	executions, err := list(ctx, temporal)
 	if err != nil {
-		return fmt.Errorf("listing closed workflows: %w", err)
+		return fmt.Errorf("listing workflows: %w", err)
 	}
 	var failures []error
 	for _, execution := range executions {
@@ -77,13 +81,14 @@ var outcomes = map[enums.WorkflowExecutionStatus]string{
 	enums.WORKFLOW_EXECUTION_STATUS_COMPLETED: "completed",
 	enums.WORKFLOW_EXECUTION_STATUS_CANCELED:  "cancelled",
 	enums.WORKFLOW_EXECUTION_STATUS_FAILED:    "failed",
+	enums.WORKFLOW_EXECUTION_STATUS_RUNNING:   "running",
 }
 
-// list returns the closed workflows, the oldest first.
+// list returns the workflows that may be kept, those closed first before others.
 func list(ctx context.Context, temporal client.Client) ([]*workflowpb.WorkflowExecutionInfo, error) {
 	var all []*workflowpb.WorkflowExecutionInfo
 	for page := []byte(nil); ; {
-		answer, err := temporal.ListWorkflow(ctx, &workflowservice.ListWorkflowExecutionsRequest{Query: closed, NextPageToken: page})
+		answer, err := temporal.ListWorkflow(ctx, &workflowservice.ListWorkflowExecutionsRequest{Query: wanted, NextPageToken: page})
 		if err != nil {
 			return nil, err
 		}

@@ -1,0 +1,193 @@
+// Command scenes makes rolls end in many ways on a running lab, for `tests/record` to keep their
+// histories. It is run at the root of the repository with the variables of the lab's env file,
+// while a worker runs; it adds node pools to the lab's registry file and to its AWS account.
+package main
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"strings"
+	"time"
+
+	awsconfig "github.com/aws/aws-sdk-go-v2/config"
+	"github.com/aws/aws-sdk-go-v2/service/autoscaling"
+	"go.temporal.io/sdk/client"
+	"go.temporal.io/sdk/contrib/envconfig"
+	"golang.org/x/sync/errgroup"
+	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/tools/clientcmd"
+
+	"github.com/fairway-project/fairway/workflows"
+)
+
+const (
+	cluster   = "dev-1"
+	taskQueue = "fairway"
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
+	defer stop()
+	if err := run(ctx, os.Args[1:]); err != nil {
+		fmt.Fprintf(os.Stderr, "scenes: %v\n", err)
+		os.Exit(1)
+	}
+}
+
+// stage is the lab, as far as scenes need it.
+type stage struct {
+	temporal client.Client
+	scaling  *autoscaling.Client
+	kube     kubernetes.Interface
+}
+
+func run(ctx context.Context, only []string) error {
+	s, err := newStage(ctx)
+	if err != nil {
+		return err
+	}
+	defer s.temporal.Close()
+	chosen := choose(only)
+	if err := register(chosen); err != nil {
+		return err
+	}
+	together, alone := errgroup.Group{}, []scene{}
+	together.SetLimit(6)
+	for _, each := range chosen {
+		if each.alone {
+			alone = append(alone, each)
+			continue
+		}
+		together.Go(func() error { return s.play(ctx, each) })
+	}
+	errs := together.Wait()
+	for _, each := range alone {
+		errs = errors.Join(errs, s.play(ctx, each))
+	}
+	return errs
+}
+
+func choose(only []string) []scene {
+	if len(only) == 0 {
+		return scenes
+	}
+	var out []scene
+	for _, each := range scenes {
+		for _, name := range only {
+			if each.name == name {
+				out = append(out, each)
+			}
+		}
+	}
+	return out
+}
+
+func newStage(ctx context.Context) (*stage, error) {
+	options, err := envconfig.LoadDefaultClientOptions()
+	if err != nil {
+		return nil, fmt.Errorf("reading Temporal's settings: %w", err)
+	}
+	temporal, err := client.DialContext(ctx, options)
+	if err != nil {
+		return nil, fmt.Errorf("connecting to Temporal at %q: %w", options.HostPort, err)
+	}
+	credentials, err := awsconfig.LoadDefaultConfig(ctx)
+	if err != nil {
+		return nil, err
+	}
+	access, err := clientcmd.NewNonInteractiveDeferredLoadingClientConfig(
+		clientcmd.NewDefaultClientConfigLoadingRules(), &clientcmd.ConfigOverrides{CurrentContext: cluster}).ClientConfig()
+	if err != nil {
+		return nil, err
+	}
+	kube, err := kubernetes.NewForConfig(access)
+	return &stage{temporal: temporal, scaling: autoscaling.NewFromConfig(credentials), kube: kube}, err
+}
+
+// register puts the scenes' pools into the registry file, behind the first pool of the cluster.
+func register(scenes []scene) error {
+	file := filepath.Join(filepath.Dir(os.Getenv("FAIRWAY_CONFIG")), "registry.yaml")
+	text, err := os.ReadFile(file)
+	if err != nil {
+		return err
+	}
+	head, tail, found := strings.Cut(string(text), "    node_pools:\n")
+	if !found || !strings.Contains(head, "id: "+cluster) {
+		return fmt.Errorf("%s: %s with its node_pools is not the first cluster", file, cluster)
+	}
+	var pools strings.Builder
+	for _, each := range scenes {
+		if strings.Contains(tail, "- name: "+each.name+"\n") {
+			continue
+		}
+		fmt.Fprintf(&pools, "      - name: %s\n        profile: worker-default\n        instance_types: [m5.large, m5a.large]\n        min_size: 1\n        max_size: 9\n        discount_strategy: none\n", each.name)
+		if len(each.items) > 0 {
+			fmt.Fprintf(&pools, "        config_items:\n")
+		}
+		for key, value := range each.items {
+			fmt.Fprintf(&pools, "          fairway.roll.%s: %q\n", key, value)
+		}
+	}
+	return os.WriteFile(file, []byte(head+"    node_pools:\n"+pools.String()+tail), 0o644)
+}
+
+// play makes the pool of a scene, rolls it, and disturbs that.
+func (s *stage) play(ctx context.Context, each scene) (err error) {
+	ctx, cancel := context.WithTimeout(ctx, 8*time.Minute)
+	defer cancel()
+	p, err := s.newPool(ctx, each)
+	if err != nil {
+		return fmt.Errorf("%s: making its pool: %w", each.name, err)
+	}
+	defer func() { err = errors.Join(err, p.remove(context.WithoutCancel(ctx))) }()
+	if each.before != nil {
+		if err := each.before(ctx, p); err != nil {
+			return fmt.Errorf("%s: %w", each.name, err)
+		}
+	}
+	in := each.input
+	in.Cluster, in.Pool, in.By, in.Reason = cluster, each.name, "the recorder", "a scene named "+each.name
+	if each.count > 0 {
+		if in.Nodes, err = p.nodeNames(ctx, each.count); err != nil {
+			return err
+		}
+	}
+	run, err := s.temporal.ExecuteWorkflow(ctx, client.StartWorkflowOptions{ID: workflows.RollPoolID(cluster, each.name), TaskQueue: taskQueue}, workflows.RollPool, in)
+	if err != nil {
+		return fmt.Errorf("%s: %w", each.name, err)
+	}
+	if each.during != nil {
+		if err := each.during(ctx, p); err != nil {
+			return fmt.Errorf("%s: %w", each.name, err)
+		}
+	}
+	err = run.Get(ctx, nil)
+	fmt.Printf("%s: %v\n", each.name, err)
+	if ctx.Err() != nil || (err != nil) != each.ends {
+		return fmt.Errorf("%s ended with %v", each.name, err)
+	}
+	return nil
+}
+
+// disturb switches a fault of the lab's AWS on or off.
+func disturb(ctx context.Context, method, what, body string) error {
+	request, err := http.NewRequestWithContext(ctx, method, os.Getenv("AWS_ENDPOINT_URL")+"/lab/"+what, bytes.NewReader([]byte(body)))
+	if err != nil {
+		return err
+	}
+	response, err := http.DefaultClient.Do(request)
+	if err != nil {
+		return err
+	}
+	defer response.Body.Close()
+	if response.StatusCode != http.StatusOK {
+		return fmt.Errorf("%s %s: %s", method, what, response.Status)
+	}
+	return nil
+}
