@@ -37,8 +37,9 @@ type Kubernetes interface {
 	CordonNode(context.Context, CordonNode) error
 	// UncordonNode undoes CordonNode, and nothing that somebody else did.
 	UncordonNode(context.Context, CordonNode) error
-	// DrainNode evicts the pods of a node within their budgets and waits until they are gone and
-	// their volumes detached. It heartbeats a DrainProgress.
+	// DrainNode evicts the pods of a node within their budgets and waits until they are gone, their
+	// volumes detached, and nobody blocks the pool: the node may be ended then. It heartbeats a
+	// DrainProgress.
 	DrainNode(context.Context, DrainNode) (DrainProgress, error)
 	// QuarantineNode marks a node that could not be drained. It stays cordoned.
 	QuarantineNode(context.Context, QuarantineNode) error
@@ -187,6 +188,8 @@ type Finding struct {
 	Nodes     []string `json:"nodes"` // they run on
 	Problem   string   `json:"problem"`
 	Remedy    string   `json:"remedy"`
+	// Holds means that a drain waits for it; otherwise something is only at risk.
+	Holds bool `json:"holds"`
 }
 
 // Kinds of notifications.
@@ -275,7 +278,10 @@ type (
 		Pool     string    `json:"pool"`
 		Node     string    `json:"node"`
 		Instance string    `json:"instance"`
-		Started  time.Time `json:"started"` // of the first attempt, less the time an earlier drain took
+		Started  time.Time `json:"started"` // of the first attempt
+		// Tried is for how long earlier drains of the node were tried, blocked time not counted. It
+		// counts for GiveUpAfter and towards a force.
+		Tried time.Duration `json:"tried,omitempty"`
 		By       string    `json:"by"`      // workflow id, as on the node's cordon
 		// GiveUpAfter ends the drain unfinished when it has lasted that long, blocked time not
 		// counted; 0 means never.
@@ -328,6 +334,8 @@ type (
 		From    int      `json:"from"`
 		To      int      `json:"to"`
 		Known   []string `json:"known"`
+		// Launch is how instances that are still to come are launched.
+		Launch Launch `json:"launch,omitzero"`
 	}
 	FindNode struct {
 		Cluster  string `json:"cluster"`
@@ -369,6 +377,8 @@ type DrainProgress struct {
 	Detaching []string `json:"detaching,omitempty"`
 	// GaveUp means that it has lasted too long, and pods are left.
 	GaveUp bool `json:"gave_up,omitempty"`
+	// Tried is for how long this drain has been tried, blocked time not counted.
+	Tried time.Duration `json:"tried,omitempty"`
 }
 
 // ForcedPod records a pod that was deleted although something held it.
