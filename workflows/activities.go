@@ -282,7 +282,7 @@ type (
 		// Tried is for how long earlier drains of the node were tried, blocked time not counted. It
 		// counts for GiveUpAfter and towards a force.
 		Tried time.Duration `json:"tried,omitempty"`
-		By       string    `json:"by"`      // workflow id, as on the node's cordon
+		By    string        `json:"by"` // workflow id, as on the node's cordon
 		// GiveUpAfter ends the drain unfinished when it has lasted that long, blocked time not
 		// counted; 0 means never.
 		GiveUpAfter time.Duration `json:"give_up_after,omitempty"`
@@ -316,6 +316,7 @@ type (
 		Cluster string    `json:"cluster"`
 		Group   string    `json:"group"`
 		Known   []string  `json:"known"`
+		Zones   []string  `json:"zones,omitempty"` // only instances in these count; none means all
 		Count   int       `json:"count"`
 		Since   time.Time `json:"since"` // when they were asked for
 		// ShortageAfter is how long AWS may lack capacity before that is NoCapacity.
@@ -327,6 +328,9 @@ type (
 		Region  string      `json:"region"`
 		Nodes   int         `json:"nodes"`
 		Limits  roll.Limits `json:"limits"`
+		// ControlPlane is the cluster whose control plane the nodes belong to, of which only one goes
+		// at a time; empty for other nodes.
+		ControlPlane string `json:"control_plane,omitempty"`
 	}
 	ReleaseCapacity struct {
 		Cluster string   `json:"cluster"`
@@ -425,6 +429,12 @@ const (
 	Blocked      = "Blocked"      // somebody ordered that nothing be changed
 )
 
+// Types of the errors that workflows themselves end with.
+const (
+	Stopped    = "Stopped"    // a part of the work was cancelled by somebody
+	UndoFailed = "UndoFailed" // what had been begun could not be undone wholly
+)
+
 // examining is for the first look at what is to be changed. What is wrong then is the caller's
 // to mend; only an endpoint that does not answer is given another two chances.
 func examining(ctx workflow.Context, summary string) workflow.Context {
@@ -448,6 +458,17 @@ func changing(ctx workflow.Context, summary string) workflow.Context {
 		RetryPolicy:         patient,
 		Summary:             summary,
 	})
+}
+
+// ending is for the end of an instance. A block is not waited for: what was true before it, such as
+// that a node is empty, has to be made sure again after it.
+func ending(ctx workflow.Context, summary string) workflow.Context {
+	ctx = changing(ctx, summary)
+	options := workflow.GetActivityOptions(ctx)
+	policy := *patient
+	policy.NonRetryableErrorTypes = []string{Blocked}
+	options.RetryPolicy = &policy
+	return workflow.WithActivityOptions(ctx, options)
 }
 
 // watching is for activities that wait for the outside world. They heartbeat; after a crash the

@@ -1,6 +1,7 @@
 package workflows
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"slices"
@@ -19,14 +20,16 @@ type batch struct {
 	before  Pool // the group before the batch
 	inPlace bool // the old nodes are ended before their replacements are launched
 	launch  Launch
+	turn    AwaitTurn
 	// giveUpAfter is how long a drain may last before its node is left for later; 0 means for ever.
 	giveUpAfter time.Duration
 
 	// fresh are the usable replacements; the first `spares` of them were there before.
 	fresh  []Node
 	spares int
-	// kept are the instances that are accounted for; others of the group are surplus.
-	kept []string
+	// kept are the instances that are accounted for; others of the group are surplus. arrived are
+	// those that came for this batch, whatever has become of them.
+	kept, arrived []string
 	// How many instances the group was made larger by, and how many of these took an old node's
 	// place; how many old nodes the batch has ended, and how many vanished by themselves.
 	grown, placed, ended, vanished int
@@ -47,12 +50,12 @@ func (r *rolling) batch(ctx workflow.Context, candidates []*NodeProgress, pool P
 	limit, inPlace := settings.Limit(roll.Pool{Size: pool.Desired, Max: pool.Max + spare}, r.progress.Batch)
 	switch {
 	case r.in.Remove:
-		limit, inPlace = settings.Parallel, false
+		limit, inPlace = RemovalPace(settings, pool).Limit(roll.Pool{Size: pool.Desired, Max: 2 * pool.Desired}, r.progress.Batch)
 	case limit == 0 && slices.Contains(settings.Fallbacks, roll.InPlace):
 		limit, inPlace = 1, true
-		r.took(ctx, roll.InPlace, fmt.Sprintf("a node is ended before its replacement is launched, because group %s is at its maximum of %d", r.group, pool.Max))
+		r.took(ctx, roll.InPlace, fmt.Sprintf("a node is ended before its replacement is launched, because group %s is at its maximum of %d", r.group(), pool.Max))
 	case limit == 0:
-		return nil, CheckSurgeRoom(r.cluster().ID, r.in.Pool, pool)
+		return nil, noSurgeRoom(r.cluster(), r.in.Pool, pool)
 	}
 	later := len(r.inState(Waiting)) // while others wait, a node may be left for the end
 	quota := settings.QuarantineLimit - len(r.inState(Quarantine))
@@ -65,7 +68,7 @@ func (r *rolling) batch(ctx workflow.Context, candidates []*NodeProgress, pool P
 	if later > len(b.nodes) {
 		b.giveUpAfter = settings.QuarantineAfter
 	}
-	if zone := b.nodes[0].Zone; zone != "" && !r.in.Remove {
+	if zone := b.nodes[0].Zone; slices.Contains(pool.Zones, zone) && !r.in.Remove {
 		b.launch.Zones = []string{zone}
 	}
 	if inPlace || r.in.Remove {
@@ -83,7 +86,7 @@ func (r *rolling) batch(ctx workflow.Context, candidates []*NodeProgress, pool P
 	if err := r.giveBackSpares(ctx); err != nil {
 		return nil, err
 	}
-	if err := r.askPool(ctx).Get(ctx, &pool); err != nil {
+	if err := r.askAgain(ctx, &pool); err != nil {
 		return nil, err
 	}
 	return r.batch(ctx, candidates, pool)
@@ -105,6 +108,10 @@ func take(candidates []*NodeProgress, limit int) []*NodeProgress {
 // useSpares takes replacements that are there already, in the zone of the batch.
 func (r *rolling) useSpares(b *batch) {
 	r.progress.Spare = slices.DeleteFunc(r.progress.Spare, func(spare Node) bool {
+		if !slices.Contains(b.kept, spare.Instance) {
+			r.vanished(spare)
+			return true
+		}
 		use := len(b.fresh) < len(b.nodes) && spare.Zone == b.nodes[0].Zone
 		if use {
 			b.fresh = append(b.fresh, spare)
@@ -112,6 +119,12 @@ func (r *rolling) useSpares(b *batch) {
 		return use
 	})
 	b.spares = len(b.fresh)
+}
+
+// vanished records that a replacement ended by itself before it was needed. Its group may have made up
+// for it or not, which nobody can tell from its size.
+func (r *rolling) vanished(spare Node) {
+	r.left(fmt.Sprintf("node %s, a replacement of this roll, vanished before it was needed; group %s may have one instance too many", spare.Name, r.group()))
 }
 
 // surge makes the pool larger by a batch and waits until the new nodes are usable.
@@ -123,7 +136,7 @@ func (r *rolling) surge(ctx workflow.Context, b *batch) error {
 	for _, node := range b.nodes {
 		node.State, node.Began = Surging, workflow.Now(ctx)
 	}
-	r.step(ctx, "surging", fmt.Sprintf("grows group `%s` from %d to %d and waits until the new nodes are usable", r.group, b.before.Desired, b.before.Desired+need))
+	r.step(ctx, "surging", fmt.Sprintf("grows group `%s` from %d to %d and waits until the new nodes are usable", r.group(), b.before.Desired, b.before.Desired+need))
 	err := r.grow(ctx, b, need)
 	if err == nil {
 		err = r.fill(ctx, b, need)
@@ -139,19 +152,19 @@ func (r *rolling) surge(ctx workflow.Context, b *batch) error {
 func (r *rolling) grow(ctx workflow.Context, b *batch, need int) error {
 	for attempt := 1; ; attempt++ {
 		to := b.before.Desired + need
-		err := workflow.ExecuteActivity(changing(ctx, fmt.Sprintf("grow %s to %d", r.group, to)), "GrowPool",
-			GrowPool{Cluster: r.cluster().ID, Pool: r.in.Pool, Group: r.group, From: b.before.Desired, To: to, Launch: b.launch}).Get(ctx, nil)
-		if err == nil {
-			b.grown = need
-		}
+		// Said before it is done: an answer may be lost, and to give back what never was changes nothing.
+		b.grown = need
+		err := workflow.ExecuteActivity(changing(ctx, fmt.Sprintf("grow %s to %d", r.group(), to)), "GrowPool",
+			GrowPool{Cluster: r.cluster(), Pool: r.in.Pool, Group: r.group(), From: b.before.Desired, To: to, Launch: b.launch}).Get(ctx, nil)
 		if !isKind(err, PoolBusy) || attempt == 5 {
 			return err
 		}
-		if err := r.askPool(ctx).Get(ctx, &b.before); err != nil {
+		b.grown = 0
+		if err := r.askAgain(ctx, &b.before); err != nil {
 			return err
 		}
 		if b.before.Desired+need > b.before.Max {
-			return CheckSurgeRoom(r.cluster().ID, r.in.Pool, b.before)
+			return noSurgeRoom(r.cluster(), r.in.Pool, b.before)
 		}
 		b.kept = instanceIDs(b.before.Instances)
 	}
@@ -160,7 +173,7 @@ func (r *rolling) grow(ctx workflow.Context, b *batch, need int) error {
 // fill waits until the group's new instances are usable nodes. Where AWS lacks capacity, it takes
 // the next way out.
 func (r *rolling) fill(ctx workflow.Context, b *batch, need int) error {
-	ways := r.ways(b, need)
+	ways, asked := r.ways(b, need), b.launch
 	for {
 		shortage := r.awaitUsable(ctx, b, need)
 		if !isKind(shortage, NoCapacity) || len(ways) == 0 {
@@ -170,14 +183,14 @@ func (r *rolling) fill(ctx workflow.Context, b *batch, need int) error {
 		ways = ways[1:]
 		r.took(ctx, way.kind, fmt.Sprintf("%s, because %s", way.text, reasonOf(shortage)))
 		if !way.shrink {
-			b.launch = way.launch
-			size := b.before.Desired + b.grown
-			if err := workflow.ExecuteActivity(changing(ctx, way.text), "GrowPool",
-				GrowPool{Cluster: r.cluster().ID, Pool: r.in.Pool, Group: r.group, From: size, To: size, Launch: b.launch}).Get(ctx, nil); err != nil {
+			if err := r.relaunch(ctx, b, way); isKind(err, InvalidInput) {
+				r.took(ctx, way.kind, "that is not possible: "+reasonOf(err))
+			} else if err != nil {
 				return err
 			}
 			continue
 		}
+		b.launch = asked
 		var err error
 		if need, err = r.shrink(ctx, b, way.need); err != nil {
 			return err
@@ -187,6 +200,24 @@ func (r *rolling) fill(ctx workflow.Context, b *batch, need int) error {
 			return nil
 		}
 		b.drop(b.spares + need)
+	}
+}
+
+// relaunch has the group launch what it still lacks in another way.
+func (r *rolling) relaunch(ctx workflow.Context, b *batch, way way) error {
+	for attempt := 1; ; attempt++ {
+		var now Pool
+		if err := r.askAgain(ctx, &now); err != nil {
+			return err
+		}
+		err := workflow.ExecuteActivity(changing(ctx, way.text), "GrowPool",
+			GrowPool{Cluster: r.cluster(), Pool: r.in.Pool, Group: r.group(), From: now.Desired, To: now.Desired, Launch: way.launch}).Get(ctx, nil)
+		if err == nil {
+			b.launch = way.launch
+		}
+		if !isKind(err, PoolBusy) || attempt == 5 {
+			return err
+		}
 	}
 }
 
@@ -238,15 +269,23 @@ func (r *rolling) ways(b *batch, need int) []way {
 // and at least `need`. It says how many new instances there are to wait for.
 func (r *rolling) shrink(ctx workflow.Context, b *batch, need int) (int, error) {
 	var now Pool
-	if err := r.askPool(ctx).Get(ctx, &now); err != nil {
+	if err := r.askAgain(ctx, &now); err != nil {
 		return 0, err
 	}
 	came := slices.DeleteFunc(instanceIDs(now.Instances), func(id string) bool { return slices.Contains(b.kept, id) })
-	need = max(need, len(came))
-	err := workflow.ExecuteActivity(changing(ctx, fmt.Sprintf("shrink %s to %d", r.group, b.before.Desired+need)), "ReleaseCapacity",
-		ReleaseCapacity{Cluster: r.cluster().ID, Group: r.group, From: b.before.Desired + b.grown, To: b.before.Desired + need, Known: slices.Concat(b.kept, came)}).Get(ctx, nil)
-	b.grown = need
-	return need, err
+	for {
+		need = max(need, min(len(came), b.grown))
+		var late []Instance
+		err := workflow.ExecuteActivity(changing(ctx, fmt.Sprintf("shrink %s to %d", r.group(), b.before.Desired+need)), "ReleaseCapacity", ReleaseCapacity{
+			Cluster: r.cluster(), Group: r.group(), From: b.before.Desired + b.grown, To: b.before.Desired + need,
+			Known: slices.Concat(b.kept, came), Launch: b.launch,
+		}).Get(ctx, &late)
+		if err != nil || len(late) == 0 || need == b.grown {
+			b.grown = need
+			return need, err
+		}
+		came = append(came, instanceIDs(late)...)
+	}
 }
 
 // drop leaves all but the first nodes of a batch for later.
@@ -261,23 +300,26 @@ func (b *batch) drop(keep int) {
 // replaced, until there have been too many of them.
 func (r *rolling) awaitUsable(ctx workflow.Context, b *batch, count int) error {
 	seen, usable := slices.Clone(b.kept), b.fresh[:b.spares:b.spares]
+	b.arrived = nil
 	for count > 0 {
-		asked := workflow.Now(ctx)
 		var instances []Instance
-		if err := workflow.ExecuteActivity(watching(ctx, fmt.Sprintf("%d new in %s", count, r.group), forEver), "AwaitInstances",
-			AwaitInstances{Cluster: r.cluster().ID, Group: r.group, Known: seen, Count: count, Since: asked, ShortageAfter: r.info.Settings.ShortageAfter}).Get(ctx, &instances); err != nil {
+		if err := workflow.ExecuteActivity(watching(ctx, fmt.Sprintf("%d new in %s", count, r.group()), forEver), "AwaitInstances", AwaitInstances{
+			Cluster: r.cluster(), Group: r.group(), Known: seen, Zones: b.launch.Zones, Count: count, Since: workflow.Now(ctx), ShortageAfter: r.info.Settings.ShortageAfter,
+		}).Get(ctx, &instances); err != nil {
 			return err
 		}
 		instances = instances[:min(count, len(instances))] // more are somebody else's
-		nodes, bad, err := r.awaitNodes(ctx, instances, asked)
+		b.arrived = append(b.arrived, instanceIDs(instances)...)
+		nodes, bad, err := r.awaitNodes(ctx, instances, workflow.Now(ctx))
 		if err != nil {
 			return err
 		}
 		seen, usable = append(seen, instanceIDs(instances)...), append(usable, nodes...)
 		for _, instance := range bad {
-			if err := r.endInstance(ctx, TerminateInstance{Instance: instance.ID, Replace: true, Launch: b.launch}); err != nil {
+			if err := r.endNew(ctx, instance.ID, true, b.launch); err != nil {
 				return err
 			}
+			b.arrived = slices.DeleteFunc(b.arrived, func(id string) bool { return id == instance.ID })
 		}
 		count = len(bad)
 	}
@@ -291,7 +333,7 @@ func (r *rolling) awaitNodes(ctx workflow.Context, instances []Instance, asked t
 	futures := make([]workflow.Future, len(instances))
 	for i, instance := range instances {
 		futures[i] = workflow.ExecuteActivity(watching(ctx, "instance "+instance.ID+" becomes a usable node", forEver), "AwaitNode",
-			AwaitNode{Cluster: r.cluster().ID, Instance: instance.ID, Since: asked, By: r.id})
+			AwaitNode{Cluster: r.cluster(), Instance: instance.ID, Since: asked, By: r.id})
 	}
 	var last error
 	for i, future := range futures {
@@ -315,10 +357,17 @@ func (r *rolling) awaitNodes(ctx workflow.Context, instances []Instance, asked t
 // awaitReplacements waits for what the group launches in the places of nodes that were ended first.
 func (r *rolling) awaitReplacements(ctx workflow.Context, b *batch) error {
 	missing := b.ended + b.vanished
+	if b.vanished > 0 { // somebody may have made the group smaller by them
+		var now Pool
+		if err := r.askAgain(ctx, &now); err != nil {
+			return err
+		}
+		missing -= max(0, min(b.vanished, b.before.Desired-now.Desired))
+	}
 	if missing == 0 {
 		return nil
 	}
-	r.step(ctx, "filling", fmt.Sprintf("waits until group `%s` has replaced %s", r.group, b))
+	r.step(ctx, "filling", fmt.Sprintf("waits until group `%s` has replaced %s", r.group(), b))
 	if err := r.fill(ctx, b, missing); err != nil {
 		return err
 	}
@@ -336,48 +385,51 @@ func (r *rolling) giveBack(ctx workflow.Context, b *batch) error {
 	if b.inPlace {
 		return nil
 	}
+	ctx, stop := workflow.NewDisconnectedContext(ctx)
+	defer stop()
+	// What came for the batch and took nobody's place is known by name, whatever the size is now.
+	surplus := slices.DeleteFunc(slices.Clone(b.arrived), func(id string) bool { return slices.Contains(b.kept, id) })
 	size, target := b.before.Desired+b.grown-b.ended, b.before.Desired+b.placed-b.ended-b.vanished
-	return r.release(ctx, size, target, b.kept)
+	surplus = surplus[:min(len(surplus), max(0, size-target))]
+	if err := r.endSurplus(ctx, surplus); err != nil {
+		return err
+	}
+	return r.release(ctx, size-len(surplus), target, b.kept)
 }
 
 // giveBackSpares ends the replacements that no old node needs any more.
 func (r *rolling) giveBackSpares(ctx workflow.Context) error {
 	ctx, stop := workflow.NewDisconnectedContext(ctx)
 	defer stop()
-	var pool Pool
-	if err := r.askPool(ctx).Get(ctx, &pool); err != nil {
+	var now Pool
+	if err := r.askAgain(ctx, &now); err != nil {
 		return err
 	}
-	var spare, kept []string
+	var spare []string
 	for _, node := range r.progress.Spare {
-		spare = append(spare, node.Instance)
-	}
-	for _, id := range instanceIDs(pool.Instances) {
-		if !slices.Contains(spare, id) {
-			kept = append(kept, id)
+		if slices.Contains(instanceIDs(now.Instances), node.Instance) {
+			spare = append(spare, node.Instance)
+		} else {
+			r.vanished(node)
 		}
 	}
 	r.progress.Spare = nil
-	return r.release(ctx, pool.Desired, pool.Desired-len(spare), kept)
+	return r.endSurplus(ctx, spare)
 }
 
-// release makes the group smaller. Instances beyond the kept ones may run pods already, so they
-// go the way every node goes.
+// release makes the group smaller. Instances beyond the kept ones are ended by name.
 func (r *rolling) release(ctx workflow.Context, size, target int, kept []string) error {
-	ctx, stop := workflow.NewDisconnectedContext(ctx)
-	defer stop()
 	for size > target {
 		var surplus []Instance
-		if err := workflow.ExecuteActivity(changing(ctx, fmt.Sprintf("%s is back at %d", r.group, target)), "ReleaseCapacity",
-			ReleaseCapacity{Cluster: r.cluster().ID, Group: r.group, From: size, To: target, Known: kept}).Get(ctx, &surplus); err != nil {
+		if err := workflow.ExecuteActivity(changing(ctx, fmt.Sprintf("%s is back at %d", r.group(), target)), "ReleaseCapacity",
+			ReleaseCapacity{Cluster: r.cluster(), Group: r.group(), From: size, To: target, Known: kept}).Get(ctx, &surplus); err != nil {
 			return err
 		}
 		if len(surplus) == 0 {
 			return nil
 		}
 		surplus = surplus[:min(len(surplus), size-target)]
-		r.step(ctx, "undoing", fmt.Sprintf("empties and ends %d surplus instances of group `%s`", len(surplus), r.group))
-		if err := r.endSurplus(ctx, surplus); err != nil {
+		if err := r.endSurplus(ctx, instanceIDs(surplus)); err != nil {
 			return err
 		}
 		size -= len(surplus)
@@ -385,66 +437,88 @@ func (r *rolling) release(ctx workflow.Context, size, target int, kept []string)
 	return nil
 }
 
-func (r *rolling) endSurplus(ctx workflow.Context, surplus []Instance) error {
-	var children []workflow.ChildWorkflowFuture
-	for _, instance := range surplus {
-		var node Node
-		if err := workflow.ExecuteActivity(changing(ctx, "find the node of "+instance.ID), "FindNode",
-			FindNode{Cluster: r.cluster().ID, Instance: instance.ID}).Get(ctx, &node); err != nil {
-			return err
-		}
-		if node.Name == "" {
-			if err := r.endInstance(ctx, TerminateInstance{Instance: instance.ID}); err != nil {
-				return err
-			}
-			continue
-		}
-		children = append(children, r.retire(ctx, ReplaceNodeInput{Node: node.Name, Instance: instance.ID}))
+// endSurplus ends instances and makes the group smaller by them, all at a time.
+func (r *rolling) endSurplus(ctx workflow.Context, instances []string) error {
+	if len(instances) == 0 {
+		return nil
 	}
-	for _, child := range children {
-		if err := child.Get(ctx, nil); err != nil {
-			return err
-		}
+	r.step(ctx, "undoing", fmt.Sprintf("empties and ends %d surplus instances of group `%s`", len(instances), r.group()))
+	var errs error
+	wait := workflow.NewWaitGroup(ctx)
+	for _, instance := range instances {
+		wait.Add(1)
+		workflow.Go(ctx, func(ctx workflow.Context) {
+			defer wait.Done()
+			errs = cmp.Or(errs, r.endNew(ctx, instance, false, Launch{}))
+		})
 	}
-	return nil
+	wait.Wait(ctx)
+	return errs
 }
 
-// endInstance ends an instance that has no pods.
-func (r *rolling) endInstance(ctx workflow.Context, in TerminateInstance) error {
-	in.Cluster, in.Pool, in.Group, in.By = r.cluster().ID, r.in.Pool, r.group, r.id
-	return workflow.ExecuteActivity(changing(ctx, "terminate "+in.Instance), "TerminateInstance", in).Get(ctx, nil)
+// endNew ends an instance that this roll has got, and has the group replace it or be one smaller. If
+// it has become a node, pods may run on it, so it goes the way every node goes.
+func (r *rolling) endNew(ctx workflow.Context, instance string, replace bool, launch Launch) error {
+	for {
+		var node Node
+		if err := workflow.ExecuteActivity(changing(ctx, "find the node of "+instance), "FindNode",
+			FindNode{Cluster: r.cluster(), Instance: instance}).Get(ctx, &node); err != nil {
+			return err
+		}
+		if node.Name != "" {
+			return r.retire(ctx, ReplaceNodeInput{Node: node.Name, Instance: instance, InPlace: replace, Launch: launch}).Get(ctx, nil)
+		}
+		err := workflow.ExecuteActivity(ending(ctx, "terminate "+instance), "TerminateInstance", TerminateInstance{
+			Cluster: r.cluster(), Pool: r.in.Pool, Group: r.group(), Instance: instance, By: r.id, Replace: replace, Launch: launch,
+		}).Get(ctx, nil)
+		if !isKind(err, Blocked) {
+			return err
+		}
+		// Until the block is over it may well become a node. Protecting the group waits for that end.
+		if err := workflow.ExecuteActivity(changing(ctx, "wait until "+instance+" may be terminated"), "ProtectPool", r.protection(r.in.Remove)).Get(ctx, nil); err != nil {
+			return err
+		}
+	}
 }
 
 // awaitTurn waits until the limits across clusters let the batch begin.
 func (r *rolling) awaitTurn(ctx workflow.Context, b *batch) error {
-	if r.info.Settings.Limits == (roll.Limits{}) {
+	if b.turn == (AwaitTurn{}) {
 		return nil
 	}
 	r.step(ctx, "queueing", fmt.Sprintf("waits until the limits across clusters let it replace %s", b))
-	return workflow.ExecuteActivity(watching(ctx, fmt.Sprintf("may %d nodes be replaced", len(b.nodes)), forEver), "AwaitTurn", r.turn(b)).Get(ctx, nil)
+	return workflow.ExecuteActivity(watching(ctx, fmt.Sprintf("may %d nodes be replaced", b.turn.Nodes), forEver), "AwaitTurn", b.turn).Get(ctx, nil)
 }
 
 func (r *rolling) endTurn(ctx workflow.Context, b *batch) {
-	if r.info.Settings.Limits == (roll.Limits{}) {
+	if b.turn == (AwaitTurn{}) {
 		return
 	}
 	ctx, stop := workflow.NewDisconnectedContext(ctx)
 	defer stop()
 	// Whoever waits next finds out by itself if this roll has ended without giving back.
-	if err := workflow.ExecuteActivity(changing(ctx, "end the turn"), "EndTurn", r.turn(b)).Get(ctx, nil); err != nil {
+	if err := workflow.ExecuteActivity(changing(ctx, "end the turn"), "EndTurn", b.turn).Get(ctx, nil); err != nil {
 		workflow.GetLogger(ctx).Warn("a turn was not given back", "error", err)
 	}
 }
 
-func (r *rolling) turn(b *batch) AwaitTurn {
-	return AwaitTurn{Holder: r.id, Account: r.cluster().Account, Region: r.cluster().Region, Nodes: len(b.nodes), Limits: r.info.Settings.Limits}
+// turnOf is the turn that a batch needs; its zero value is none.
+func (r *rolling) turnOf(b *batch) AwaitTurn {
+	turn := AwaitTurn{Holder: r.id, Account: r.info.Cluster.Account, Region: r.info.Cluster.Region, Nodes: len(b.nodes), Limits: r.info.Settings.Limits}
+	if b.nodes[0].ControlPlane {
+		turn.ControlPlane = r.cluster()
+	}
+	if turn.Limits == (roll.Limits{}) && turn.ControlPlane == "" {
+		return AwaitTurn{}
+	}
+	return turn
 }
 
 // took records a way out of a shortage, and tells people.
 func (r *rolling) took(ctx workflow.Context, kind roll.FallbackKind, text string) {
 	r.progress.Fallbacks = append(r.progress.Fallbacks, FallbackTaken{At: workflow.Now(ctx), Kind: kind, Text: text})
 	r.step(ctx, r.progress.Phase, text)
-	r.notify(ctx, Fallback, "", fmt.Sprintf("Pool %s of cluster %s: %s.", r.in.Pool, r.cluster().ID, text))
+	r.notify(ctx, Fallback, "", fmt.Sprintf("Pool %s of cluster %s: %s.", r.in.Pool, r.cluster(), text))
 }
 
 // reasonOf is what an activity said, without the wrapping.

@@ -91,6 +91,7 @@ func (s FleetState) Room(want AwaitTurn) error {
 		{"the fleet", want.Limits.Fleet, func(Turn) bool { return true }},
 		{"account " + want.Account, want.Limits.Account, func(t Turn) bool { return t.Account == want.Account }},
 		{"region " + want.Region, want.Limits.Region, func(t Turn) bool { return t.Region == want.Region }},
+		{"the control plane of " + want.ControlPlane, min(1, len(want.ControlPlane)), func(t Turn) bool { return t.ControlPlane == want.ControlPlane }},
 	} {
 		taken := 0
 		for _, turn := range s.Turns {

@@ -45,8 +45,7 @@ func PlanRoll(in RollPoolInput, info PoolInfo, pool Pool, nodes []Node, now time
 	}
 	settings, size := info.Settings, roll.Pool{Size: pool.Desired, Max: pool.Max}
 	if in.Remove {
-		settings = roll.Settings{Surge: roll.Share{Count: len(old)}, Parallel: settings.Parallel}
-		size.Max = size.Size + len(old)
+		settings, size.Max = RemovalPace(settings, pool), 2*pool.Desired
 	}
 	if limit, inPlace := settings.Limit(size, 0); inPlace || in.Remove {
 		plan.InPlace = true
@@ -64,6 +63,12 @@ func PlanRoll(in RollPoolInput, info PoolInfo, pool Pool, nodes []Node, now time
 		plan.Batches = append(plan.Batches, names)
 	}
 	return plan, nil
+}
+
+// RemovalPace is how a pool is emptied: at the pace of its rolls, but without replacements there is
+// nothing that a surge would bound.
+func RemovalPace(s roll.Settings, pool Pool) roll.Settings {
+	return roll.Settings{Surge: roll.Share{Count: pool.Desired}, Parallel: s.Parallel}
 }
 
 // chosen lists the nodes that are to be replaced.
@@ -128,6 +133,10 @@ func CheckSurgeRoom(cluster, pool string, p Pool) error {
 	if p.Desired < p.Max {
 		return nil
 	}
+	return noSurgeRoom(cluster, pool, p)
+}
+
+func noSurgeRoom(cluster, pool string, p Pool) error {
 	return temporal.NewNonRetryableApplicationError(fmt.Sprintf(
 		"cluster %s: pool %s has no room for a replacement: its group %s has %d instances, which is its maximum; raise max_size by one, or allow the fallback in-place",
 		cluster, pool, p.Group, p.Desired), NoSurgeRoom, nil)

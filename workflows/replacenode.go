@@ -1,6 +1,7 @@
 package workflows
 
 import (
+	"cmp"
 	"fmt"
 	"time"
 
@@ -26,7 +27,8 @@ type ReplaceNodeInput struct {
 
 // ReplaceNodeResult tells what it took.
 type ReplaceNodeResult struct {
-	Evicted  int           `json:"evicted"`
+	Evicted int `json:"evicted"`
+	// Drained is for how long this drain has been tried, blocked time not counted.
 	Drained  time.Duration `json:"drained"`
 	Finished time.Time     `json:"finished"`
 	// Vanished means that the instance ended by itself, which its group makes up for.
@@ -46,25 +48,22 @@ func ReplaceNode(ctx workflow.Context, in ReplaceNodeInput) (result ReplaceNodeR
 	r := &replacement{in: in, id: workflow.GetInfo(ctx).WorkflowExecution.ID}
 	defer func() { r.tell(ctx, result, err) }()
 
-	if err := r.cordon(ctx); err != nil {
-		return result, withUndo(err, r.uncordon(ctx))
+	for ended := false; !ended; {
+		drained, err := r.empty(ctx, &result)
+		if err != nil {
+			return result, withUndo(err, r.uncordon(ctx))
+		}
+		if drained.GaveUp {
+			result.GaveUp, result.Reason = true, whyHeld(drained)
+			return result, r.quarantine(ctx, result.Reason)
+		}
+		// A block that came in between is waited for by the drain: the node may be empty no more.
+		if ended, err = r.terminate(ctx, &result); err != nil {
+			return result, withUndo(err, r.uncordon(ctx))
+		}
 	}
-	began := workflow.Now(ctx)
-	drained, err := r.drain(ctx)
-	if err != nil {
-		return result, withUndo(err, r.uncordon(ctx))
-	}
-	result.Evicted, result.Forced, result.Drained = drained.Evicted, drained.Forced, workflow.Now(ctx).Sub(began)
-	if drained.GaveUp {
-		result.GaveUp, result.Reason = true, whyHeld(drained)
-		return result, r.quarantine(ctx, result.Reason)
-	}
-
 	ctx, stop := workflow.NewDisconnectedContext(ctx)
 	defer stop()
-	if result.Vanished, err = r.terminate(ctx); err != nil {
-		return result, withUndo(err, r.uncordon(ctx))
-	}
 	if err := r.confirm(ctx); err != nil {
 		return result, err
 	}
@@ -77,19 +76,21 @@ type replacement struct {
 	id string
 }
 
-func (r *replacement) cordon(ctx workflow.Context) error {
-	r.phase(ctx, "cordoning", "keeps new pods away from the node")
-	return workflow.ExecuteActivity(changing(ctx, "cordon "+r.in.Node), "CordonNode", r.mark()).Get(ctx, nil)
-}
-
-func (r *replacement) drain(ctx workflow.Context) (out DrainProgress, err error) {
-	r.phase(ctx, "draining", "evicts the node's pods as their budgets allow; the pending activity's heartbeat names the pods that wait and why")
+// empty cordons and drains the node.
+func (r *replacement) empty(ctx workflow.Context, result *ReplaceNodeResult) (drained DrainProgress, err error) {
+	r.phase(ctx, "draining", "keeps new pods away and evicts the node's pods as their budgets allow; the pending activity's heartbeat names the pods that wait and why")
+	if err := workflow.ExecuteActivity(changing(ctx, "cordon "+r.in.Node), "CordonNode", r.mark()).Get(ctx, nil); err != nil {
+		return drained, err
+	}
 	err = workflow.ExecuteActivity(watching(ctx, "drain "+r.in.Node, forEver), "DrainNode",
 		DrainNode{
 			Cluster: r.in.Cluster, Pool: r.in.Pool, Node: r.in.Node, Instance: r.in.Instance, By: r.id,
-			Started: workflow.Now(ctx).Add(-r.in.Tried), GiveUpAfter: r.in.GiveUpAfter,
-		}).Get(ctx, &out)
-	return out, err
+			Started: workflow.Now(ctx), Tried: r.in.Tried + result.Drained, GiveUpAfter: r.in.GiveUpAfter,
+		}).Get(ctx, &drained)
+	result.Evicted += drained.Evicted
+	result.Drained += drained.Tried
+	result.Forced = append(result.Forced, drained.Forced...)
+	return drained, cmp.Or(err, ctx.Err())
 }
 
 // whyHeld names a pod that kept a node from being emptied.
@@ -112,15 +113,23 @@ func (r *replacement) quarantine(ctx workflow.Context, why string) error {
 	return workflow.ExecuteActivity(changing(ctx, "quarantine "+r.in.Node), "QuarantineNode", QuarantineNode{CordonNode: r.mark(), Reason: why}).Get(ctx, nil)
 }
 
-func (r *replacement) terminate(ctx workflow.Context) (vanished bool, err error) {
+// terminate ends the instance, unless the pool is blocked by now. Once it is asked for it is seen
+// through, so it runs on a context of its own.
+func (r *replacement) terminate(ctx workflow.Context, result *ReplaceNodeResult) (ended bool, err error) {
+	ctx, stop := workflow.NewDisconnectedContext(ctx)
+	defer stop()
 	effect := "makes the group one smaller"
 	if r.in.InPlace {
 		effect = "has the group replace it"
 	}
 	r.phase(ctx, "terminating", "ends instance "+r.in.Instance+" and "+effect)
 	var termination Termination
-	err = workflow.ExecuteActivity(changing(ctx, "terminate "+r.in.Instance), "TerminateInstance", r.instance()).Get(ctx, &termination)
-	return termination.Vanished, err
+	err = workflow.ExecuteActivity(ending(ctx, "terminate "+r.in.Instance), "TerminateInstance", r.instance()).Get(ctx, &termination)
+	if isKind(err, Blocked) {
+		return false, nil
+	}
+	result.Vanished = termination.Vanished
+	return true, err
 }
 
 func (r *replacement) confirm(ctx workflow.Context) error {

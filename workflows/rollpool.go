@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"go.temporal.io/sdk/temporal"
@@ -36,6 +37,7 @@ type RollPoolInput struct {
 type RollProgress struct {
 	Phase string         `json:"phase"`
 	Step  string         `json:"step"` // what happens now, in words
+	Group string         `json:"group,omitempty"`
 	Nodes []NodeProgress `json:"nodes"`
 	// Size is the pool's desired capacity before the roll.
 	Size    int       `json:"size"`
@@ -104,16 +106,24 @@ func RollPool(ctx workflow.Context, in RollPoolInput) (RollProgress, error) {
 	if err := workflow.SetQueryHandler(ctx, ProgressQuery, func() (RollProgress, error) { return r.progress, nil }); err != nil {
 		return r.progress, err
 	}
-	if err := r.examine(ctx); err != nil {
-		return r.progress, r.end(ctx, err)
+	if in.Resume != nil {
+		r.progress = *in.Resume
 	}
-	err := r.protect(ctx)
+	err := r.examine(ctx)
+	if err != nil && in.Resume == nil {
+		return r.progress, r.end(ctx, err) // nothing has been changed
+	}
+	if err == nil {
+		err = r.protect(ctx)
+	}
 	for err == nil {
-		var batch []*NodeProgress
-		if batch = r.next(); len(batch) == 0 {
+		var candidates []*NodeProgress
+		if candidates = r.next(); len(candidates) == 0 {
 			break
 		}
-		err = r.replace(ctx, batch)
+		if err = r.replace(ctx, candidates); err == nil {
+			err = ctx.Err() // a batch that went through although the roll was cancelled is the last one
+		}
 		if err == nil && workflow.GetInfo(ctx).GetCurrentHistoryLength() > rollHistory {
 			in.Resume = &r.progress
 			return r.progress, workflow.NewContinueAsNewError(ctx, RollPool, in)
@@ -127,14 +137,16 @@ type rolling struct {
 	in       RollPoolInput
 	id       string
 	info     PoolInfo
-	group    string
 	progress RollProgress
 	// seen is the group at the first look, until a batch has begun with it.
 	seen   Pool
 	seenAt time.Time
 }
 
-func (r *rolling) cluster() ClusterInfo { return r.info.Cluster }
+// cluster is the id of the cluster, or what it was called in the request while that is not known.
+func (r *rolling) cluster() string { return cmp.Or(r.info.Cluster.ID, r.in.Cluster) }
+
+func (r *rolling) group() string { return r.progress.Group }
 
 // examine looks at everything before anything is changed.
 func (r *rolling) examine(ctx workflow.Context) error {
@@ -145,7 +157,7 @@ func (r *rolling) examine(ctx workflow.Context) error {
 	if err := found.Get(ctx, &r.info); err != nil {
 		return err
 	}
-	if err := workflow.UpsertTypedSearchAttributes(ctx, ChannelAttribute.ValueSet(r.cluster().Channel), EnvironmentAttribute.ValueSet(r.cluster().Environment)); err != nil {
+	if err := workflow.UpsertTypedSearchAttributes(ctx, ChannelAttribute.ValueSet(r.info.Cluster.Channel), EnvironmentAttribute.ValueSet(r.info.Cluster.Environment)); err != nil {
 		return err
 	}
 	var pool Pool
@@ -154,9 +166,7 @@ func (r *rolling) examine(ctx workflow.Context) error {
 		return err
 	}
 	r.seen, r.seenAt = pool, workflow.Now(ctx)
-	r.group = pool.Group
 	if r.in.Resume != nil {
-		r.progress = *r.in.Resume
 		return nil
 	}
 	for _, name := range r.in.Nodes {
@@ -164,7 +174,7 @@ func (r *rolling) examine(ctx workflow.Context) error {
 			continue
 		}
 		// Why it is none of the pool's is more than the survey knows.
-		if err := workflow.ExecuteActivity(examining(ctx, "examine "+name), "ExamineNode", ExamineNode{Cluster: r.cluster().ID, Node: name}).Get(ctx, nil); err != nil {
+		if err := workflow.ExecuteActivity(examining(ctx, "examine "+name), "ExamineNode", ExamineNode{Cluster: r.cluster(), Node: name}).Get(ctx, nil); err != nil {
 			return err
 		}
 	}
@@ -172,7 +182,7 @@ func (r *rolling) examine(ctx workflow.Context) error {
 	if err != nil {
 		return err
 	}
-	r.progress.Size, r.progress.Started = pool.Desired, workflow.Now(ctx)
+	r.progress.Group, r.progress.Size, r.progress.Started = pool.Group, pool.Desired, workflow.Now(ctx)
 	for _, node := range plan.Nodes {
 		r.progress.Nodes = append(r.progress.Nodes, NodeProgress{
 			Node: node.Name, Instance: node.Instance, Zone: node.Zone, ControlPlane: node.ControlPlane, Pinned: node.Pinned, State: Waiting,
@@ -195,8 +205,13 @@ func (r *rolling) pool(ctx workflow.Context) (pool Pool, err error) {
 		pool, r.seen = r.seen, Pool{}
 		return pool, nil
 	}
-	err = r.askPool(ctx).Get(ctx, &pool)
+	err = r.askAgain(ctx, &pool)
 	return pool, err
+}
+
+// askAgain looks at a pool whose roll has begun: an endpoint that is gone for a while delays it.
+func (r *rolling) askAgain(ctx workflow.Context, pool *Pool) error {
+	return workflow.ExecuteActivity(changing(ctx, "examine pool "+r.in.Pool), "ExaminePool", ExaminePool{Cluster: r.cluster(), Pool: r.in.Pool}).Get(ctx, pool)
 }
 
 // protect keeps Auto Scaling from working against the roll, and evicted pods from moving onto
@@ -206,10 +221,10 @@ func (r *rolling) protect(ctx workflow.Context) error {
 		return nil
 	}
 	r.step(ctx, "protecting", "keeps Auto Scaling from ending or moving instances, and pods from moving onto old nodes")
-	protected := workflow.ExecuteActivity(changing(ctx, "protect "+r.group), "ProtectPool", r.protection(r.in.Remove))
+	protected := workflow.ExecuteActivity(changing(ctx, "protect "+r.group()), "ProtectPool", r.protection(r.in.Remove))
 	var err error
 	if len(r.progress.Nodes) > 1 {
-		marks := MarkNodes{Cluster: r.cluster().ID, Pool: r.in.Pool, By: r.id}
+		marks := MarkNodes{Cluster: r.cluster(), Pool: r.in.Pool, By: r.id}
 		for _, node := range r.progress.Nodes {
 			marks.Nodes = append(marks.Nodes, node.Node)
 		}
@@ -219,7 +234,7 @@ func (r *rolling) protect(ctx workflow.Context) error {
 }
 
 func (r *rolling) protection(empty bool) ProtectPool {
-	return ProtectPool{Cluster: r.cluster().ID, Pool: r.in.Pool, Group: r.group, Empty: empty}
+	return ProtectPool{Cluster: r.cluster(), Pool: r.in.Pool, Group: r.group(), Empty: empty}
 }
 
 // next takes the nodes of the next batch: those that wait, then those in quarantine, or these
@@ -254,6 +269,7 @@ func (r *rolling) replace(ctx workflow.Context, candidates []*NodeProgress) erro
 	if err != nil {
 		return err
 	}
+	b.turn = r.turnOf(b)
 	defer r.endTurn(ctx, b)
 	if err := r.awaitTurn(ctx, b); err != nil {
 		return err
@@ -313,6 +329,9 @@ func (r *rolling) retireAll(ctx workflow.Context, b *batch) error {
 		node.Drained += result.Drained
 		r.account(b, i, err == nil, result)
 		switch {
+		case temporal.IsCanceledError(err) && ctx.Err() == nil:
+			err = temporal.NewNonRetryableApplicationError(fmt.Sprintf("cluster %s: somebody cancelled the replacement of node %s, so its roll stops", r.cluster(), node.Node), Stopped, nil)
+			fallthrough
 		case err != nil:
 			node.State, node.Replacement = Waiting, ""
 			errs = cmp.Or(errs, err)
@@ -352,11 +371,11 @@ func (r *rolling) account(b *batch, i int, well bool, result ReplaceNodeResult) 
 // retire has ReplaceNode empty and end a node. The child is a workflow of its own, so that its id
 // guards the node and its history stays readable.
 func (r *rolling) retire(ctx workflow.Context, in ReplaceNodeInput) workflow.ChildWorkflowFuture {
-	in.Cluster, in.Pool, in.Group = r.cluster().ID, r.in.Pool, r.group
+	in.Cluster, in.Pool, in.Group = r.cluster(), r.in.Pool, r.group()
 	ctx = asChild(ctx, ReplaceNodeID(in.Cluster, in.Node), fmt.Sprintf("replace node %s of %s", in.Node, in.Cluster),
 		temporal.NewSearchAttributes(
 			ClusterAttribute.ValueSet(in.Cluster), PoolAttribute.ValueSet(in.Pool),
-			ChannelAttribute.ValueSet(r.cluster().Channel), EnvironmentAttribute.ValueSet(r.cluster().Environment),
+			ChannelAttribute.ValueSet(r.info.Cluster.Channel), EnvironmentAttribute.ValueSet(r.info.Cluster.Environment),
 		))
 	return workflow.ExecuteChildWorkflow(ctx, ReplaceNode, in)
 }
@@ -368,42 +387,48 @@ func (r *rolling) validate(ctx workflow.Context, b *batch) error {
 	}
 	r.step(ctx, "validating", fmt.Sprintf("watches `%s`, the first replacement, for %s before others follow", b.fresh[0].Name, r.info.Settings.Validate))
 	err := workflow.ExecuteActivity(watching(ctx, "validate "+b.fresh[0].Name, forEver), "AwaitNode",
-		AwaitNode{Cluster: r.cluster().ID, Instance: b.fresh[0].Instance, Since: workflow.Now(ctx), By: r.id, Settle: r.info.Settings.Validate}).Get(ctx, nil)
+		AwaitNode{Cluster: r.cluster(), Instance: b.fresh[0].Instance, Since: workflow.Now(ctx), By: r.id, Settle: r.info.Settings.Validate}).Get(ctx, nil)
 	if isKind(err, BadReplacement) {
 		r.progress.Bad++
 	}
 	return err
 }
 
-// restore puts back, whatever happened, what the roll has changed but the nodes that it replaced.
+// restore puts back, whatever happened, what the roll has changed but the nodes that it replaced. It
+// also puts back what an earlier roll of the pool was kept from undoing, such as a terminated one.
 func (r *rolling) restore(ctx workflow.Context, well bool) error {
-	if len(r.progress.Nodes) == 0 {
-		return nil
-	}
 	ctx, stop := workflow.NewDisconnectedContext(ctx)
 	defer stop()
-	var errs error
-	if len(r.progress.Spare) > 0 {
-		errs = r.giveBackSpares(ctx)
-	}
 	r.step(ctx, "restoring", "puts protections and marks back as they were")
-	unmarked := workflow.ExecuteActivity(changing(ctx, "unmark the nodes"), "UnmarkNodes", UnmarkNodes{Cluster: r.cluster().ID, By: r.id})
-	restored := workflow.ExecuteActivity(changing(ctx, "restore "+r.group), "RestorePool", r.protection(r.in.Remove && well))
-	errs = errors.Join(errs, unmarked.Get(ctx, nil), restored.Get(ctx, &r.progress.Left))
+	// The old nodes first: what is emptied after them needs room.
+	errs := workflow.ExecuteActivity(changing(ctx, "unmark the nodes"), "UnmarkNodes", UnmarkNodes{Cluster: r.cluster(), By: r.id}).Get(ctx, nil)
+	if len(r.progress.Spare) > 0 {
+		errs = errors.Join(errs, r.giveBackSpares(ctx))
+	}
+	var left string
+	errs = errors.Join(errs, workflow.ExecuteActivity(changing(ctx, "restore "+r.group()), "RestorePool", r.protection(r.in.Remove && well)).Get(ctx, &left))
+	r.left(left)
 	if r.in.Remove && !well {
 		errs = errors.Join(errs, r.regrow(ctx))
 	}
 	return errs
 }
 
+// left adds to what could not be put back.
+func (r *rolling) left(text string) {
+	if text != "" {
+		r.progress.Left = strings.TrimSpace(r.progress.Left + " " + strings.TrimSuffix(text, ".") + ".")
+	}
+}
+
 // regrow gives a pool that was to be emptied its size back.
 func (r *rolling) regrow(ctx workflow.Context) error {
 	var pool Pool
-	if err := r.askPool(ctx).Get(ctx, &pool); err != nil || pool.Desired >= r.progress.Size {
+	if err := r.askAgain(ctx, &pool); err != nil || pool.Desired >= r.progress.Size {
 		return err
 	}
-	return workflow.ExecuteActivity(changing(ctx, fmt.Sprintf("%s is back at %d", r.group, r.progress.Size)), "GrowPool",
-		GrowPool{Cluster: r.cluster().ID, Pool: r.in.Pool, Group: r.group, From: pool.Desired, To: r.progress.Size}).Get(ctx, nil)
+	return workflow.ExecuteActivity(changing(ctx, fmt.Sprintf("%s is back at %d", r.group(), r.progress.Size)), "GrowPool",
+		GrowPool{Cluster: r.cluster(), Pool: r.in.Pool, Group: r.group(), From: pool.Desired, To: r.progress.Size}).Get(ctx, nil)
 }
 
 // step records what happens now, for people: current details cost no event, the phase one.
@@ -432,15 +457,15 @@ func (r *rolling) end(ctx workflow.Context, err error) error {
 	case err == nil && len(r.progress.Nodes) == 0:
 		r.step(ctx, "done", "no node is old")
 	case err == nil:
-		r.step(ctx, "done", fmt.Sprintf("all nodes are replaced and group `%s` is as before. %s", r.group, r.progress.Left))
-		r.notify(ctx, RollDone, "", fmt.Sprintf("Pool %s of cluster %s is rolled: %d nodes in %s.", r.in.Pool, r.cluster().ID, len(r.progress.Nodes), workflow.Now(ctx).Sub(r.progress.Started).Round(time.Second)))
-	case temporal.IsCanceledError(err):
+		r.step(ctx, "done", fmt.Sprintf("all nodes are replaced and group `%s` is as before. %s", r.group(), r.progress.Left))
+		r.notify(ctx, RollDone, "", fmt.Sprintf("Pool %s of cluster %s is rolled: %d nodes in %s.", r.in.Pool, r.cluster(), len(r.progress.Nodes), workflow.Now(ctx).Sub(r.progress.Started).Round(time.Second)))
+	case temporal.IsCanceledError(err) && !isKind(err, UndoFailed):
 		r.step(ctx, "cancelled", "what had been begun is undone. "+r.progress.Left)
 	default:
 		r.step(ctx, "failed", err.Error())
 		if len(r.progress.Nodes) > 0 {
 			r.notify(ctx, RollStopped, "", fmt.Sprintf("The roll of pool %s of cluster %s stopped after %d of %d nodes; those not replaced are usable: %v",
-				r.in.Pool, r.cluster().ID, len(r.inState(Replaced)), len(r.progress.Nodes), err))
+				r.in.Pool, r.cluster(), len(r.inState(Replaced)), len(r.progress.Nodes), err))
 		}
 	}
 	return err
@@ -454,12 +479,12 @@ func (r *rolling) notify(ctx workflow.Context, kind, node, text string) {
 	ctx, stop := workflow.NewDisconnectedContext(ctx)
 	defer stop()
 	ctx = workflow.WithActivityOptions(ctx, workflow.ActivityOptions{
-		StartToCloseTimeout: 30 * time.Second, ScheduleToCloseTimeout: 2 * time.Minute, RetryPolicy: patient, Summary: "tell people: " + kind,
+		StartToCloseTimeout: 10 * time.Second, ScheduleToCloseTimeout: 30 * time.Second, RetryPolicy: patient, Summary: "tell people: " + kind,
 	})
 	now := workflow.Now(ctx)
 	err := workflow.ExecuteActivity(ctx, "Notify", Notification{
-		ID: fmt.Sprintf("%s/%s/%s/%d", r.id, kind, node, now.Unix()), Kind: kind, Cluster: r.cluster().ID, Pool: r.in.Pool,
-		Node: node, Owner: r.cluster().Owner, Text: text, At: now,
+		ID: fmt.Sprintf("%s/%s/%s/%d", r.id, kind, node, now.Unix()), Kind: kind, Cluster: r.cluster(), Pool: r.in.Pool,
+		Node: node, Owner: r.info.Cluster.Owner, Text: text, At: now,
 	}).Get(ctx, nil)
 	if err != nil {
 		workflow.GetLogger(ctx).Warn("nobody was told", "kind", kind, "error", err)
@@ -487,8 +512,9 @@ func isKind(err error, kind string) bool {
 	return errors.As(err, &application) && application.Type() == kind
 }
 
-// withUndo joins the error of undoing something to the error that made it necessary. Where the
-// undoing went well, the first error stays as it is, with its type.
+// withUndo is the error of something and of undoing it. Where the undoing went well, the first error
+// stays as it is, with its type. Where it did not, that is what people have to know, also of what was
+// cancelled.
 func withUndo(err, undo error) error {
 	switch {
 	case undo == nil:
@@ -496,5 +522,5 @@ func withUndo(err, undo error) error {
 	case err == nil:
 		return undo
 	}
-	return errors.Join(err, fmt.Errorf("undoing: %w", undo))
+	return temporal.NewNonRetryableApplicationError(fmt.Sprintf("%s; undoing it failed, so look after it: %s", reasonOf(err), reasonOf(undo)), UndoFailed, nil)
 }

@@ -538,7 +538,7 @@ func TestADrainMayLastForThreeDays(t *testing.T) {
 	w := newWorld()
 	env := newEnvironment(t, w)
 	forced := []workflows.ForcedPod{{Pod: "shop/cart-0", Reason: "the budget can never allow an eviction"}}
-	env.OnActivity("DrainNode", mock.Anything, mock.Anything).Return(workflows.DrainProgress{Total: 1, Forced: forced}, nil).After(72 * time.Hour)
+	env.OnActivity("DrainNode", mock.Anything, mock.Anything).Return(workflows.DrainProgress{Total: 1, Forced: forced, Tried: 72 * time.Hour}, nil).After(72 * time.Hour)
 	rollNodes(env, "node-of-i-old0")
 	progress := result(t, env)
 	require.Equal(t, 72*time.Hour, progress.Nodes[0].Drained)
@@ -551,17 +551,17 @@ func TestWhatAnEarlierDrainHasTriedCountsForTheNext(t *testing.T) {
 	w := newWorld()
 	w.settings.QuarantineAfter = time.Hour
 	env := newEnvironment(t, w)
-	var waited []time.Duration // since the drain is said to have begun
+	var tried []time.Duration // before
 	env.OnActivity("DrainNode", mock.Anything, mock.Anything).Return(func(_ context.Context, in workflows.DrainNode) (workflows.DrainProgress, error) {
 		if in.Node != "node-of-i-old0" {
 			return workflows.DrainProgress{}, nil
 		}
-		waited = append(waited, env.Now().Sub(in.Started).Round(time.Minute))
-		return workflows.DrainProgress{GaveUp: in.GiveUpAfter > 0, Left: 1}, nil
+		tried = append(tried, in.Tried)
+		return workflows.DrainProgress{GaveUp: in.GiveUpAfter > 0, Left: 1, Tried: 50 * time.Minute}, nil
 	}).After(time.Hour)
 	rollPool(env, workflows.RollPoolInput{})
 	result(t, env)
-	require.Equal(t, []time.Duration{time.Hour, 2 * time.Hour}, waited)
+	require.Equal(t, []time.Duration{0, 50 * time.Minute}, tried)
 }
 
 func TestALongRollGoesOnInANewRun(t *testing.T) {
@@ -582,4 +582,137 @@ func TestALongRollGoesOnInANewRun(t *testing.T) {
 	}
 	require.Equal(t, []string{"i-old0", "i-old1", "i-old2"}, w.terminated)
 	requireAsBefore(t, w, 3)
+}
+
+func TestABadReplacementThatHasBecomeANodeIsEmptiedFirst(t *testing.T) {
+	w := newWorld()
+	w.fail = failOnce("AwaitNode", workflows.BadReplacement) // it is a node, on which something does not run
+	var drained []string
+	w.drain = func(_ context.Context, in workflows.DrainNode) (bool, error) {
+		drained = append(drained, in.Node)
+		return false, nil
+	}
+	env := newEnvironment(t, w)
+	rollNodes(env, "node-of-i-old0")
+	require.Equal(t, 1, result(t, env).Bad)
+	require.Equal(t, []string{"node-of-i-new0", "node-of-i-old0"}, drained)
+	require.Equal(t, []string{"i-new0", "i-old0"}, w.terminated)
+	requireAsBefore(t, w, 3)
+}
+
+func TestANodeIsEmptiedAgainIfItsEndWasBlocked(t *testing.T) {
+	w := newWorld()
+	blocked, drains := true, 0
+	w.fail = func(activity string) error {
+		if activity == "TerminateInstance" && blocked {
+			blocked = false
+			return temporal.NewApplicationError("blocked by anna", workflows.Blocked)
+		}
+		return nil
+	}
+	w.drain = func(context.Context, workflows.DrainNode) (bool, error) {
+		drains++
+		return false, nil
+	}
+	env := newEnvironment(t, w)
+	rollNodes(env, "node-of-i-old0")
+	require.Equal(t, 8, result(t, env).Nodes[0].Evicted)
+	require.Equal(t, 2, drains)
+	require.Equal(t, []string{"i-old0"}, w.terminated)
+	requireAsBefore(t, w, 3)
+}
+
+func TestSurplusIsEndedByNameWhateverTheSizeIsNow(t *testing.T) {
+	w := newWorld()
+	w.drain = func(_ context.Context, in workflows.DrainNode) (bool, error) {
+		if in.Node != "node-of-i-old0" {
+			return false, nil
+		}
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		w.pool.Desired++ // an autoscaler makes room for the pods that wait
+		w.scale()
+		return false, final("Forbidden", "no")
+	}
+	env := newEnvironment(t, w)
+	rollNodes(env, "node-of-i-old0")
+	requireKind(t, env, "Forbidden")
+	require.Equal(t, []string{"i-new0"}, w.terminated)
+	requireAsBefore(t, w, 4)
+}
+
+func TestWhatCannotBeUndoneIsSaidAlsoOfACancelledRoll(t *testing.T) {
+	w := newWorld()
+	env := newEnvironment(t, w)
+	w.drain = func(ctx context.Context, in workflows.DrainNode) (bool, error) {
+		if in.Node != "node-of-i-old0" {
+			return false, nil
+		}
+		env.CancelWorkflow()
+		return false, untilCancelled(ctx)
+	}
+	w.fail = failAlways("RestorePool", "Forbidden")
+	rollNodes(env, "node-of-i-old0")
+	requireKind(t, env, workflows.UndoFailed)
+	require.ErrorContains(t, env.GetWorkflowError(), "look after it: RestorePool failed")
+}
+
+func TestMastersGoOneAtATimeInTheWholeCluster(t *testing.T) {
+	w := newWorld()
+	w.settings.Surge = roll.Share{Count: 3}
+	for i := range w.nodes {
+		w.nodes[i].ControlPlane = true
+	}
+	env := newEnvironment(t, w)
+	var turns []workflows.AwaitTurn
+	env.OnActivity("AwaitTurn", mock.Anything, mock.Anything).Return(func(_ context.Context, in workflows.AwaitTurn) error {
+		turns = append(turns, in)
+		return nil
+	})
+	rollPool(env, workflows.RollPoolInput{})
+	result(t, env)
+	require.Len(t, turns, 3)
+	require.Equal(t, "dev-1", turns[0].ControlPlane)
+	require.Equal(t, 1, turns[0].Nodes)
+	require.Equal(t, 4, w.largest)
+}
+
+func TestAWayOutThatIsImpossibleIsPassedOver(t *testing.T) {
+	w := newWorldOf("a", "b")
+	w.types = []string{"m5", "m5a"}
+	w.settings.Fallbacks = []roll.FallbackKind{roll.OtherType, roll.OtherZone}
+	w.capacity = func(launch workflows.Launch) bool { return slices.Equal(launch.Zones, []string{"b"}) }
+	impossible := 0
+	w.impossible = func(launch workflows.Launch) error {
+		if launch.Type == "" {
+			return nil
+		}
+		impossible++
+		return final(workflows.InvalidInput, "the group has a launch configuration")
+	}
+	env := newEnvironment(t, w)
+	rollNodes(env, "node-of-i-old0")
+	require.Len(t, result(t, env).Fallbacks, 3)
+	require.Equal(t, 1, impossible)
+	requireAsBefore(t, w, 2)
+}
+
+func TestASpareThatVanishesIsNotCountedOn(t *testing.T) {
+	w := newWorld()
+	w.settings.QuarantineAfter = time.Hour
+	w.drain = func(_ context.Context, in workflows.DrainNode) (bool, error) {
+		if in.Node == "node-of-i-old0" && in.GiveUpAfter > 0 {
+			w.mu.Lock()
+			defer w.mu.Unlock()
+			w.remove("i-new0") // its group launches another one
+			return true, nil
+		}
+		return false, nil
+	}
+	env := newEnvironment(t, w)
+	rollPool(env, workflows.RollPoolInput{})
+	progress := result(t, env)
+	require.Contains(t, progress.Left, "node-of-i-new0, a replacement of this roll, vanished")
+	require.Equal(t, []string{"i-old1", "i-old2", "i-old0"}, w.terminated, "no instance is ended that was not emptied")
+	require.Equal(t, 4, w.pool.Desired, "better one too many")
 }

@@ -44,6 +44,8 @@ type world struct {
 	// capacity says whether AWS has an instance for a launch; nil means always.
 	capacity func(workflows.Launch) bool
 	launch   workflows.Launch // as the group launches now
+	// impossible refuses launches; nil means none.
+	impossible func(workflows.Launch) error
 }
 
 var (
@@ -300,6 +302,11 @@ func (w *world) GrowPool(_ context.Context, in workflows.GrowPool) error {
 	if w.pool.Desired != in.From && w.pool.Desired != in.To {
 		return final(workflows.PoolBusy, "changed meanwhile")
 	}
+	if w.impossible != nil {
+		if err := w.impossible(in.Launch); err != nil {
+			return err
+		}
+	}
 	w.pool.Desired, w.launch = in.To, in.Launch
 	w.scale()
 	return nil
@@ -314,7 +321,7 @@ func (w *world) AwaitInstances(_ context.Context, in workflows.AwaitInstances) (
 	w.scale() // a group keeps trying
 	var fresh []workflows.Instance
 	for _, instance := range w.pool.Instances {
-		if !slices.Contains(in.Known, instance.ID) {
+		if !slices.Contains(in.Known, instance.ID) && (len(in.Zones) == 0 || slices.Contains(in.Zones, instance.Zone)) {
 			fresh = append(fresh, instance)
 		}
 	}
@@ -333,7 +340,7 @@ func (w *world) ReleaseCapacity(_ context.Context, in workflows.ReleaseCapacity)
 	}
 	surplus := slices.DeleteFunc(slices.Clone(w.pool.Instances), func(i workflows.Instance) bool { return slices.Contains(in.Known, i.ID) })
 	if len(surplus) == 0 {
-		w.pool.Desired, w.launch = in.To, workflows.Launch{}
+		w.pool.Desired, w.launch = in.To, in.Launch
 	}
 	return surplus, nil
 }
