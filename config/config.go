@@ -160,7 +160,7 @@ func defaults() Config {
 		Roll: Roll{Pace: Pace{
 			Surge: new("10%"), SpotSurge: new("0"), Unavailable: new("1"), Parallel: new(5), Validate: new(time.Minute), BadReplacements: new(3),
 			QuarantineAfter: new(time.Hour), QuarantineLimit: new(3), MaxNodeAge: new(time.Duration(0)),
-			Fallbacks:     &[]string{"instance-type", "zone", "on-demand", "smaller-surge"},
+			Fallbacks:     &[]string{"instance-type", "zone", "smaller-surge"},
 			ShortageAfter: new(5 * time.Minute),
 		}},
 		Limits: Limits{Fleet: 50, Account: 10, Region: 25},

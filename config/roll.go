@@ -46,7 +46,8 @@ type Pace struct {
 	MaxNodeAge *time.Duration `yaml:"max_node_age" validate:"omitempty,gte=0"`
 	// Fallbacks are tried in this order where AWS lacks capacity: "instance-type" (another one of
 	// the pool's), "zone" (another one, where no volumes are bound to this one), "on-demand"
-	// (instead of Spot), "smaller-surge", "in-place". Default: all of them but the last.
+	// (instead of Spot), "smaller-surge", "in-place". Default: instance-type, zone, smaller-surge.
+	// AWS may replace running Spot instances, without a drain, when a group is told to launch On-Demand.
 	Fallbacks *[]string `yaml:"fallbacks" validate:"omitempty,dive,oneof=instance-type zone on-demand smaller-surge in-place"`
 	// ShortageAfter is how long AWS may lack capacity before the next fallback is tried; default 5 m.
 	ShortageAfter *time.Duration `yaml:"shortage_after" validate:"omitempty,gte=0"`

@@ -15,7 +15,7 @@ func TestHowAPoolIsRolled(t *testing.T) {
 	standard := roll.Settings{
 		Surge: roll.Share{Percent: 10}, Unavailable: roll.Share{Count: 1}, Parallel: 5, Validate: time.Minute, BadReplacements: 3,
 		QuarantineAfter: time.Hour, QuarantineLimit: 3, ShortageAfter: 5 * time.Minute,
-		Fallbacks: []roll.FallbackKind{roll.OtherType, roll.OtherZone, roll.OnDemand, roll.SmallerSurge},
+		Fallbacks: []roll.FallbackKind{roll.OtherType, roll.OtherZone, roll.SmallerSurge},
 		Limits:    roll.Limits{Fleet: 50, Account: 10, Region: 25},
 	}
 	with := func(change func(*roll.Settings)) roll.Settings {

@@ -154,10 +154,14 @@ func Cluster(ctx workflow.Context, state ClusterState) error {
 		}
 		c.force(ctx, request)
 	})
-	for workflow.GetInfo(ctx).GetCurrentHistoryLength() < clusterHistory || selector.HasPending() {
-		selector.Select(ctx)
-	}
-	if err := workflow.Await(ctx, func() bool { return workflow.AllHandlersFinished(ctx) }); err != nil {
+	workflow.GoNamed(ctx, "signals", func(ctx workflow.Context) {
+		for {
+			selector.Select(ctx)
+		}
+	})
+	if err := workflow.Await(ctx, func() bool {
+		return workflow.GetInfo(ctx).GetCurrentHistoryLength() >= clusterHistory && !selector.HasPending() && workflow.AllHandlersFinished(ctx)
+	}); err != nil {
 		return err
 	}
 	return workflow.NewContinueAsNewError(ctx, Cluster, c.ClusterState)

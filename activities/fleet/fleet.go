@@ -31,8 +31,13 @@ var _ workflows.Turns = (*Activities)(nil)
 // askAgain is the time between two requests for a turn; a refused one costs no history.
 const askAgain = 2 * time.Second
 
+// lookForForgotten is the time between two looks for turns whose holders have ended; each costs a
+// request for every turn.
+const lookForForgotten = time.Minute
+
 // AwaitTurn implements workflows.Turns.
 func (a *Activities) AwaitTurn(ctx context.Context, in workflows.AwaitTurn) error {
+	var looked time.Time
 	for again := time.Tick(askAgain); ; {
 		err := a.update(ctx, workflows.TakeTurn, in)
 		var refused *temporal.ApplicationError
@@ -40,8 +45,11 @@ func (a *Activities) AwaitTurn(ctx context.Context, in workflows.AwaitTurn) erro
 			return err
 		}
 		activity.RecordHeartbeat(ctx, refused.Message())
-		if err := a.endForgotten(ctx); err != nil {
-			return err
+		if time.Since(looked) > lookForForgotten {
+			if err := a.endForgotten(ctx); err != nil {
+				return err
+			}
+			looked = time.Now()
 		}
 		select {
 		case <-ctx.Done():
@@ -69,6 +77,7 @@ func (a *Activities) endForgotten(ctx context.Context) error {
 		return unreachable(err)
 	}
 	for _, turn := range state.Turns {
+		activity.RecordHeartbeat(ctx, "looking for turns whose holders have ended")
 		description, err := a.Temporal.DescribeWorkflow(ctx, turn.Holder, "")
 		unknown := (*serviceerror.NotFound)(nil)
 		switch {
