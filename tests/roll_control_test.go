@@ -9,6 +9,8 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/ec2"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+	"go.temporal.io/sdk/client"
+	sdk "go.temporal.io/sdk/temporal"
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	policyv1 "k8s.io/api/policy/v1"
@@ -126,6 +128,58 @@ func TestTheTurnOfATerminatedRollIsGivenBack(t *testing.T) {
 	r.requireRolled(t, outcome{replaced: r.before.names()})
 	for _, turn := range turns(t) {
 		require.NotEqual(t, holder.roll, turn.Holder, "a roll that is over holds no turn")
+	}
+}
+
+func TestARollThatIsCancelledIsUndoneWhileItWaits(t *testing.T) {
+	t.Parallel()
+	for _, test := range []struct {
+		name, phase, activity string
+		prepare               func(*testing.T, pool)
+		replaced, surplus     int
+	}{
+		{name: "for its turn", phase: "queueing", activity: "AwaitTurn", prepare: func(t *testing.T, _ pool) {
+			// Somebody who lives on has the only turn of the account.
+			handle, err := temporal.UpdateWorkflow(t.Context(), client.UpdateWorkflowOptions{
+				WorkflowID: workflows.FleetID, UpdateName: workflows.TakeTurn, WaitForStage: client.WorkflowUpdateStageCompleted,
+				Args: []any{workflows.AwaitTurn{Holder: workflows.ClusterID(busy), Account: "aws:210987654323", Nodes: 1}},
+			})
+			require.NoError(t, err)
+			require.NoError(t, handle.Get(t.Context(), nil))
+		}},
+		{name: "for an instance to become a node", phase: "surging", activity: "AwaitNode", prepare: func(t *testing.T, p pool) {
+			require.NoError(t, theLab.FailLaunches(t.Context(), p.group, 100))
+		}, surplus: 1},
+		{name: "for the first replacement to prove itself", phase: "validating", activity: "AwaitNode", prepare: func(*testing.T, pool) {}, replaced: 1},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
+			p := newPool(t, busy)
+			p.run(t, application{})
+			w := startWorker(t, busy, paced(alone(t, "210987654323"), func(c *config.Config) {
+				c.Roll.Validate = new(time.Minute)
+				if test.phase != "queueing" {
+					c.Limits.Account = 1000
+				}
+			}))
+			test.prepare(t, p)
+			r := p.roll(t, w, workflows.RollPoolInput{All: true})
+			require.EventuallyWithT(t, func(c *assert.CollectT) {
+				require.Equal(c, test.phase, r.progress(c).Phase)
+				require.NotNil(c, r.started(c, test.activity))
+			}, time.Minute, 50*time.Millisecond)
+			require.NoError(t, temporal.CancelWorkflow(t.Context(), r.roll, ""))
+			_, err := r.end(t)
+			require.True(t, sdk.IsCanceledError(err), "%v", err)
+			var replaced []string
+			for _, node := range r.progress(t).Nodes {
+				if node.State == workflows.Replaced {
+					replaced = append(replaced, node.Node)
+				}
+			}
+			require.Len(t, replaced, test.replaced)
+			r.require(t, outcome{replaced: replaced, surplus: test.surplus})
+		})
 	}
 }
 

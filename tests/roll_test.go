@@ -389,12 +389,16 @@ func TestAPoolIsEmptied(t *testing.T) {
 func TestAnEmptyingThatIsCancelledGivesThePoolItsSizeBack(t *testing.T) {
 	t.Parallel()
 	p := newPool(t, busy)
+	_, err := scaling.UpdateAutoScalingGroup(t.Context(), &autoscaling.UpdateAutoScalingGroupInput{
+		AutoScalingGroupName: &p.group, MinSize: aws.Int32(1), // so that the minimum alone does not bring the size back
+	})
+	require.NoError(t, err)
 	p.run(t, application{unavailable: replicas, stop: 6 * time.Second})
 	w := startWorker(t, busy, paced(func(c *config.Config) { c.Roll.Parallel = new(1) }))
 	r := p.roll(t, w, workflows.RollPoolInput{Remove: true})
 	second := r.progressOf(t, workflows.Replacing, func(progress workflows.RollProgress) bool { return progress.Batch == 1 })
 	require.NoError(t, temporal.CancelWorkflow(t.Context(), r.roll, ""))
-	_, err := r.end(t)
+	_, err = r.end(t)
 	require.True(t, sdk.IsCanceledError(err), "%v", err)
 	p.awaitNodes(t)
 	replaced := slices.DeleteFunc(r.before.names(), func(name string) bool { return name == second })
