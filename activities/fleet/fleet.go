@@ -35,12 +35,15 @@ const askAgain = 2 * time.Second
 func (a *Activities) AwaitTurn(ctx context.Context, in workflows.AwaitTurn) error {
 	for again := time.Tick(askAgain); ; {
 		err := a.update(ctx, workflows.TakeTurn, in)
+		if ctx.Err() != nil {
+			return ctx.Err() // a cancellation in the middle of a request is no outage
+		}
 		var refused *temporal.ApplicationError
 		if !errors.As(err, &refused) || refused.Type() != workflows.NoTurn {
 			return err
 		}
 		activity.RecordHeartbeat(ctx, refused.Message())
-		if err := a.endForgotten(ctx); err != nil {
+		if err := a.endForgotten(ctx); err != nil && ctx.Err() == nil {
 			return err
 		}
 		select {
