@@ -7,9 +7,13 @@ import (
 
 	"github.com/aws/aws-sdk-go-v2/service/ec2/types"
 	"github.com/goccy/go-yaml"
+	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	sdk "go.temporal.io/sdk/temporal"
+	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/resource"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/fairway-project/fairway/config"
 	"github.com/fairway-project/fairway/lab"
@@ -104,7 +108,7 @@ func (r poolRoll) requireNothingReplaced(t *testing.T, progress workflows.RollPr
 func TestAShortageOfCapacity(t *testing.T) {
 	t.Parallel()
 	t.Cleanup(func() { require.NoError(t, theLab.ClearShortages(cleanup(t))) })
-	t.Run("has ways out", func(t *testing.T) {
+	t.Run("while it lasts", func(t *testing.T) {
 		t.Run("another type", func(t *testing.T) {
 			t.Parallel()
 			p := newPool(t, busy, shape{instanceType: types.InstanceTypeC5Large})
@@ -145,6 +149,19 @@ func TestAShortageOfCapacity(t *testing.T) {
 			require.Contains(t, result.Fallbacks[0].Text, "instances in "+other+" are asked for instead of "+short)
 			require.Equal(t, other, p.label(t, result.Nodes[0].Replacement, corev1.LabelTopologyZone))
 		})
+		t.Run("is not moved away from where volumes are", func(t *testing.T) {
+			t.Parallel()
+			p := newPool(t, busy, shape{zones: []string{"eu-central-1a", "eu-central-1b"}, instanceType: types.InstanceTypeM5dLarge})
+			p.run(t, application{})
+			old := p.store(t)
+			w := startWorker(t, busy, paced(fallbacks(roll.OtherZone)))
+			require.NoError(t, theLab.Shortage(t.Context(), lab.Shortage{Zone: p.label(t, old, corev1.LabelTopologyZone), InstanceType: "m5d.large"}))
+			r := p.roll(t, w, workflows.RollPoolInput{Nodes: []string{old}})
+			_, err := r.end(t)
+			requireKind(t, err, workflows.NoCapacity, "sufficient m5d.large capacity")
+			require.Empty(t, r.progress(t).Fallbacks)
+			r.require(t, outcome{})
+		})
 	})
 	t.Run("without a way out stops the roll until it is over", func(t *testing.T) {
 		p := newPool(t, busy, shape{instanceType: types.InstanceTypeM4Large})
@@ -162,6 +179,34 @@ func TestAShortageOfCapacity(t *testing.T) {
 		again := p.roll(t, w, workflows.RollPoolInput{All: true})
 		again.requireRolled(t, outcome{replaced: again.before.names()})
 	})
+}
+
+// store runs a pod with a volume on the pool, and returns the node it runs on.
+func (p pool) store(t *testing.T) (node string) {
+	t.Helper()
+	ctx, meta := t.Context(), metav1.ObjectMeta{Name: "store", Namespace: p.name, Labels: map[string]string{"application": "store"}}
+	_, err := p.client.AppsV1().StatefulSets(p.name).Create(ctx, &appsv1.StatefulSet{ObjectMeta: meta, Spec: appsv1.StatefulSetSpec{
+		Replicas: new(int32(1)), Selector: &metav1.LabelSelector{MatchLabels: meta.Labels}, ServiceName: "store",
+		Template: corev1.PodTemplateSpec{ObjectMeta: metav1.ObjectMeta{Labels: meta.Labels}, Spec: corev1.PodSpec{
+			NodeSelector: map[string]string{poolLabel: p.name},
+			Tolerations:  []corev1.Toleration{{Key: ownTaint, Operator: corev1.TolerationOpExists}},
+			Containers: []corev1.Container{{
+				Name: "store", Image: "registry.fleet.internal/test/store:1", VolumeMounts: []corev1.VolumeMount{{Name: "data", MountPath: "/data"}},
+			}},
+		}},
+		VolumeClaimTemplates: []corev1.PersistentVolumeClaim{{ObjectMeta: metav1.ObjectMeta{Name: "data"}, Spec: corev1.PersistentVolumeClaimSpec{
+			AccessModes: []corev1.PersistentVolumeAccessMode{corev1.ReadWriteOnce}, StorageClassName: new("zonal"),
+			Resources: corev1.VolumeResourceRequirements{Requests: corev1.ResourceList{corev1.ResourceStorage: resource.MustParse("1Gi")}},
+		}}},
+	}}, metav1.CreateOptions{})
+	require.NoError(t, err)
+	require.EventuallyWithT(t, func(c *assert.CollectT) {
+		pod, err := p.client.CoreV1().Pods(p.name).Get(background, "store-0", metav1.GetOptions{})
+		require.NoError(c, err)
+		require.Equal(c, corev1.PodRunning, pod.Status.Phase)
+		node = pod.Spec.NodeName
+	}, time.Minute, 100*time.Millisecond, "the pod with a volume does not run")
+	return node
 }
 
 func kinds(result workflows.RollProgress) (out []roll.FallbackKind) {

@@ -9,10 +9,13 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/ec2"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+	"go.temporal.io/sdk/client"
+	sdk "go.temporal.io/sdk/temporal"
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	policyv1 "k8s.io/api/policy/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/intstr"
 
 	"github.com/fairway-project/fairway/config"
@@ -27,17 +30,37 @@ func TestANodeThatVanishesUnderItsDrainLeavesNoSurplus(t *testing.T) {
 	w := startWorker(t, busy, paced())
 	r := p.roll(t, w, workflows.RollPoolInput{All: true})
 	vanished := r.awaitDraining(t, 1)
-	_, err := ec2.NewFromConfig(theLab.AWSConfig()).TerminateInstances(t.Context(), &ec2.TerminateInstancesInput{
-		InstanceIds: []string{r.before.node(t, vanished[0]).Instance},
-	})
-	require.NoError(t, err)
-	_, err = r.end(t)
+	r.lose(t, vanished[0])
+	_, err := r.end(t)
 	require.NoError(t, err)
 	// Its group may have made up for it before the roll could say that nobody needs that.
 	ended := p.look(t).Ended
 	surplus := len(ended) - len(r.before.Ended) - len(r.before.Nodes)
 	require.Contains(t, []int{0, 1}, surplus, "of %v", ended)
 	r.requireRolled(t, outcome{replaced: r.before.names(), vanished: vanished, surplus: surplus})
+}
+
+// lose ends the machine of a node, as a failure of hardware would.
+func (r poolRoll) lose(t *testing.T, node string) {
+	t.Helper()
+	_, err := ec2.NewFromConfig(theLab.AWSConfig()).TerminateInstances(t.Context(), &ec2.TerminateInstancesInput{
+		InstanceIds: []string{r.before.node(t, node).Instance},
+	})
+	require.NoError(t, err)
+}
+
+func TestANodeThatVanishesBeforeItsTurnNeedsNoReplacement(t *testing.T) {
+	t.Parallel()
+	p := newPool(t, busy, shape{zones: []string{"eu-central-1c"}})
+	p.run(t, application{replicas: 2, stop: 8 * time.Second}) // so that the machine takes one pod with it
+	w := startWorker(t, busy, paced())
+	r := p.roll(t, w, workflows.RollPoolInput{All: true})
+	r.awaitDraining(t, 1)
+	vanished := r.progress(t).Nodes[1].Node
+	r.lose(t, vanished)
+	result := r.requireRolled(t, outcome{replaced: r.before.names(), vanished: []string{vanished}})
+	require.Empty(t, result.Nodes[1].Replacement, "its group has made up for it")
+	require.Empty(t, runsAbout(t, workflows.ReplaceNodeID(p.cluster, vanished)), "there was nothing to drain")
 }
 
 func TestASecondRollOfAPoolIsRefused(t *testing.T) {
@@ -108,12 +131,64 @@ func TestTheTurnOfATerminatedRollIsGivenBack(t *testing.T) {
 	}
 }
 
+func TestARollThatIsCancelledIsUndoneWhileItWaits(t *testing.T) {
+	t.Parallel()
+	for _, test := range []struct {
+		name, phase, activity string
+		prepare               func(*testing.T, pool)
+		replaced, surplus     int
+	}{
+		{name: "for its turn", phase: "queueing", activity: "AwaitTurn", prepare: func(t *testing.T, _ pool) {
+			// Somebody who lives on has the only turn of the account.
+			handle, err := temporal.UpdateWorkflow(t.Context(), client.UpdateWorkflowOptions{
+				WorkflowID: workflows.FleetID, UpdateName: workflows.TakeTurn, WaitForStage: client.WorkflowUpdateStageCompleted,
+				Args: []any{workflows.AwaitTurn{Holder: workflows.ClusterID(busy), Account: "aws:210987654323", Nodes: 1}},
+			})
+			require.NoError(t, err)
+			require.NoError(t, handle.Get(t.Context(), nil))
+		}},
+		{name: "for an instance to become a node", phase: "surging", activity: "AwaitNode", prepare: func(t *testing.T, p pool) {
+			require.NoError(t, theLab.FailLaunches(t.Context(), p.group, 100))
+		}, surplus: 1},
+		{name: "for the first replacement to prove itself", phase: "validating", activity: "AwaitNode", prepare: func(*testing.T, pool) {}, replaced: 1},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
+			p := newPool(t, busy)
+			p.run(t, application{})
+			w := startWorker(t, busy, paced(alone(t, "210987654323"), func(c *config.Config) {
+				c.Roll.Validate = new(time.Minute)
+				if test.phase != "queueing" {
+					c.Limits.Account = 1000
+				}
+			}))
+			test.prepare(t, p)
+			r := p.roll(t, w, workflows.RollPoolInput{All: true})
+			require.EventuallyWithT(t, func(c *assert.CollectT) {
+				require.Equal(c, test.phase, r.progress(c).Phase)
+				require.NotNil(c, r.started(c, test.activity))
+			}, time.Minute, 50*time.Millisecond)
+			require.NoError(t, temporal.CancelWorkflow(t.Context(), r.roll, ""))
+			_, err := r.end(t)
+			require.True(t, sdk.IsCanceledError(err), "%v", err)
+			var replaced []string
+			for _, node := range r.progress(t).Nodes {
+				if node.State == workflows.Replaced {
+					replaced = append(replaced, node.Node)
+				}
+			}
+			require.Len(t, replaced, test.replaced)
+			r.require(t, outcome{replaced: replaced, surplus: test.surplus})
+		})
+	}
+}
+
 // hold puts a pod on a node that its budget never lets go, and returns what changes that.
 func (p pool) hold(t *testing.T, node string) (release func()) {
 	t.Helper()
 	ctx, meta := t.Context(), metav1.ObjectMeta{Name: "held", Namespace: p.name, Labels: map[string]string{"application": "held"}}
 	selector := &metav1.LabelSelector{MatchLabels: meta.Labels}
-	budget, err := p.client.PolicyV1().PodDisruptionBudgets(p.name).Create(ctx, &policyv1.PodDisruptionBudget{ObjectMeta: meta, Spec: policyv1.PodDisruptionBudgetSpec{
+	_, err := p.client.PolicyV1().PodDisruptionBudgets(p.name).Create(ctx, &policyv1.PodDisruptionBudget{ObjectMeta: meta, Spec: policyv1.PodDisruptionBudgetSpec{
 		MinAvailable: new(intstr.FromInt32(1)), Selector: selector,
 	}}, metav1.CreateOptions{})
 	require.NoError(t, err)
@@ -130,9 +205,7 @@ func (p pool) hold(t *testing.T, node string) (release func()) {
 		return slices.ContainsFunc(p.podsOn(node), func(pod *corev1.Pod) bool { return pod.Labels["application"] == "held" })
 	}, 10*time.Second, 10*time.Millisecond, "the pod does not come onto node %s", node)
 	return func() {
-		budget.Spec.MinAvailable = new(intstr.FromInt32(0))
-		budget.ResourceVersion = ""
-		_, err := p.client.PolicyV1().PodDisruptionBudgets(p.name).Update(ctx, budget, metav1.UpdateOptions{})
+		_, err := p.client.PolicyV1().PodDisruptionBudgets(p.name).Patch(ctx, "held", types.MergePatchType, []byte(`{"spec":{"minAvailable":0}}`), metav1.PatchOptions{})
 		require.NoError(t, err)
 	}
 }

@@ -54,7 +54,7 @@ func TestANodeOfAnEarlierLaunchTemplateIsOld(t *testing.T) {
 	old := p.look(t).names()
 	_, err := ec2.NewFromConfig(theLab.AWSConfig()).CreateLaunchTemplateVersion(t.Context(), &ec2.CreateLaunchTemplateVersionInput{
 		LaunchTemplateName: &p.group, SourceVersion: aws.String("1"),
-		LaunchTemplateData: &types.RequestLaunchTemplateData{ImageId: aws.String("ami-2")},
+		LaunchTemplateData: &types.RequestLaunchTemplateData{ImageId: aws.String("ami-2"), InstanceType: types.InstanceTypeT3Large},
 	})
 	require.NoError(t, err)
 	p = p.add(t)

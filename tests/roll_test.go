@@ -385,3 +385,35 @@ func TestAPoolIsEmptied(t *testing.T) {
 	r := p.roll(t, w, workflows.RollPoolInput{Remove: true})
 	r.requireRolled(t, outcome{replaced: r.before.names(), min: aws.Int32(0), desired: aws.Int32(0)})
 }
+
+func TestAnEmptyingThatIsCancelledGivesThePoolItsSizeBack(t *testing.T) {
+	t.Parallel()
+	p := newPool(t, busy)
+	_, err := scaling.UpdateAutoScalingGroup(t.Context(), &autoscaling.UpdateAutoScalingGroupInput{
+		AutoScalingGroupName: &p.group, MinSize: aws.Int32(1), // so that the minimum alone does not bring the size back
+	})
+	require.NoError(t, err)
+	p.run(t, application{unavailable: replicas, stop: 6 * time.Second})
+	w := startWorker(t, busy, paced(func(c *config.Config) { c.Roll.Parallel = new(1) }))
+	r := p.roll(t, w, workflows.RollPoolInput{Remove: true})
+	second := r.progressOf(t, workflows.Replacing, func(progress workflows.RollProgress) bool { return progress.Batch == 1 })
+	require.NoError(t, temporal.CancelWorkflow(t.Context(), r.roll, ""))
+	_, err = r.end(t)
+	require.True(t, sdk.IsCanceledError(err), "%v", err)
+	p.awaitNodes(t)
+	replaced := slices.DeleteFunc(r.before.names(), func(name string) bool { return name == second })
+	r.require(t, outcome{replaced: replaced})
+}
+
+// progressOf waits until some node is in a state while the roll is somewhere, and returns its name.
+func (r poolRoll) progressOf(t *testing.T, state workflows.NodeState, where func(workflows.RollProgress) bool) (name string) {
+	t.Helper()
+	require.EventuallyWithT(t, func(c *assert.CollectT) {
+		progress := r.progress(c)
+		require.True(c, where(progress))
+		at := slices.IndexFunc(progress.Nodes, func(n workflows.NodeProgress) bool { return n.State == state })
+		require.GreaterOrEqual(c, at, 0)
+		name = progress.Nodes[at].Node
+	}, 90*time.Second, 20*time.Millisecond, "no node is %s", state)
+	return name
+}

@@ -2,6 +2,7 @@ package workflows
 
 import (
 	"context"
+	"strings"
 	"time"
 
 	enumspb "go.temporal.io/api/enums/v1"
@@ -142,6 +143,8 @@ type Instance struct {
 	// Old means that it was launched from another version of the launch template than the group uses now.
 	Old bool `json:"old"`
 }
+
+func (i Instance) ends() bool { return strings.HasPrefix(i.Lifecycle, "Terminat") }
 
 // Launch says how instances are to be launched; the zero value means as the group is configured.
 type Launch struct {

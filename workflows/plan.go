@@ -3,7 +3,6 @@ package workflows
 import (
 	"fmt"
 	"slices"
-	"strings"
 	"time"
 
 	"go.temporal.io/sdk/temporal"
@@ -86,7 +85,7 @@ func chosen(in RollPoolInput, info PoolInfo, pool Pool, nodes []Node, now time.T
 	}
 	var out []Node
 	for _, instance := range pool.Instances {
-		if strings.HasPrefix(instance.Lifecycle, "Terminat") {
+		if instance.ends() {
 			continue
 		}
 		at := slices.IndexFunc(nodes, func(n Node) bool { return n.Instance == instance.ID })

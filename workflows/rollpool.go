@@ -291,10 +291,12 @@ func (r *rolling) replace(ctx workflow.Context, candidates []*NodeProgress) erro
 	return nil
 }
 
-// forgetVanished drops the nodes whose instances are gone already: their group has replaced them.
+// forgetVanished drops the nodes whose instances are gone already, or go: their group has replaced
+// them or does so. What it has launched for one that goes would else be taken for one that was
+// always there, and be ended by Auto Scaling, with its pods, when the size shrinks.
 func (r *rolling) forgetVanished(candidates []*NodeProgress, pool Pool) []*NodeProgress {
 	return slices.DeleteFunc(candidates, func(node *NodeProgress) bool {
-		gone := !slices.ContainsFunc(pool.Instances, func(i Instance) bool { return i.ID == node.Instance })
+		gone := !slices.ContainsFunc(pool.Instances, func(i Instance) bool { return i.ID == node.Instance && !i.ends() })
 		if gone {
 			node.State = Replaced
 		}

@@ -501,6 +501,35 @@ func TestANodeThatVanishesBeforeItsTurnNeedsNoReplacement(t *testing.T) {
 	requireAsBefore(t, w, 3)
 }
 
+func TestANodeThatIsJustVanishingWhenItsTurnComesLeavesWhatTookItsPlaceAlone(t *testing.T) {
+	w := newWorld()
+	vanishing := func() int {
+		return slices.IndexFunc(w.pool.Instances, func(i workflows.Instance) bool { return i.Lifecycle == "Terminating" })
+	}
+	w.drain = func(_ context.Context, in workflows.DrainNode) (bool, error) {
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		if in.Node == "node-of-i-old0" {
+			at := slices.IndexFunc(w.pool.Instances, func(i workflows.Instance) bool { return i.ID == "i-old1" })
+			w.pool.Instances[at].Lifecycle = "Terminating"
+			w.add("i-instead", "a")
+		}
+		return false, nil
+	}
+	w.fail = func(activity string) error {
+		if at := vanishing(); activity == "GrowPool" && at >= 0 {
+			w.remove(w.pool.Instances[at].ID) // now it has gone
+		}
+		return nil
+	}
+	env := newEnvironment(t, w)
+	rollPool(env, workflows.RollPoolInput{})
+	result(t, env)
+	require.Equal(t, []string{"i-old0", "i-old2"}, w.terminated)
+	require.True(t, slices.ContainsFunc(w.pool.Instances, func(i workflows.Instance) bool { return i.ID == "i-instead" }))
+	requireAsBefore(t, w, 3)
+}
+
 func TestASizeThatSomebodyElseChangedIsKept(t *testing.T) {
 	for name, when := range map[string]string{"during the drain": "drain", "just before the surge": "surge"} {
 		t.Run(name, func(t *testing.T) {

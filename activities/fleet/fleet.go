@@ -40,13 +40,16 @@ func (a *Activities) AwaitTurn(ctx context.Context, in workflows.AwaitTurn) erro
 	var looked time.Time
 	for again := time.Tick(askAgain); ; {
 		err := a.update(ctx, workflows.TakeTurn, in)
+		if ctx.Err() != nil {
+			return ctx.Err() // a cancellation in the middle of a request is no outage
+		}
 		var refused *temporal.ApplicationError
 		if !errors.As(err, &refused) || refused.Type() != workflows.NoTurn {
 			return err
 		}
 		activity.RecordHeartbeat(ctx, refused.Message())
 		if time.Since(looked) > lookForForgotten {
-			if err := a.endForgotten(ctx); err != nil {
+			if err := a.endForgotten(ctx); err != nil && ctx.Err() == nil {
 				return err
 			}
 			looked = time.Now()
