@@ -22,8 +22,8 @@ import (
 	"github.com/fairway-project/fairway/workflows"
 )
 
-// throttle has the API server answer Fairway's evictions in the pool's own namespace with 429 and
-// Retry-After, as it does when it is too busy.
+// throttle lets the API server work on only one of Fairway's evictions in the pool's own namespace
+// at a time. Others get 429 and Retry-After, as from one that is too busy.
 func (p pool) throttle(t *testing.T) (end func()) {
 	t.Helper()
 	levels, schemas := p.client.FlowcontrolV1().PriorityLevelConfigurations(), p.client.FlowcontrolV1().FlowSchemas()
@@ -64,11 +64,15 @@ type gate struct {
 type verdict string
 
 const (
-	conflicts   verdict = "conflicts" // 409
-	unavailable verdict = "unavailable"
-	silent      verdict = "silent" // no answer, until the API server gives up
+	throttled   verdict = "throttled"   // 429, with Retry-After
+	conflicts   verdict = "conflicts"   // 409
+	unavailable verdict = "unavailable" // 503
+	silent      verdict = "silent"      // no answer, until the API server gives up
 	open        verdict = "open"
 )
+
+// retryAfter is what it asks for when it throttles, in seconds.
+const retryAfter = 2
 
 // set changes the verdict.
 func (g *gate) set(v verdict) {
@@ -96,6 +100,11 @@ func (g *gate) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	g.mu.Unlock()
 	response := &admissionv1.AdmissionResponse{UID: review.Request.UID, Allowed: verdict == open}
 	switch verdict {
+	case throttled:
+		response.Result = &metav1.Status{
+			Code: http.StatusTooManyRequests, Reason: metav1.StatusReasonTooManyRequests, Message: "too many requests",
+			Details: &metav1.StatusDetails{RetryAfterSeconds: retryAfter},
+		}
 	case conflicts:
 		response.Result = &metav1.Status{Code: http.StatusConflict, Reason: metav1.StatusReasonConflict, Message: "it was changed"}
 	case unavailable:
@@ -146,13 +155,12 @@ func TestADrainOutlastsATroubledAPIServerWithoutAStorm(t *testing.T) {
 	p.awaitPods(t, "app", pods)
 	g := p.gate(t)
 	endThrottle := p.throttle(t)
-	g.set(conflicts)
+	g.set(throttled)
 	server := theLab.Fault(w.kubernetes)
 	r := p.replace(t, w)
 
 	start := r.awaitHeld(t, pods, "the API server refused the eviction: ").Waiting[0].Since
-	require.Zero(t, g.pods(), "no eviction gets further than the limit of requests")
-	time.Sleep(3 * time.Second)
+	require.Eventually(t, func() bool { return g.pods() == pods }, 30*time.Second, 20*time.Millisecond, "one after another they get past the limit of requests")
 	require.NoError(t, server.Cut())
 	r.awaitProgress(t, func(c *assert.CollectT, progress workflows.DrainProgress) {
 		assert.Contains(c, progress.Trouble, "the API server of "+busy+" does not answer")
