@@ -161,7 +161,7 @@ func TestADrainOutlastsATroubledAPIServerWithoutAStorm(t *testing.T) {
 	r := p.replace(t, w)
 
 	r.awaitHeld(t, pods, "the API server refused the eviction: ")
-	require.Eventually(t, func() bool { return g.pods() == pods }, 30*time.Second, 20*time.Millisecond, "one after another they get past the limit of requests")
+	require.Eventually(t, func() bool { return g.pods() > 0 }, 30*time.Second, 20*time.Millisecond, "one at a time gets past the limit of requests")
 	require.NoError(t, server.Cut())
 	r.awaitProgress(t, func(c *assert.CollectT, progress workflows.DrainProgress) {
 		assert.Contains(c, progress.Trouble, "the API server of "+busy+" does not answer")
