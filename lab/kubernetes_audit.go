@@ -38,6 +38,11 @@ type AuditEvent struct {
 	Response json.RawMessage
 }
 
+// String tells an event in a line.
+func (e AuditEvent) String() string {
+	return fmt.Sprintf("%s %s: %s %s: %d %s", e.Received.Format("15:04:05.000"), e.User, e.Verb, e.URI, e.Code, e.Reason)
+}
+
 // DeleteOptions are those of an eviction or of the deletion of a pod or node.
 func (e AuditEvent) DeleteOptions() (metav1.DeleteOptions, error) {
 	var eviction policyv1.Eviction

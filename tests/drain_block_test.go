@@ -15,14 +15,12 @@ import (
 // acknowledged is how much later than a block an eviction may arrive that was on its way then.
 const acknowledged = 500 * time.Millisecond
 
-// cycle is more than the budget of `run` takes to let the next pod go.
-const cycle = 7 * time.Second
-
 func TestABlockHoldsADrainThatIsUnderWayUntilItEnds(t *testing.T) {
 	t.Parallel()
+	const lasts = 7 * time.Second // more than the budget takes
 	p := newPool(t, busy, shape{size: 1})
 	w := startWorker(t, busy)
-	p.run(t, application{stop: 3 * time.Second})
+	p.run(t, application{ready: 4 * time.Second}) // so long does the budget take to let the next pod go
 	r := p.replace(t, w)
 	r.awaitDrain(t)
 
@@ -36,7 +34,7 @@ func TestABlockHoldsADrainThatIsUnderWayUntilItEnds(t *testing.T) {
 	blocked := time.Now()
 	block("--reason", "load test", "--for", "2s")
 	r.awaitBlocked(t, "incident 4711")
-	time.Sleep(time.Until(blocked.Add(cycle))) // the second block is over, the first one is not
+	time.Sleep(time.Until(blocked.Add(lasts))) // the second block is over, the first one is not
 
 	// As a person sends it from the Temporal UI.
 	lifted := time.Now()
@@ -47,12 +45,12 @@ func TestABlockHoldsADrainThatIsUnderWayUntilItEnds(t *testing.T) {
 		require.NotEmpty(c, p.evictedBetween(t, lifted, time.Now()))
 	}, 2*soon, 50*time.Millisecond, "the drain goes on when the blocks are gone")
 
-	block("--reason", "audit", "--for", "6s")
+	block("--reason", "audit", "--for", lasts.String())
 	blocked = time.Now()
 	r.awaitBlocked(t, "audit")
 	r.requireDone(t)
-	require.Empty(t, p.evictedBetween(t, blocked.Add(acknowledged), blocked.Add(6*time.Second-acknowledged)), "until it expires")
-	require.NotEmpty(t, p.evictedBetween(t, blocked.Add(6*time.Second-acknowledged), time.Now()), "by itself")
+	require.Empty(t, p.evictedBetween(t, blocked.Add(acknowledged), blocked.Add(lasts-acknowledged)), "until it expires")
+	require.NotEmpty(t, p.evictedBetween(t, blocked.Add(lasts-acknowledged), time.Now()), "by itself")
 }
 
 // awaitBlocked waits until the drain tells that a block holds it.
