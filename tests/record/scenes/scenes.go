@@ -54,7 +54,7 @@ var scenes = []scene{
 	{name: "unknown-node", size: 1, input: workflows.RollPoolInput{Nodes: []string{"no-such-node"}}, ends: true},
 	{name: "other-type", size: 2, input: all, alone: true, before: short(`{"instance_type":"m5.large"}`), during: healed, items: map[string]string{"fallbacks": "[instance-type]"}},
 	{name: "other-zone", size: 2, count: 1, alone: true, before: shortInZone, during: healed, items: map[string]string{"fallbacks": "[zone]"}},
-	{name: "smaller", size: 4, zoned: true, input: all, alone: true, during: shortLater, items: map[string]string{"surge": "50%", "parallel": "2", "fallbacks": "[smaller-surge]"}},
+	{name: "smaller-surge", size: 4, zoned: true, input: all, alone: true, during: shortLater, items: map[string]string{"surge": "50%", "parallel": "2", "fallbacks": "[smaller-surge]"}},
 	{name: "short-in-place", size: 2, input: all, alone: true, before: short(`{}`), during: healedAfter, items: map[string]string{"fallbacks": "[in-place]"}},
 	{name: "short", size: 2, input: all, alone: true, before: short(`{}`), during: cancelled(surging), items: map[string]string{"fallbacks": "[]"}, ends: true},
 	{name: "short-for-ever", size: 2, input: all, alone: true, before: short(`{}`), during: healed, items: map[string]string{"fallbacks": "[]"}, ends: true},
