@@ -121,7 +121,7 @@ func (p Plan) Done() bool { return len(p.Evict) == 0 && len(p.Held) == 0 && p.Le
 func Decide(s State) Plan {
 	d := &decision{
 		State: s, room: map[types.NamespacedName]int32{}, queues: map[types.NamespacedName]int{},
-		implicit: map[types.UID]*implicitBudget{},
+		implicit: map[types.UID]*implicitBudget{}, selectors: selectorsFor(s.Pods, s.Budgets),
 	}
 	var ordinary, last []*corev1.Pod
 	for _, pod := range inOrder(s.Pods) {
@@ -179,6 +179,7 @@ type decision struct {
 	room         map[types.NamespacedName]int32 // left in each budget
 	queues       map[types.NamespacedName]int   // budget -> index in plan.Evict
 	implicit     map[types.UID]*implicitBudget  // by controller
+	selectors    selectors
 	ordinaryLeft bool
 }
 
@@ -188,7 +189,7 @@ func (d *decision) consider(pod *corev1.Pod) {
 		d.plan.hold(pod, nil, reason, until)
 		return
 	}
-	budgets := covering(pod, d.Budgets)
+	budgets := covering(pod, d.selectors)
 	switch waits := d.secondReplica(pod, budgets); {
 	case waits:
 	case len(budgets) == 0:
@@ -286,18 +287,40 @@ func reason(budget *policyv1.PodDisruptionBudget) string {
 
 // covering lists the budgets whose selector matches a pod, by name. An empty selector matches
 // every pod of its namespace and a missing one none, as the policy/v1 API says.
-func covering(pod *corev1.Pod, budgets []*policyv1.PodDisruptionBudget) []*policyv1.PodDisruptionBudget {
+func covering(pod *corev1.Pod, budgets selectors) []*policyv1.PodDisruptionBudget {
 	var out []*policyv1.PodDisruptionBudget
-	for _, budget := range budgets {
-		if budget.Namespace != pod.Namespace || budget.Spec.Selector == nil {
-			continue
-		}
-		selector, err := metav1.LabelSelectorAsSelector(budget.Spec.Selector)
-		if err == nil && selector.Matches(labels.Set(pod.Labels)) {
-			out = append(out, budget)
+	for _, each := range budgets[pod.Namespace] {
+		if each.selector.Matches(labels.Set(pod.Labels)) {
+			out = append(out, each.budget)
 		}
 	}
 	slices.SortFunc(out, func(a, b *policyv1.PodDisruptionBudget) int { return strings.Compare(a.Name, b.Name) })
+	return out
+}
+
+// selectors are the budgets of each namespace. Understanding a selector takes longer than matching
+// it with all pods of a node.
+type selectors map[string][]selecting
+
+type selecting struct {
+	budget   *policyv1.PodDisruptionBudget
+	selector labels.Selector
+}
+
+// selectorsFor reads the budgets of the namespaces that some pods are in.
+func selectorsFor(pods []*corev1.Pod, budgets []*policyv1.PodDisruptionBudget) selectors {
+	out := selectors{}
+	for _, pod := range pods {
+		out[pod.Namespace] = nil
+	}
+	for _, budget := range budgets {
+		if _, wanted := out[budget.Namespace]; !wanted || budget.Spec.Selector == nil {
+			continue
+		}
+		if selector, err := metav1.LabelSelectorAsSelector(budget.Spec.Selector); err == nil {
+			out[budget.Namespace] = append(out[budget.Namespace], selecting{budget, selector})
+		}
+	}
 	return out
 }
 
@@ -313,7 +336,7 @@ func names(budgets []*policyv1.PodDisruptionBudget) string {
 func inOrder(pods []*corev1.Pod) []*corev1.Pod {
 	sorted := slices.Clone(pods)
 	slices.SortFunc(sorted, func(a, b *corev1.Pod) int {
-		return strings.Compare(a.Namespace+"/"+a.Name, b.Namespace+"/"+b.Name)
+		return cmp.Or(strings.Compare(a.Namespace, b.Namespace), strings.Compare(a.Name, b.Name))
 	})
 	return sorted
 }

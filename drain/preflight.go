@@ -99,7 +99,7 @@ type obstacle struct {
 // obstacles lists all that is to be known about a pod, its volumes aside.
 func (s State) obstacles(pod *corev1.Pod) []obstacle {
 	var out []obstacle
-	switch budgets := covering(pod, s.Budgets); len(budgets) {
+	switch budgets := covering(pod, selectorsFor([]*corev1.Pod{pod}, s.Budgets)); len(budgets) {
 	case 0:
 		out = append(out, s.lone(pod)...)
 	case 1:

@@ -1,6 +1,7 @@
 // Command scenes makes rolls end in many ways on a running lab, for `tests/record` to keep their
 // histories. It is run at the root of the repository with the variables of the lab's env file,
-// while a worker runs; it adds node pools to the lab's registry file and to its AWS account.
+// while a worker runs; it adds node pools to the lab's registry file and to its AWS account. The
+// names of scenes to play may follow; those named told-* are for a worker with a `notify.url_env`.
 package main
 
 import (

@@ -48,10 +48,14 @@ func (s *stage) newPool(ctx context.Context, each scene) (*pool, error) {
 	if each.full {
 		room = p.size
 	}
+	subnets := *model.AutoScalingGroups[0].VPCZoneIdentifier
+	if each.zoned {
+		subnets, _, _ = strings.Cut(subnets, ",")
+	}
 	_, err = s.scaling.CreateAutoScalingGroup(ctx, &autoscaling.CreateAutoScalingGroupInput{
 		AutoScalingGroupName: aws.String(p.group()), MinSize: aws.Int32(int32(p.size)), MaxSize: aws.Int32(int32(room)), DesiredCapacity: aws.Int32(int32(p.size)),
 		LaunchTemplate:    &astypes.LaunchTemplateSpecification{LaunchTemplateName: aws.String(cluster + "-worker"), Version: aws.String("$Latest")},
-		VPCZoneIdentifier: model.AutoScalingGroups[0].VPCZoneIdentifier,
+		VPCZoneIdentifier: &subnets,
 		Tags: []astypes.Tag{
 			tag("kubernetes.io/cluster/"+cluster, "owned"), tag(poolLabel, p.name),
 			tag("node.kubernetes.io/profile", "test"), tag("k8s.io/cluster-autoscaler/node-template/taint/"+ownTaint, "true:NoSchedule"),

@@ -14,6 +14,7 @@ type scene struct {
 	name  string
 	size  int               // of the pool; default 1
 	full  bool              // the pool is at its maximum; otherwise it can double
+	zoned bool              // all of it is in one zone
 	count int               // so many nodes are named; 0 leaves the choice to the input
 	items map[string]string // settings of the roll
 	input workflows.RollPoolInput
@@ -30,6 +31,9 @@ var (
 
 var scenes = []scene{
 	{name: "one", size: 2, count: 1},
+	{name: "told-done", size: 2, count: 1},
+	{name: "told-stopped", size: 2, input: all, before: bad(9), items: map[string]string{"bad_replacements": "1"}, ends: true},
+	{name: "told-quarantine", size: 4, input: all, before: holdTwo, during: freed, items: map[string]string{"quarantine_after": "5s", "validate": "1s"}},
 	{name: "none-old", size: 1},
 	{name: "batches", size: 6, input: all, items: map[string]string{"surge": "100%", "parallel": "3"}},
 	{name: "in-place", size: 2, input: all, items: map[string]string{"surge": "0"}},
@@ -53,8 +57,8 @@ var scenes = []scene{
 	{name: "unknown-node", size: 1, input: workflows.RollPoolInput{Nodes: []string{"no-such-node"}}, ends: true},
 	{name: "other-type", size: 2, input: all, alone: true, before: short(`{"instance_type":"m5.large"}`), during: healed, items: map[string]string{"fallbacks": "[instance-type]"}},
 	{name: "other-zone", size: 2, count: 1, alone: true, before: shortInZone, during: healed, items: map[string]string{"fallbacks": "[zone]"}},
-	{name: "smaller", size: 4, input: all, alone: true, during: shortLater, items: map[string]string{"surge": "50%", "parallel": "2", "fallbacks": "[smaller-surge]"}},
-	{name: "short-in-place", size: 2, input: all, alone: true, before: short(`{}`), during: healedAfter, items: map[string]string{"fallbacks": "[in-place]"}},
+	{name: "smaller-surge", size: 4, zoned: true, input: all, alone: true, during: shortLater, items: map[string]string{"surge": "50%", "parallel": "2", "fallbacks": "[smaller-surge]"}},
+	{name: "in-place-instead", size: 2, input: all, alone: true, before: short(`{}`), during: healedAfter, items: map[string]string{"fallbacks": "[in-place]"}},
 	{name: "short", size: 2, input: all, alone: true, before: short(`{}`), during: cancelled(surging), items: map[string]string{"fallbacks": "[]"}, ends: true},
 	{name: "short-for-ever", size: 2, input: all, alone: true, before: short(`{}`), during: healed, items: map[string]string{"fallbacks": "[]"}, ends: true},
 }
