@@ -8,10 +8,14 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"syscall"
 	"text/tabwriter"
 	"time"
 
+	"go.temporal.io/api/enums/v1"
+	"go.temporal.io/api/serviceerror"
+	workflowpb "go.temporal.io/api/workflow/v1"
 	"go.temporal.io/sdk/client"
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
@@ -22,7 +26,6 @@ import (
 	"k8s.io/client-go/kubernetes"
 
 	"github.com/fairway-project/fairway/config"
-	"github.com/fairway-project/fairway/drain"
 	"github.com/fairway-project/fairway/lab"
 	"github.com/fairway-project/fairway/workflows"
 )
@@ -149,7 +152,7 @@ func (c counter) held(ctx context.Context, e *events, blocked time.Duration) err
 		return err
 	}
 	id := workflows.ReplaceNodeID(fleetCluster, node)
-	if err := until(ctx, "only the held pod is left on "+node, func(ctx context.Context) (bool, error) { return c.onlyHeldIsLeft(ctx, node) }); err != nil {
+	if err := until(ctx, node+" is drained", func(ctx context.Context) (bool, error) { return c.draining(ctx, id) }); err != nil {
 		return err
 	}
 	began := time.Now()
@@ -233,18 +236,18 @@ func (c counter) hold(ctx context.Context, node string) error {
 	})
 }
 
-func (c counter) onlyHeldIsLeft(ctx context.Context, node string) (bool, error) {
-	list, err := c.kube.CoreV1().Pods("").List(ctx, metav1.ListOptions{FieldSelector: "spec.nodeName=" + node})
+// draining says whether the drain of a replacement has begun.
+func (c counter) draining(ctx context.Context, id string) (bool, error) {
+	answer, err := c.temporal.DescribeWorkflowExecution(ctx, id, "")
+	if unknown := (*serviceerror.NotFound)(nil); errors.As(err, &unknown) {
+		return false, nil // the roll has not come to it yet
+	}
 	if err != nil {
 		return false, err
 	}
-	var left []string
-	for i := range list.Items {
-		if pod := &list.Items[i]; drain.MustLeave(pod) {
-			left = append(left, pod.Labels["application"])
-		}
-	}
-	return len(left) == 1 && left[0] == heldName, nil
+	return slices.ContainsFunc(answer.PendingActivities, func(a *workflowpb.PendingActivityInfo) bool {
+		return a.ActivityType.Name == "DrainNode" && a.State == enums.PENDING_ACTIVITY_STATE_STARTED
+	}), nil
 }
 
 func (e events) print(out io.Writer) {
