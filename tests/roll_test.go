@@ -154,7 +154,13 @@ func (r poolRoll) requireRolled(t *testing.T, want outcome) workflows.RollProgre
 // ones; the others serve as before; nothing of the roll is left behind.
 func (r poolRoll) require(t *testing.T, want outcome) {
 	t.Helper()
-	p, after := r.pool, r.pool.look(t)
+	p := r.pool
+	require.Eventually(t, func() bool { // an instance that never was a node is told to end, and not waited for
+		return !slices.ContainsFunc(p.describe(t).Instances, func(i astypes.Instance) bool {
+			return strings.HasPrefix(string(i.LifecycleState), string(astypes.LifecycleStateTerminating))
+		})
+	}, 30*time.Second, 100*time.Millisecond, "an instance does not end")
+	after := p.look(t)
 	ended := after.Ended[len(r.before.Ended):]
 	for _, name := range want.replaced {
 		instance := r.before.node(t, name).Instance
