@@ -328,8 +328,12 @@ func testReleaseRestores(t *testing.T, a account) {
 	surplus, err := p.release(2, 1, p.members()...)
 	require.NoError(t, err)
 	require.Empty(t, surplus)
-	require.Equal(t, before, p.look())
 	require.Equal(t, 1, p.desired())
+	now := p.look()
+	require.Equal(t, before.Template, now.Template)
+	require.Empty(t, now.Tags)
+	p.restored()
+	require.Equal(t, before, p.look())
 }
 
 func testReleaseStillToCome(t *testing.T, a account) {
