@@ -89,10 +89,22 @@ func explain(cluster registry.Cluster, doing string, err error) error {
 			fmt.Sprintf("cluster %s: %s: AWS refuses (%s): %s; check the worker's credentials, aws.assume_role and deploy/aws/policy.json",
 				cluster.ID, doing, answer.ErrorCode(), answer.ErrorMessage()), workflows.AccessDenied)
 	case errors.As(err, &answer):
-		return fmt.Errorf("cluster %s: %s: AWS says %s: %s", cluster.ID, doing, answer.ErrorCode(), answer.ErrorMessage())
+		return answered{answer.ErrorCode(), fmt.Sprintf("cluster %s: %s: AWS says %s: %s", cluster.ID, doing, answer.ErrorCode(), answer.ErrorMessage())}
 	default:
 		return temporal.NewApplicationError(fmt.Sprintf("cluster %s: %s: AWS does not answer: %v", cluster.ID, doing, err), workflows.Unreachable)
 	}
+}
+
+// answered is an error that AWS has answered a request with.
+type answered struct{ code, text string }
+
+func (a answered) Error() string { return a.text }
+
+// final says whether AWS will answer the same however often it is asked: the request names
+// something that does not exist, or is wrong in another way.
+func final(err error) bool {
+	var a answered
+	return errors.As(err, &a) && (a.code == "ValidationError" || strings.HasPrefix(a.code, "Invalid") && strings.HasSuffix(a.code, "NotFound"))
 }
 
 // refusals are the error codes of credentials that are wrong or not enough

@@ -3,6 +3,7 @@ package aws
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strconv"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
@@ -18,10 +19,14 @@ import (
 // template is what a group launches instances from: a version of a launch template, or a launch
 // configuration, which has no versions.
 type template struct {
-	id, version   string // the version as a number
+	version
 	configuration string
-	spot          bool // it asks for Spot instances itself
+	spot          bool      // it asks for Spot instances itself
+	overrides     []version // that instance types of a mixed instances policy have instead
 }
+
+// version is a version of a launch template, as a number.
+type version struct{ id, number string }
 
 // made says whether an instance was launched from it. AWS no longer names a launch configuration
 // that is deleted (https://docs.aws.amazon.com/autoscaling/ec2/APIReference/API_Instance.html).
@@ -29,24 +34,45 @@ func (t template) made(instance types.Instance) bool {
 	if instance.LaunchTemplate == nil {
 		return t.id == "" && aws.ToString(instance.LaunchConfigurationName) == t.configuration
 	}
-	return aws.ToString(instance.LaunchTemplate.LaunchTemplateId) == t.id && aws.ToString(instance.LaunchTemplate.Version) == t.version
+	from := version{aws.ToString(instance.LaunchTemplate.LaunchTemplateId), aws.ToString(instance.LaunchTemplate.Version)}
+	return from == t.version || slices.Contains(t.overrides, from)
 }
 
-// template reads what a group launches instances from now, with its symbolic version resolved.
+// template reads what a group launches instances from now, with symbolic versions resolved.
 func (account *account) template(ctx context.Context, cluster registry.Cluster, group types.AutoScalingGroup) (template, error) {
 	specification := group.LaunchTemplate
+	var overrides []types.LaunchTemplateOverrides
 	if mixed := group.MixedInstancesPolicy; mixed != nil && mixed.LaunchTemplate != nil {
-		specification = mixed.LaunchTemplate.LaunchTemplateSpecification
+		specification, overrides = mixed.LaunchTemplate.LaunchTemplateSpecification, mixed.LaunchTemplate.Overrides
 	}
 	if specification == nil {
 		return template{configuration: aws.ToString(group.LaunchConfigurationName)}, nil
 	}
-	id, version := aws.ToString(specification.LaunchTemplateId), aws.ToString(specification.Version)
-	if version == "" {
-		version = "$Default"
+	current, err := account.resolve(ctx, cluster, group, specification)
+	if err != nil {
+		return template{}, err
+	}
+	for _, override := range overrides {
+		if override.LaunchTemplateSpecification == nil {
+			continue
+		}
+		own, err := account.resolve(ctx, cluster, group, override.LaunchTemplateSpecification)
+		if err != nil {
+			return template{}, err
+		}
+		current.overrides = append(current.overrides, own.version)
+	}
+	return current, nil
+}
+
+// resolve reads the version of a launch template that a group names.
+func (account *account) resolve(ctx context.Context, cluster registry.Cluster, group types.AutoScalingGroup, named *types.LaunchTemplateSpecification) (template, error) {
+	id, number := aws.ToString(named.LaunchTemplateId), aws.ToString(named.Version)
+	if number == "" {
+		number = "$Default"
 	}
 	out, err := account.ec2.DescribeLaunchTemplateVersions(ctx, &ec2.DescribeLaunchTemplateVersionsInput{
-		LaunchTemplateId: aws.String(id), Versions: []string{version},
+		LaunchTemplateId: aws.String(id), Versions: []string{number},
 	})
 	if err != nil {
 		return template{}, explain(cluster, "reading launch template "+id, err)
@@ -55,7 +81,7 @@ func (account *account) template(ctx context.Context, cluster registry.Cluster, 
 		if aws.ToString(found.LaunchTemplateId) != id {
 			continue
 		}
-		current := template{id: id, version: strconv.FormatInt(aws.ToInt64(found.VersionNumber), 10)}
+		current := template{version: version{id, strconv.FormatInt(aws.ToInt64(found.VersionNumber), 10)}}
 		if data := found.LaunchTemplateData; data != nil && data.InstanceMarketOptions != nil {
 			current.spot = data.InstanceMarketOptions.MarketType == ec2types.MarketTypeSpot
 		}

@@ -17,11 +17,13 @@ func TestAnInstanceIsOldUnlessItWasLaunchedFromWhatItsGroupLaunchesFrom(t *testi
 		instance types.Instance
 		old      bool
 	}{
-		"the same version":                    {template{id: "lt-1", version: "2"}, from("lt-1", "2"), false},
-		"an earlier version":                  {template{id: "lt-1", version: "2"}, from("lt-1", "1"), true},
-		"another template":                    {template{id: "lt-1", version: "2"}, from("lt-2", "2"), true},
-		"a configuration before a template":   {template{id: "lt-1", version: "2"}, configured("lc-1"), true},
-		"attached to a group with a template": {template{id: "lt-1", version: "2"}, types.Instance{}, true},
+		"the same version":                    {template{version: version{"lt-1", "2"}}, from("lt-1", "2"), false},
+		"an earlier version":                  {template{version: version{"lt-1", "2"}}, from("lt-1", "1"), true},
+		"another template":                    {template{version: version{"lt-1", "2"}}, from("lt-2", "2"), true},
+		"a configuration before a template":   {template{version: version{"lt-1", "2"}}, configured("lc-1"), true},
+		"attached to a group with a template": {template{version: version{"lt-1", "2"}}, types.Instance{}, true},
+		"the version that its type has":       {template{version: version{"lt-1", "2"}, overrides: []version{{"lt-3", "1"}, {"lt-2", "4"}}}, from("lt-2", "4"), false},
+		"an earlier one that its type had":    {template{version: version{"lt-1", "2"}, overrides: []version{{"lt-2", "4"}}}, from("lt-2", "3"), true},
 		"the same configuration":              {template{configuration: "lc-1"}, configured("lc-1"), false},
 		"another configuration":               {template{configuration: "lc-2"}, configured("lc-1"), true},
 		"a configuration that is deleted":     {template{configuration: "lc-2"}, types.Instance{}, true},

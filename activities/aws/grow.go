@@ -66,7 +66,10 @@ func (a *Activities) AwaitInstances(ctx context.Context, in workflows.AwaitInsta
 				return "", false, err
 			}
 			arrived = instancesOf(serving)
-			return "", true, account.restoreLaunching(ctx, cluster, group)
+			if err := account.restoreLaunching(ctx, cluster, group); !final(err) {
+				return "", true, err
+			}
+			return "", true, nil // RestorePool tells people
 		}
 		failures, err := account.failures(ctx, cluster, in.Group, in.Since)
 		if err != nil {
@@ -204,7 +207,9 @@ func shortage(words string) bool {
 }
 
 // ReleaseCapacity implements workflows.AutoScaling. It is an undo, so blocks do not stop it. To
-// lower the size ends no instance that does work: those are protected from scale-in.
+// lower the size ends no instance that does work: the known ones are protected from scale-in
+// before, since one that has joined the group by itself, such as the stand-in of one that
+// vanished, is not yet. One that is not in service cannot be protected, but has no pods either.
 func (a *Activities) ReleaseCapacity(ctx context.Context, in workflows.ReleaseCapacity) ([]workflows.Instance, error) {
 	cluster, account, err := a.Accounts.get(ctx, in.Cluster)
 	if err != nil {
@@ -214,12 +219,32 @@ func (a *Activities) ReleaseCapacity(ctx context.Context, in workflows.ReleaseCa
 	if err != nil {
 		return nil, err
 	}
-	var size *int
-	surplus := newcomers(group, in.Known)
-	if int(aws.ToInt32(group.DesiredCapacity)) != in.From {
+	var lower *int
+	size, surplus := int(aws.ToInt32(group.DesiredCapacity)), newcomers(group, in.Known)
+	if size != in.From {
 		surplus = nil // somebody else has set the size meanwhile, which then is not ours to change
 	} else if len(surplus) == 0 {
-		size = &in.To
+		lower, size = &in.To, in.To
 	}
-	return instancesOf(surplus), account.launchAs(ctx, cluster, group, originalOf(group), size)
+	var asked workflows.Launch
+	if size > alive(group) {
+		asked = in.Launch
+	}
+	launching, err := account.asAsked(ctx, cluster, group, asked)
+	if err != nil {
+		return nil, err
+	}
+	if lower != nil {
+		if err := account.protect(ctx, cluster, in.Group, group.Instances); err != nil {
+			return nil, err
+		}
+	}
+	err = account.launchAs(ctx, cluster, group, launching, lower)
+	if final(err) { // RestorePool tells people; the size can be had without it
+		now := launchingOf(group)
+		var doing string
+		doing, err = account.update(ctx, in.Group, now, now, lower)
+		err = explain(cluster, doing, err)
+	}
+	return instancesOf(surplus), err
 }

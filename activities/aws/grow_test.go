@@ -227,12 +227,7 @@ func testImpossible(t *testing.T, a account) {
 	refused(workflows.Launch{OnDemand: true}, "its launch template lt-")
 	p.mix(100)
 	refused(workflows.Launch{Type: "m5a.large"}, "its mixed instances policy has no plain list of instance types")
-	p.update(func(in *autoscaling.UpdateAutoScalingGroupInput) {
-		in.MixedInstancesPolicy = &astypes.MixedInstancesPolicy{LaunchTemplate: &astypes.LaunchTemplate{
-			LaunchTemplateSpecification: &astypes.LaunchTemplateSpecification{LaunchTemplateName: &p.name, Version: awssdk.String("1")},
-			Overrides:                   []astypes.LaunchTemplateOverrides{{InstanceType: awssdk.String("m5.large"), WeightedCapacity: awssdk.String("2")}},
-		}}
-	})
+	p.overrides(astypes.LaunchTemplateOverrides{InstanceType: awssdk.String("m5.large"), WeightedCapacity: awssdk.String("2")})
 	refused(workflows.Launch{Type: "m5a.large"}, "its instance types have weights, and m5a.large is not among them")
 	p.mix(100, "m5.large", "m5.xlarge", "m5.2xlarge", "m5.4xlarge", "m5.8xlarge", "m5.12xlarge", "m5.16xlarge", "m5.24xlarge", "m5.metal",
 		"m5a.large", "m5a.xlarge", "m5a.2xlarge", "m5a.4xlarge", "m5a.8xlarge", "m5a.12xlarge", "m5a.16xlarge", "m5a.24xlarge",
@@ -333,6 +328,62 @@ func testReleaseRestores(t *testing.T, a account) {
 	surplus, err := p.release(2, 1, p.members()...)
 	require.NoError(t, err)
 	require.Empty(t, surplus)
-	require.Equal(t, before, p.look())
 	require.Equal(t, 1, p.desired())
+	now := p.look()
+	require.Equal(t, before.Template, now.Template)
+	require.Empty(t, now.Tags)
+	p.restored()
+	require.Equal(t, before, p.look())
+}
+
+func testReleaseStillToCome(t *testing.T, a account) {
+	p := a.newPool(t, "shrunk", 1, 5)
+	p.runOut("x1e.8xlarge")
+	before := p.look()
+	pinned := workflows.Launch{Zones: []string{"eu-central-1c"}}
+	require.NoError(t, p.grow(1, 4, pinned))
+	for range 2 { // the second attempt finds it done
+		require.NoError(t, p.releaseAs(pinned, 4, 2, p.members()...))
+		require.Equal(t, 2, p.desired())
+		require.Equal(t, []string{"eu-central-1c"}, p.look().Zones, "one is still to come")
+	}
+	require.NoError(t, p.releaseAs(pinned, 2, 1, p.members()...))
+	require.Equal(t, 1, p.desired())
+	require.Equal(t, before.Zones, p.look().Zones, "none is")
+}
+
+func testReleaseProtects(t *testing.T, a account) {
+	p := a.newPool(t, "joined", 1, 5)
+	p.setDesired(3) // by somebody else, so none of them is protected
+	p.settles(3)
+	known := p.members()
+	p.runOut("x1e.16xlarge")
+	require.NoError(t, p.grow(3, 4, workflows.Launch{}))
+	surplus, err := p.release(4, 2, known...)
+	require.NoError(t, err)
+	require.Empty(t, surplus)
+	require.Equal(t, 2, p.desired())
+	require.ElementsMatch(t, known, p.look().Protected)
+	require.Equal(t, p.look().Protected, p.look().Tagged, "so that they are unprotected again")
+	require.Never(t, func() bool { return len(p.members()) < 3 }, 2*time.Second, 100*time.Millisecond, "none is ended with its pods on it")
+}
+
+func testReleaseAnyway(t *testing.T, a account) {
+	p := a.newPool(t, "unshrunk", 1, 4)
+	p.runOut("x1.16xlarge")
+	require.NoError(t, p.grow(1, 2, workflows.Launch{Zones: []string{"eu-central-1b"}}))
+	p.loseSubnet()
+	for range 2 {
+		_, err := p.release(2, 1, p.members()...)
+		require.NoError(t, err)
+		require.Equal(t, 1, p.desired())
+	}
+}
+
+// loseSubnet has one of the subnets that an altered group is to launch in afterwards be deleted.
+func (p *pool) loseSubnet() {
+	p.Helper()
+	before := p.look().Tags["fairway.dev/subnets"]
+	require.NotEmpty(p, before)
+	p.tagGroup("fairway.dev/subnets", before+" subnet-0123456789abcdef0")
 }

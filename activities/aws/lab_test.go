@@ -141,6 +141,13 @@ func (p *pool) release(from, to int, known ...string) ([]workflows.Instance, err
 	return run(p, p.activities.ReleaseCapacity, workflows.ReleaseCapacity{Cluster: cluster, Group: p.name, From: from, To: to, Known: known})
 }
 
+// releaseAs releases capacity while instances are still to come in this way.
+func (p *pool) releaseAs(launch workflows.Launch, from, to int, known ...string) error {
+	return p.worker.Run(p.activities.ReleaseCapacity, workflows.ReleaseCapacity{
+		Cluster: cluster, Group: p.name, From: from, To: to, Known: known, Launch: launch,
+	}, nil)
+}
+
 // await waits for new instances; a shortage is one after 3 s.
 func (p *pool) await(count int, since time.Time, known ...string) ([]workflows.Instance, error) {
 	return run(p, p.activities.AwaitInstances, workflows.AwaitInstances{
@@ -160,6 +167,12 @@ func (p *pool) replace(instance string, launch workflows.Launch) (workflows.Term
 
 func (p *pool) awaitTermination(instance string) error {
 	return p.worker.Run(p.activities.AwaitTermination, p.instance(instance), nil)
+}
+
+func (p *pool) awaitReplaced(instance string) error {
+	in := p.instance(instance)
+	in.Replace = true
+	return p.worker.Run(p.activities.AwaitTermination, in, nil)
 }
 
 func (p *pool) instance(id string) workflows.TerminateInstance {
@@ -232,6 +245,23 @@ func (p *pool) mix(onDemandPercentage int32, instanceTypes ...string) {
 			},
 			InstancesDistribution: &astypes.InstancesDistribution{OnDemandPercentageAboveBaseCapacity: &onDemandPercentage},
 		}
+	})
+}
+
+// overrides gives the group a mixed instances policy with these.
+func (p *pool) overrides(overrides ...astypes.LaunchTemplateOverrides) {
+	p.Helper()
+	p.overridesOf(p.name, overrides...)
+}
+
+// overridesOf gives the group a mixed instances policy with these and another template.
+func (p *pool) overridesOf(template string, overrides ...astypes.LaunchTemplateOverrides) {
+	p.Helper()
+	p.update(func(in *autoscaling.UpdateAutoScalingGroupInput) {
+		in.MixedInstancesPolicy = &astypes.MixedInstancesPolicy{LaunchTemplate: &astypes.LaunchTemplate{
+			LaunchTemplateSpecification: &astypes.LaunchTemplateSpecification{LaunchTemplateName: &template, Version: awssdk.String("1")},
+			Overrides:                   overrides,
+		}}
 	})
 }
 
@@ -363,6 +393,17 @@ func (p *pool) settles(size int) {
 			return i.LifecycleState != astypes.LifecycleStateInService
 		})
 	})
+}
+
+func (p *pool) tagsOf(instance string) []string {
+	p.Helper()
+	answer, err := p.ec2.DescribeInstances(p.Context(), &ec2.DescribeInstancesInput{InstanceIds: []string{instance}})
+	p.must(err)
+	var keys []string
+	for _, tag := range answer.Reservations[0].Instances[0].Tags {
+		keys = append(keys, *tag.Key)
+	}
+	return keys
 }
 
 func (p *pool) state(instance string) ec2types.InstanceStateName {

@@ -13,6 +13,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/autoscaling"
 	"github.com/aws/aws-sdk-go-v2/service/autoscaling/types"
 	"github.com/aws/aws-sdk-go-v2/service/ec2"
+	ec2types "github.com/aws/aws-sdk-go-v2/service/ec2/types"
 	"github.com/aws/smithy-go"
 	"go.temporal.io/sdk/temporal"
 
@@ -57,15 +58,24 @@ func launchingOf(group types.AutoScalingGroup) launching {
 	specification := group.LaunchTemplate
 	if policy := group.MixedInstancesPolicy; policy != nil && policy.LaunchTemplate != nil {
 		l.mixed, l.onDemand = true, 100
-		specification, l.overrides = policy.LaunchTemplate.LaunchTemplateSpecification, policy.LaunchTemplate.Overrides
+		specification, l.overrides = policy.LaunchTemplate.LaunchTemplateSpecification, slices.Clone(policy.LaunchTemplate.Overrides)
+		for i, o := range l.overrides {
+			l.overrides[i].LaunchTemplateSpecification = byID(o.LaunchTemplateSpecification)
+		}
 		if d := policy.InstancesDistribution; d != nil && d.OnDemandPercentageAboveBaseCapacity != nil {
 			l.onDemand = int(*d.OnDemandPercentageAboveBaseCapacity)
 		}
 	}
-	if specification != nil { // AWS shows the name, too, and takes only one of them
-		l.template = &types.LaunchTemplateSpecification{LaunchTemplateId: specification.LaunchTemplateId, Version: specification.Version}
-	}
+	l.template = byID(specification)
 	return l
+}
+
+// byID leaves out the name of a launch template: AWS shows it, too, and takes only one of them.
+func byID(shown *types.LaunchTemplateSpecification) *types.LaunchTemplateSpecification {
+	if shown == nil {
+		return nil
+	}
+	return &types.LaunchTemplateSpecification{LaunchTemplateId: shown.LaunchTemplateId, Version: shown.Version}
 }
 
 // originalOf is how a group launched instances before Fairway changed that. A tag counts only
@@ -203,6 +213,7 @@ func (account *account) asAsked(ctx context.Context, cluster registry.Cluster, g
 }
 
 // zones tells the zone of each subnet of a group; of a group without subnets, of each zone itself.
+// Subnets that are deleted have none.
 func (account *account) zones(ctx context.Context, cluster registry.Cluster, group types.AutoScalingGroup, of launching) (map[string]string, error) {
 	zoneOf := map[string]string{}
 	switch {
@@ -217,12 +228,18 @@ func (account *account) zones(ctx context.Context, cluster registry.Cluster, gro
 		}
 		return zoneOf, nil
 	}
-	out, err := account.ec2.DescribeSubnets(ctx, &ec2.DescribeSubnetsInput{SubnetIds: of.subnets})
-	if err != nil {
-		return nil, explain(cluster, "reading the subnets of group "+aws.ToString(group.AutoScalingGroupName), err)
-	}
-	for _, subnet := range out.Subnets {
-		zoneOf[aws.ToString(subnet.SubnetId)] = aws.ToString(subnet.AvailabilityZone)
+	// A filter, because to ask for one that is deleted is an error otherwise.
+	pages := ec2.NewDescribeSubnetsPaginator(account.ec2, &ec2.DescribeSubnetsInput{
+		Filters: []ec2types.Filter{{Name: aws.String("subnet-id"), Values: of.subnets}},
+	})
+	for pages.HasMorePages() {
+		page, err := pages.NextPage(ctx)
+		if err != nil {
+			return nil, explain(cluster, "reading the subnets of group "+aws.ToString(group.AutoScalingGroupName), err)
+		}
+		for _, subnet := range page.Subnets {
+			zoneOf[aws.ToString(subnet.SubnetId)] = aws.ToString(subnet.AvailabilityZone)
+		}
 	}
 	return zoneOf, nil
 }

@@ -6,6 +6,7 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
@@ -76,6 +77,9 @@ func (a *Activities) ExaminePool(ctx context.Context, in workflows.ExaminePool) 
 // pool tells what workflows need to know of a group. While launches are altered, that is how the
 // group launches otherwise.
 func (account *account) pool(ctx context.Context, cluster registry.Cluster, group types.AutoScalingGroup) (workflows.Pool, error) {
+	if err := countsInstances(cluster, group); err != nil {
+		return workflows.Pool{}, err
+	}
 	current, err := account.template(ctx, cluster, group)
 	if err != nil {
 		return workflows.Pool{}, err
@@ -107,6 +111,25 @@ func (account *account) pool(ctx context.Context, cluster registry.Cluster, grou
 	return pool, nil
 }
 
+// countsInstances refuses a group whose sizes are not numbers of instances: one more would not be
+// one instance more.
+func countsInstances(cluster registry.Cluster, group types.AutoScalingGroup) error {
+	refused := func(unit, remedy string) error {
+		return temporal.NewNonRetryableApplicationError(
+			fmt.Sprintf("cluster %s: the size of group %s counts %s and not instances, which cannot be rolled; %s",
+				cluster.ID, aws.ToString(group.AutoScalingGroupName), unit, remedy), workflows.InvalidInput, nil)
+	}
+	if unit := aws.ToString(group.DesiredCapacityType); unit != "" && unit != "units" {
+		return refused(unit, "set its desired capacity type to units")
+	}
+	for _, o := range launchingOf(group).overrides {
+		if weight := aws.ToString(o.WeightedCapacity); weight != "" && weight != "1" {
+			return refused(fmt.Sprintf("weights (%s is %s)", aws.ToString(o.InstanceType), weight), "take the weights out of its mixed instances policy")
+		}
+	}
+	return nil
+}
+
 func instanceOf(member types.Instance) workflows.Instance {
 	return workflows.Instance{
 		ID:        aws.ToString(member.InstanceId),
@@ -114,6 +137,11 @@ func instanceOf(member types.Instance) workflows.Instance {
 		Type:      aws.ToString(member.InstanceType),
 		Lifecycle: string(member.LifecycleState),
 	}
+}
+
+// alive counts the instances of a group that are not on their way out.
+func alive(group types.AutoScalingGroup) int {
+	return len(newcomers(group, nil))
 }
 
 // ends says whether a member of a group is on its way out.
@@ -137,29 +165,51 @@ func (account *account) group(ctx context.Context, cluster registry.Cluster, nam
 }
 
 // poll asks AWS, which has nothing to watch, until the answer is yes. What is missing meanwhile
-// is heartbeated for people to see.
+// is heartbeated for people to see, also while AWS takes its time: the attempts at one request
+// together may last longer than the heartbeat timeout.
 func (a *Activities) poll(ctx context.Context, question func() (missing string, done bool, err error)) error {
+	var known atomic.Value
+	known.Store("")
+	defer beat(ctx, func() string { return known.Load().(string) })()
 	again := time.NewTimer(0)
 	defer again.Stop()
-	beat := time.NewTicker(activities.BeatEvery)
-	defer beat.Stop()
-	var missing string
 	for {
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
 		case <-activity.GetWorkerStopChannel(ctx):
 			return activities.ErrStopping
-		case <-beat.C:
-			activity.RecordHeartbeat(ctx, missing)
 		case <-again.C:
-			var done bool
-			var err error
-			if missing, done, err = question(); err != nil || done {
+			missing, done, err := question()
+			if err != nil || done {
 				return err
 			}
+			known.Store(missing)
 			activity.RecordHeartbeat(ctx, missing)
 			again.Reset(a.Accounts.Settings.PollInterval)
 		}
+	}
+}
+
+// beat heartbeats what say says, until the function that it returns is called. ctx has to be the
+// activity's: the SDK takes the end of a heartbeat's context for the activity's.
+func beat(ctx context.Context, say func() string) (stop func()) {
+	stopped, ended := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(ended)
+		for clock := time.Tick(activities.BeatEvery); ; {
+			select {
+			case <-stopped:
+				return
+			case <-ctx.Done():
+				return
+			case <-clock:
+				activity.RecordHeartbeat(ctx, say())
+			}
+		}
+	}()
+	return func() {
+		close(stopped)
+		<-ended
 	}
 }

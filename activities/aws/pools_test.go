@@ -12,6 +12,7 @@ import (
 
 	awssdk "github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/autoscaling"
+	astypes "github.com/aws/aws-sdk-go-v2/service/autoscaling/types"
 	"github.com/aws/aws-sdk-go-v2/service/ec2"
 	ec2types "github.com/aws/aws-sdk-go-v2/service/ec2/types"
 	"github.com/stretchr/testify/require"
@@ -34,6 +35,7 @@ func TestPools(t *testing.T) {
 		"a size that somebody else has set is kept":                      testResizeChanged,
 		"a size that AWS refuses is told":                                testResizeRefused,
 		"a blocked pool is neither resized nor made smaller":             testBlocked,
+		"a block comes too late for a termination under way":             testBlockedTooLate,
 		"a group that is gone is told":                                   testGroupGone,
 		"new instances are those that were not known":                    testAwaitInstances,
 		"a shortage is given up soon, in AWS's words":                    testShortage,
@@ -59,6 +61,13 @@ func TestPools(t *testing.T) {
 		"a group does not get smaller than its minimum":                  testMinimum,
 		"a wait ends with its cancellation or its worker":                testWaitEnds,
 		"capacity is released while it has no instance":                  testRelease,
+		"what is still to come after a release launches as asked":        testReleaseStillToCome,
+		"a release ends no instance that joined by itself":               testReleaseProtects,
+		"a release works although launches cannot be restored":           testReleaseAnyway,
+		"what AWS will not restore is told and stops nothing else":       testRestoreImpossible,
+		"launches are restored when an instance has its replacement":     testReplaceRestores,
+		"sizes that count no instances are refused":                      testWeights,
+		"an instance type's own template makes new instances":            testOwnTemplates,
 		"surplus instances are reported and kept":                        testReleaseSurplus,
 		"capacity that somebody else has set is kept":                    testReleaseChanged,
 		"capacity is released as launches are restored":                  testReleaseRestores,
@@ -196,14 +205,71 @@ func testBlocked(t *testing.T, a account) {
 	requireError(t, p.grow(2, 3, workflows.Launch{}), workflows.Blocked, false, "pool blocked is blocked")
 	_, err := p.terminate(p.members()[0])
 	requireError(t, err, workflows.Blocked, false, "pool blocked is blocked")
+	before := p.look()
+	_, err = p.replace(p.members()[0], workflows.Launch{Zones: []string{"eu-central-1c"}})
+	requireError(t, err, workflows.Blocked, false, "pool blocked is blocked")
+	require.Equal(t, before, p.look())
 	require.Equal(t, 2, p.desired())
 	for _, instance := range p.members() {
 		require.Equal(t, ec2types.InstanceStateNameRunning, p.state(instance))
+		require.NotContains(t, p.tagsOf(instance), "fairway.dev/terminated-by")
 	}
 
 	_, err = p.release(2, 1, p.members()...)
 	require.NoError(t, err, "what was begun is undone even so")
 	require.Equal(t, 1, p.desired())
+}
+
+func testBlockedTooLate(t *testing.T, a account) {
+	p := a.newPool(t, "late", 1, 4)
+	p.setDesired(2)
+	p.settles(2)
+	victim := p.members()[0]
+	_, err := p.terminate(victim)
+	require.NoError(t, err)
+	p.activities.Blocks = blocks(func(string) error { return temporal.NewApplicationError("blocked", workflows.Blocked) })
+	termination, err := p.terminate(victim)
+	require.NoError(t, err)
+	require.False(t, termination.Vanished)
+
+	// EC2 knows before the group does.
+	victim = p.members()[len(p.members())-1]
+	p.suspend("HealthCheck")
+	_, err = p.ec2.TerminateInstances(t.Context(), &ec2.TerminateInstancesInput{InstanceIds: []string{victim}})
+	require.NoError(t, err)
+	termination, err = p.terminate(victim)
+	require.NoError(t, err)
+	require.True(t, termination.Vanished)
+}
+
+func testWeights(t *testing.T, a account) {
+	p := a.newPool(t, "weighted", 1, 4)
+	p.overrides(astypes.LaunchTemplateOverrides{InstanceType: awssdk.String("m5.large"), WeightedCapacity: awssdk.String("2")})
+	before := p.look()
+	_, err := p.examine()
+	requireError(t, err, workflows.InvalidInput, true, "cluster dev-1: the size of group weighted counts weights (m5.large is 2) and not instances")
+	require.Equal(t, before, p.look())
+	p.overrides(astypes.LaunchTemplateOverrides{InstanceType: awssdk.String("m5.large"), WeightedCapacity: awssdk.String("1")})
+	_, err = p.examine()
+	require.NoError(t, err)
+}
+
+func testOwnTemplates(t *testing.T, a account) {
+	p := a.newPool(t, "owner", 1, 4)
+	main := a.noPool(t, "owner-main")
+	main.launchTemplate("m5.large")
+	own := astypes.LaunchTemplateOverrides{
+		InstanceType:                awssdk.String("m5.large"),
+		LaunchTemplateSpecification: &astypes.LaunchTemplateSpecification{LaunchTemplateId: p.group().LaunchTemplate.LaunchTemplateId, Version: awssdk.String("$Latest")},
+	}
+	p.overridesOf(main.name, own) // the group's own template is another one now
+	got, err := p.examine()
+	require.NoError(t, err)
+	require.False(t, got.Instances[0].Old)
+	p.launchTemplateVersion(&ec2types.RequestLaunchTemplateData{InstanceType: "m5.xlarge"})
+	got, err = p.examine()
+	require.NoError(t, err)
+	require.True(t, got.Instances[0].Old)
 }
 
 func testGroupGone(t *testing.T, a account) {

@@ -1,6 +1,7 @@
 package aws
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -138,7 +139,8 @@ func protectable(member types.Instance) bool {
 	return false
 }
 
-// RestorePool implements workflows.AutoScaling. It is an undo, so blocks do not stop it.
+// RestorePool implements workflows.AutoScaling. It is an undo, so blocks do not stop it. What AWS
+// will never accept, since a subnet or a template of before is gone, is told as left.
 func (a *Activities) RestorePool(ctx context.Context, in workflows.ProtectPool) (string, error) {
 	cluster, account, err := a.Accounts.get(ctx, in.Cluster)
 	if err != nil {
@@ -152,16 +154,30 @@ func (a *Activities) RestorePool(ctx context.Context, in workflows.ProtectPool) 
 	if err != nil {
 		return "", err
 	}
-	if err := account.restoreLaunching(ctx, cluster, group); err != nil {
-		return "", err
+	// One that fails stops none of the others. What AWS will always refuse is for people.
+	var left []string
+	launching := account.restoreLaunching(ctx, cluster, group)
+	minimum := account.restoreMinimum(ctx, cluster, group, in.Empty)
+	if final(launching) {
+		left = append(left, fmt.Sprintf("group %s still launches as it did for the roll (%v); set by hand how it is to launch, then delete its tags %s, which say how it was before",
+			in.Group, launching, strings.Join(tagsOf(group, launchingTags), ", ")))
 	}
-	if err := account.restoreMinimum(ctx, cluster, group, in.Empty); err != nil {
-		return "", err
+	if final(minimum) {
+		left = append(left, fmt.Sprintf("the minimum size of group %s is still 0 (%v); set it to %s by hand, then delete the tag %s",
+			in.Group, minimum, tag(group, minSizeTag), minSizeTag))
 	}
-	if err := account.unprotect(ctx, cluster, group); err != nil {
-		return "", err
+	suspended, err := account.resume(ctx, cluster, group, launching == nil)
+	if suspended != "" {
+		left = append(left, suspended)
 	}
-	return account.resume(ctx, cluster, group)
+	return strings.Join(left, ". "), cmp.Or(unlessFinal(launching), unlessFinal(minimum), account.unprotect(ctx, cluster, group), err)
+}
+
+func unlessFinal(err error) error {
+	if final(err) {
+		return nil
+	}
+	return err
 }
 
 // restoreMinimum sets a group's minimum as it was, unless the group is to stay empty or somebody
@@ -221,24 +237,22 @@ func (account *account) unprotect(ctx context.Context, cluster registry.Cluster,
 	return nil
 }
 
-// resume resumes the processes that the tag names. While zones are uneven, AZRebalance would end
-// an instance whose node nobody has drained, so it stays suspended and the tag keeps it.
-func (account *account) resume(ctx context.Context, cluster registry.Cluster, group types.AutoScalingGroup) (left string, err error) {
+// resume resumes the processes that the tag names. While zones are uneven, or the group does not
+// launch as it did before, AZRebalance would end an instance whose node nobody has drained, so it
+// stays suspended and the tag keeps it.
+func (account *account) resume(ctx context.Context, cluster registry.Cluster, group types.AutoScalingGroup, launchesAsBefore bool) (left string, err error) {
 	if !hasTag(group, suspendedTag) {
 		return "", nil
 	}
 	name := aws.ToString(group.AutoScalingGroupName)
 	ours := slices.DeleteFunc(strings.Fields(tag(group, suspendedTag)), func(p string) bool { return !suspended(group, p) })
+	var undecided error
 	if slices.Contains(ours, rebalance) {
-		zones, err := account.uneven(ctx, cluster, group)
-		if err != nil {
-			return "", err
-		}
-		if zones != "" {
-			left = fmt.Sprintf("AZRebalance of group %s stays suspended, because Auto Scaling would end an instance without a drain to make its zones even (%s); "+
-				"replace a node of the fullest zone, or resume AZRebalance yourself", name, zones)
-			ours = slices.DeleteFunc(ours, func(p string) bool { return p == rebalance })
-		}
+		left, undecided = account.keepsRebalance(ctx, cluster, group, launchesAsBefore)
+	}
+	stays := left != "" || undecided != nil
+	if stays {
+		ours = slices.DeleteFunc(ours, func(p string) bool { return p == rebalance })
 	}
 	if len(ours) > 0 {
 		if _, err := account.autoScaling.ResumeProcesses(ctx, &autoscaling.ResumeProcessesInput{
@@ -247,13 +261,28 @@ func (account *account) resume(ctx context.Context, cluster registry.Cluster, gr
 			return "", explain(cluster, fmt.Sprintf("resuming %s of group %s", strings.Join(ours, ", "), name), err)
 		}
 	}
-	if left == "" {
-		return "", account.forget(ctx, cluster, name, []string{suspendedTag})
+	switch {
+	case !stays:
+		err = account.forget(ctx, cluster, name, []string{suspendedTag})
+	case tag(group, suspendedTag) != rebalance:
+		err = account.note(ctx, cluster, name, map[string]string{suspendedTag: rebalance})
 	}
-	if tag(group, suspendedTag) == rebalance {
-		return left, nil
+	return left, cmp.Or(undecided, err)
+}
+
+// keepsRebalance says why AZRebalance has to stay suspended; nothing if it need not.
+func (account *account) keepsRebalance(ctx context.Context, cluster registry.Cluster, group types.AutoScalingGroup, launchesAsBefore bool) (string, error) {
+	name := aws.ToString(group.AutoScalingGroupName)
+	if !launchesAsBefore {
+		return fmt.Sprintf("AZRebalance of group %s stays suspended, because Auto Scaling would end instances without a drain where the group launches none now; "+
+			"resume it when the group launches as before", name), nil
 	}
-	return left, account.note(ctx, cluster, name, map[string]string{suspendedTag: rebalance})
+	zones, err := account.uneven(ctx, cluster, group)
+	if zones == "" || err != nil {
+		return "", err
+	}
+	return fmt.Sprintf("AZRebalance of group %s stays suspended, because Auto Scaling would end an instance without a drain to make its zones even (%s); "+
+		"replace a node of the fullest zone, or resume AZRebalance yourself", name, zones), nil
 }
 
 // uneven counts a group's instances by zone if they are not spread evenly over all of its zones

@@ -6,6 +6,7 @@ import (
 
 	awssdk "github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/autoscaling"
+	astypes "github.com/aws/aws-sdk-go-v2/service/autoscaling/types"
 	"github.com/aws/aws-sdk-go-v2/service/ec2"
 	ec2types "github.com/aws/aws-sdk-go-v2/service/ec2/types"
 	"github.com/stretchr/testify/require"
@@ -159,6 +160,61 @@ func testMinimum(t *testing.T, a account) {
 	requireError(t, err, workflows.InvalidInput, true,
 		"cluster dev-1: instance "+victim+" cannot go without a replacement: the size of group least, 1, is its minimum; lower the minimum first")
 	require.Equal(t, ec2types.InstanceStateNameRunning, p.state(victim))
+}
+
+func testRestoreImpossible(t *testing.T, a account) {
+	p := a.newPool(t, "orphaned", 1, 4)
+	zones := p.look().Zones
+	require.NoError(t, p.protect(false))
+	known := p.members()
+	require.NoError(t, p.grow(1, 2, workflows.Launch{Zones: []string{"eu-central-1b"}}))
+	p.loseSubnet()
+	got, err := p.examine()
+	require.NoError(t, err)
+	require.Equal(t, zones, got.Zones, "a subnet that is gone has no zone")
+	fresh, err := p.await(1, time.Now(), known...)
+	require.NoError(t, err, "the instance is there")
+	require.Equal(t, "eu-central-1b", fresh[0].Zone)
+	for range 2 {
+		left, err := p.restore(false)
+		require.NoError(t, err)
+		require.Contains(t, left, "group orphaned still launches as it did for the roll (cluster dev-1: changing how group orphaned launches instances: AWS says ")
+		require.Contains(t, left, "does not exist")
+		require.Contains(t, left, "then delete its tags fairway.dev/subnets, which say how it was before. AZRebalance of group orphaned stays suspended")
+		now := p.look()
+		require.Equal(t, []string{"AZRebalance"}, now.Suspended)
+		require.Equal(t, "AZRebalance", now.Tags["fairway.dev/suspended"])
+		require.Empty(t, now.Protected)
+		require.Empty(t, now.Tagged)
+	}
+	p.update(func(in *autoscaling.UpdateAutoScalingGroupInput) { in.VPCZoneIdentifier = &p.subnets }) // as people are told
+	_, err = p.scaling.DeleteTags(t.Context(), &autoscaling.DeleteTagsInput{Tags: []astypes.Tag{{
+		ResourceId: &p.name, ResourceType: awssdk.String("auto-scaling-group"), Key: awssdk.String("fairway.dev/subnets"),
+	}}})
+	require.NoError(t, err)
+	p.restored()
+	require.Empty(t, p.look().Tags)
+	require.Empty(t, p.look().Suspended)
+}
+
+func testReplaceRestores(t *testing.T, a account) {
+	p := a.newPool(t, "patient", 2, 2)
+	zones := p.look().Zones
+	in := workflows.Launch{Zones: []string{"eu-central-1c"}}
+	victim, other := p.members()[0], p.members()[1]
+	_, err := p.replace(victim, in)
+	require.NoError(t, err)
+	require.NoError(t, p.awaitReplaced(victim))
+	require.Equal(t, zones, p.look().Zones, "while the other one drains")
+	p.settles(2)
+
+	p.runOut("x1.32xlarge")
+	_, err = p.replace(other, in)
+	require.NoError(t, err)
+	require.NoError(t, p.awaitReplaced(other), "it does not wait for capacity")
+	require.Equal(t, []string{"eu-central-1c"}, p.look().Zones)
+	p.restored()
+	require.Equal(t, zones, p.look().Zones)
 }
 
 // oneZone has somebody else restrict the group to a zone.

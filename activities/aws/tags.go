@@ -30,6 +30,11 @@ func tag(group types.AutoScalingGroup, key string) string {
 	return ""
 }
 
+// tagsOf are those of the keys that a group has tags of.
+func tagsOf(group types.AutoScalingGroup, keys []string) []string {
+	return slices.DeleteFunc(slices.Clone(keys), func(key string) bool { return !hasTag(group, key) })
+}
+
 // note writes tags on a group, which its instances do not get.
 func (account *account) note(ctx context.Context, cluster registry.Cluster, group string, tags map[string]string) error {
 	if len(tags) == 0 {
