@@ -20,15 +20,21 @@ type State struct {
 	Started time.Time // when the drain began
 	// Blocked is how much of the time since then the drain was not allowed to go on.
 	Blocked time.Duration
-	Policy  Policy
+	// Tried is for how long earlier drains of the node were tried; all times count from there.
+	Tried  time.Duration
+	Policy Policy
 	// GiveUpAfter is how long the drain may last, blocked time not counted, while something is
 	// held; 0 means for ever.
 	GiveUpAfter time.Duration
 	// Orders are what people decided about forcing pods of the node, the newest last.
 	Orders []Order
-	// ForcedHere is when a pod of this node was last forced, and Forced when one of a budget was.
+	// ForcedHere is when a pod of this node was last forced, Forced when one of a budget was, and
+	// ForcedOf when one of a controller was.
 	ForcedHere time.Time
 	Forced     map[types.NamespacedName]time.Time
+	ForcedOf   map[types.UID]time.Time
+	// Warned is when the people of a pod were told that it will be forced.
+	Warned map[types.UID]time.Time
 	// InNamespace returns all pods of a namespace. It is asked only when a force is due.
 	InNamespace func(namespace string) []*corev1.Pod
 	Pods        []*corev1.Pod // on the node
@@ -101,7 +107,9 @@ type Held struct {
 	ForceAt time.Time
 	Warn    bool
 
-	inTurn bool // it only waits for other pods
+	inTurn  bool // it only waits for other pods
+	passing bool // the reason passes by itself, so that it may be evicted soon
+	lone    bool // it waits for a second replica
 }
 
 // Acts says that there is something to do now.
@@ -144,8 +152,7 @@ func Decide(s State) Plan {
 	}
 	for _, pod := range last {
 		if d.ordinaryLeft {
-			d.plan.hold(pod, nil, "it is critical and goes when the ordinary pods are gone", time.Time{})
-			d.plan.Held[len(d.plan.Held)-1].inTurn = true
+			d.plan.hold(pod, nil, "it is critical and goes when the ordinary pods are gone", time.Time{}).inTurn = true
 			continue
 		}
 		d.consider(pod)
@@ -163,13 +170,18 @@ func (d *decision) decideGivingUp() {
 	if d.GiveUpAfter == 0 || !stuck {
 		return
 	}
-	due := d.Started.Add(d.Blocked).Add(d.GiveUpAfter)
+	due := d.due(d.GiveUpAfter)
 	if d.Now.Before(due) {
 		d.plan.lookAgain(due)
 		return
 	}
 	d.plan.Surge = nil // would be taken back at once
 	d.plan.GiveUp = !d.plan.Acts()
+}
+
+// due is when the drain has been tried for so long, blocked time not counted.
+func (s State) due(after time.Duration) time.Time {
+	return s.Started.Add(s.Blocked).Add(after - s.Tried)
 }
 
 // decision is a plan in the making, and what it has used up so far.
@@ -215,12 +227,12 @@ func (d *decision) considerFree(pod *corev1.Pod) {
 		if refusal.Unsure && implicit != nil {
 			implicit.room--
 		}
-		d.plan.hold(pod, nil, refusal.Reason, refusal.Until)
+		d.plan.hold(pod, nil, refusal.Reason, refusal.Until).passing = true
 		return
 	}
 	if implicit != nil {
 		if implicit.room <= 0 {
-			d.plan.hold(pod, nil, implicit.reason, implicit.again)
+			d.plan.hold(pod, nil, implicit.reason, implicit.again).passing = true
 			return
 		}
 		implicit.room--
@@ -236,7 +248,7 @@ func (d *decision) considerBudgeted(pod *corev1.Pod, budget *policyv1.PodDisrupt
 	refusal := d.Refused[pod.UID]
 	switch {
 	case refusal.holds(d.Now, budget.ResourceVersion):
-		d.plan.hold(pod, budget, cmp.Or(refusal.Reason, reason(budget)), refusal.Until)
+		d.plan.hold(pod, budget, cmp.Or(refusal.Reason, reason(budget)), refusal.Until).passing = refusal.Version == ""
 		return
 	case !Ready(pod):
 		// What is not ready may be evictable from a spent budget: that depends on its
@@ -257,9 +269,10 @@ func (d *decision) considerBudgeted(pod *corev1.Pod, budget *policyv1.PodDisrupt
 	d.plan.Evict = append(d.plan.Evict, []Eviction{eviction})
 }
 
-func (p *Plan) hold(pod *corev1.Pod, budget *policyv1.PodDisruptionBudget, reason string, until time.Time) {
+func (p *Plan) hold(pod *corev1.Pod, budget *policyv1.PodDisruptionBudget, reason string, until time.Time) *Held {
 	p.Held = append(p.Held, Held{Pod: pod, Budget: budget, Reason: reason})
 	p.lookAgain(until)
+	return &p.Held[len(p.Held)-1]
 }
 
 func (p *Plan) lookAgain(at time.Time) {

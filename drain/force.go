@@ -7,7 +7,6 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	policyv1 "k8s.io/api/policy/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/types"
 )
 
@@ -27,22 +26,20 @@ type ForcePolicy struct {
 	Deadline time.Duration
 }
 
+// warnLeast bounds how long a pod's people have to know before it is forced: what is held late, or
+// noticed late, is not forced without a warning, and does not wait for half a day either.
+const warnLeast = 10 * time.Minute
+
 // Force is a pod to delete although it is held.
 type Force struct {
 	Pod    *corev1.Pod
 	Budget *policyv1.PodDisruptionBudget // nil if something else holds it
+	// Guards are the budgets that cover the pod, by name: those whose interval it counts for.
+	Guards []*policyv1.PodDisruptionBudget
 	// Reason says what held the pod, and why it is forced now.
 	Reason string
 	// Authority is the setting, or the person with their reason, that allows it.
 	Authority string
-}
-
-// forceAt is when held pods of this node may be forced; zero means never.
-func (s State) forceAt() time.Time {
-	if s.Policy.Force.After == 0 {
-		return time.Time{}
-	}
-	return s.Started.Add(s.Blocked).Add(s.Policy.Force.After)
 }
 
 // decideForce picks at most one held pod to delete. What only waits for its turn is not forced.
@@ -65,18 +62,26 @@ func (d *decision) decideForce() {
 
 // decideByRule forces a held pod if its time has come, or says what it waits for.
 func (d *decision) decideByRule(held *Held) {
-	due := d.forceAt()
-	if due.IsZero() {
+	if d.Policy.Force.After == 0 {
 		return
 	}
+	if held.passing && !d.pastDeadline() {
+		d.decidePassing(held)
+		return
+	}
+	due := d.due(d.Policy.Force.After)
+	warnAt := due.Add(-d.Policy.Force.WarnBefore)
 	held.ForceAt = due
-	if d.Now.Before(due) {
-		warnAt := due.Add(-d.Policy.Force.WarnBefore)
-		held.Warn = !d.Now.Before(warnAt)
-		d.plan.lookAgain(due)
-		if !held.Warn {
-			d.plan.lookAgain(warnAt)
-		}
+	if d.Now.Before(warnAt) {
+		d.plan.lookAgain(warnAt)
+		return
+	}
+	if known := d.knownFrom(held.Pod); known.After(due) {
+		held.ForceAt = known
+	}
+	if d.Now.Before(held.ForceAt) {
+		held.Warn = true
+		d.plan.lookAgain(held.ForceAt)
 		return
 	}
 	if why, again := d.mayForce(*held); why != "" {
@@ -84,57 +89,94 @@ func (d *decision) decideByRule(held *Held) {
 		d.plan.lookAgain(again)
 		return
 	}
-	d.plan.force(*held, fmt.Sprintf("drain.force_after = %s", d.Policy.Force.After),
-		fmt.Sprintf("%s; forced %s after the drain began", held.Reason, d.Now.Sub(d.Started).Round(time.Second)))
+	d.plan.force(d.force(*held, fmt.Sprintf("drain.force_after = %s", d.Policy.Force.After),
+		fmt.Sprintf("%s; forced after %s of draining", held.Reason, (d.Now.Sub(d.Started)-d.Blocked+d.Tried).Round(time.Second))))
+}
+
+// decidePassing is for what a busy API server, or a workload that recovers, holds for the moment.
+// It is no reason for a force before the node's deadline.
+func (d *decision) decidePassing(held *Held) {
+	if d.Policy.Force.Deadline > 0 {
+		held.ForceAt = d.due(d.Policy.Force.Deadline)
+		d.plan.lookAgain(held.ForceAt)
+	}
+}
+
+// pastDeadline says that what postpones forces no longer matters.
+func (d *decision) pastDeadline() bool {
+	return d.Policy.Force.Deadline > 0 && !d.Now.Before(d.due(d.Policy.Force.Deadline))
+}
+
+// knownFrom is when the people of a pod have known long enough that it will be forced. One that
+// nobody was warned about yet is warned now.
+func (d *decision) knownFrom(pod *corev1.Pod) time.Time {
+	least := min(d.Policy.Force.WarnBefore, warnLeast)
+	if least == 0 {
+		return time.Time{}
+	}
+	warned, known := d.Warned[pod.UID]
+	if !known {
+		warned = d.Now
+	}
+	return warned.Add(least)
+}
+
+// force is what deletes a held pod.
+func (d *decision) force(held Held, authority, reason string) Force {
+	return Force{Pod: held.Pod, Budget: held.Budget, Guards: covering(held.Pod, d.Budgets), Reason: reason, Authority: authority}
 }
 
 // force takes the first pod that may be forced; the others have to wait for the interval.
-func (p *Plan) force(held Held, authority, reason string) {
+func (p *Plan) force(f Force) {
 	if p.Force == nil {
-		p.Force = &Force{Pod: held.Pod, Budget: held.Budget, Reason: reason, Authority: authority}
+		p.Force = &f
 	}
 }
 
 // mayForce says why a pod whose time has come is not forced yet, and when to look again; no reason
 // means that it is.
 func (d *decision) mayForce(held Held) (why string, again time.Time) {
-	if why, again := d.tooSoon(held); why != "" || held.Budget == nil {
+	if why, again := d.tooSoon(held); why != "" {
 		return why, again
 	}
 	return d.waitsForSibling(held)
 }
 
-// tooSoon says which other force was just now, and when its interval is over.
+// tooSoon says which other force was just now, and when its interval is over. Every budget that
+// covers the pod counts, whatever holds it; where there is none, its controller does.
 func (d *decision) tooSoon(held Held) (why string, next time.Time) {
-	interval := d.Policy.Force.Interval
-	if next := d.ForcedHere.Add(interval); d.Now.Before(next) {
-		return fmt.Sprintf("its force waits until %s, since another pod of the node was just forced", next.UTC().Format(time.RFC3339)), next
+	last, of := d.ForcedHere, "node"
+	guards := covering(held.Pod, d.Budgets)
+	for _, guard := range guards {
+		if at := d.Forced[types.NamespacedName{Namespace: guard.Namespace, Name: guard.Name}]; at.After(last) {
+			last, of = at, "budget"
+		}
 	}
-	if held.Budget == nil {
-		return "", time.Time{}
+	if controller := Workload(held.Pod); len(guards) == 0 && controller != "" {
+		if at := d.ForcedOf[controller]; at.After(last) {
+			last, of = at, "workload"
+		}
 	}
-	key := types.NamespacedName{Namespace: held.Budget.Namespace, Name: held.Budget.Name}
-	if next := d.Forced[key].Add(interval); d.Now.Before(next) {
-		return fmt.Sprintf("its force waits until %s, since another pod of the budget was just forced", next.UTC().Format(time.RFC3339)), next
+	if next := last.Add(d.Policy.Force.Interval); d.Now.Before(next) {
+		return fmt.Sprintf("its force waits until %s, since another pod of the %s was just forced", next.UTC().Format(time.RFC3339), of), next
 	}
 	return "", time.Time{}
 }
 
-// waitsForSibling says which other pod of the budget has to be ready (for longer) first.
+// waitsForSibling says which other pod of the budget, or of the workload if it has none, has to be
+// ready (for longer) first.
 func (d *decision) waitsForSibling(held Held) (why string, again time.Time) {
-	deadline := d.Started.Add(d.Blocked).Add(d.Policy.Force.Deadline)
-	if d.Policy.Force.Deadline > 0 && !d.Now.Before(deadline) {
+	if d.pastDeadline() {
 		return "", time.Time{}
 	}
 	sibling, since := d.youngestSibling(held)
 	if sibling == nil {
 		return "", time.Time{}
 	}
-	until := "its node's deadline"
-	if d.Policy.Force.Deadline == 0 {
-		until, deadline = "that changes", time.Time{}
-	} else {
-		until += " at " + deadline.UTC().Format(time.RFC3339)
+	until, deadline := "that changes", time.Time{}
+	if d.Policy.Force.Deadline > 0 {
+		deadline = d.due(d.Policy.Force.Deadline)
+		until = "its node's deadline at " + deadline.UTC().Format(time.RFC3339)
 	}
 	if since.IsZero() {
 		return fmt.Sprintf("its force waits for its sibling %s, which is not ready, or for %s", sibling.Name, until), deadline
@@ -143,15 +185,11 @@ func (d *decision) waitsForSibling(held Held) (why string, again time.Time) {
 	return fmt.Sprintf("its force waits until %s, when its sibling %s has been ready for %s", old.UTC().Format(time.RFC3339), sibling.Name, d.Policy.Force.SiblingsReady), old
 }
 
-// youngestSibling finds a pod of the same budget that is not ready (zero time), or else the one
+// youngestSibling finds a pod of the same budgets that is not ready (zero time), or else the one
 // that became ready last, if that is too recent. Pods that finish by themselves are no siblings.
 func (d *decision) youngestSibling(held Held) (youngest *corev1.Pod, since time.Time) {
-	selector, err := metav1.LabelSelectorAsSelector(held.Budget.Spec.Selector)
-	if err != nil || d.InNamespace == nil {
-		return nil, time.Time{}
-	}
-	for _, pod := range inOrder(d.InNamespace(held.Pod.Namespace)) {
-		if pod.UID == held.Pod.UID || !selector.Matches(labels.Set(pod.Labels)) || finished(pod) || controlledByJob(pod) {
+	for _, pod := range inOrder(d.guarded(held)) {
+		if pod.UID == held.Pod.UID || finished(pod) || controlledByJob(pod) {
 			continue
 		}
 		ready := readySince(pod)
@@ -163,6 +201,37 @@ func (d *decision) youngestSibling(held Held) (youngest *corev1.Pod, since time.
 		}
 	}
 	return youngest, since
+}
+
+// guarded are the pods of all budgets that cover a held one, or those of its controller if none does.
+func (d *decision) guarded(held Held) []*corev1.Pod {
+	guards := covering(held.Pod, d.Budgets)
+	if len(guards) == 0 {
+		if held.lone { // its only sibling is the second replica, which may never come
+			return nil
+		}
+		return d.Siblings[Workload(held.Pod)]
+	}
+	if d.InNamespace == nil {
+		return nil
+	}
+	var out []*corev1.Pod
+	for _, pod := range d.InNamespace(held.Pod.Namespace) {
+		if len(covering(pod, guards)) > 0 {
+			out = append(out, pod)
+		}
+	}
+	return out
+}
+
+// Workload is the controller that keeps a pod running; empty if none does, or if it is a Job,
+// whose pods finish by themselves.
+func Workload(pod *corev1.Pod) types.UID {
+	controller := metav1.GetControllerOf(pod)
+	if controller == nil || controller.Kind == "Job" {
+		return ""
+	}
+	return controller.UID
 }
 
 // readySince is when a pod became ready; zero if it is not.

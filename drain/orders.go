@@ -46,5 +46,5 @@ func (d *decision) decideOrdered(held *Held, order Order) {
 		d.plan.lookAgain(next)
 		return
 	}
-	d.plan.force(*held, authority, fmt.Sprintf("%s; forced at once, as ordered", held.Reason))
+	d.plan.force(d.force(*held, authority, fmt.Sprintf("%s; forced at once, as ordered", held.Reason)))
 }

@@ -14,7 +14,7 @@ type Policy struct {
 	// be unavailable at a time because of us; one pod always may. 0 means no limit.
 	ImplicitBudget int
 	// JobsWithin is how long pods of Jobs may go on before they are evicted, from the beginning of
-	// the drain.
+	// the drain, blocked time not counted.
 	JobsWithin time.Duration
 	// HoldUnmanaged keeps pods that no controller would bring back.
 	HoldUnmanaged bool
@@ -47,8 +47,8 @@ func (s State) objection(pod *corev1.Pod) (reason string, until time.Time) {
 	switch {
 	case controller == nil && s.Policy.HoldUnmanaged:
 		return "no controller would bring the pod back; delete it when it may go", time.Time{}
-	case controller != nil && controller.Kind == "Job" && s.Now.Before(s.Started.Add(s.Policy.JobsWithin)):
-		until := s.Started.Add(s.Policy.JobsWithin)
+	case controller != nil && controller.Kind == "Job" && s.Now.Before(s.due(s.Policy.JobsWithin)):
+		until := s.due(s.Policy.JobsWithin)
 		return fmt.Sprintf("its Job may go on until %s", until.UTC().Format(time.RFC3339)), until
 	case s.Policy.HoldLocalData && hasLocalData(pod):
 		return "it has data in an emptyDir volume, which would be lost; delete it when it may go", time.Time{}

@@ -36,6 +36,9 @@ type Finding struct {
 	Nodes     []string // at most listed
 	Problem   string
 	Remedy    string
+	// Holds means that a drain waits for it until a person acts or force comes. Budgets that have
+	// nothing to spare at the moment hold nothing for long.
+	Holds bool
 }
 
 // listed bounds the pods and nodes that a finding names.
@@ -65,7 +68,7 @@ func Preflight(s State, volumes Volumes, launches []string, zones map[string]str
 	}
 	out := make([]Finding, 0, len(groups))
 	for k, group := range groups {
-		finding := Finding{Kind: k.kind, Namespace: k.namespace, Name: k.name, Problem: group.problem, Remedy: group.remedy}
+		finding := Finding{Kind: k.kind, Namespace: k.namespace, Name: k.name, Problem: group.problem, Remedy: group.remedy, Holds: group.holds()}
 		var owners []string
 		for _, pod := range group.pods {
 			finding.Pods = append(finding.Pods, pod.Namespace+"/"+pod.Name)
@@ -94,6 +97,17 @@ type obstacle struct {
 	name            string // of the budget, workload, pod or claim
 	problem, remedy string
 	never           bool // only a person or force lets the pod go
+}
+
+// holds says whether a drain waits for the obstacle. What a volume keeps from starting elsewhere is
+// not ready there, and that holds the rest of its workload.
+func (o obstacle) holds() bool {
+	switch o.kind {
+	case DoNotDisruptMark, ZoneWithoutCapacity:
+		return true
+	default:
+		return o.never
+	}
 }
 
 // obstacles lists all that is to be known about a pod, its volumes aside.

@@ -140,6 +140,39 @@ func TestPreflight(t *testing.T) {
 	}
 }
 
+func TestFindingsThatAPersonOrForceHasToEnd(t *testing.T) {
+	for kind, test := range map[string]struct {
+		pods    []*corev1.Pod
+		budgets []*policyv1.PodDisruptionBudget
+		policy  drain.Policy
+		want    bool
+	}{
+		drain.NeverAllowed:                         {pods(member("a", "web")), budgets(budget("web", wants(3, 3), allows(0))), drain.Policy{}, true},
+		drain.NothingToSpare:                       {pods(member("a", "web")), budgets(budget("web", wants(2, 3), allows(0))), drain.Policy{}, false},
+		drain.TwoBudgets:                           {pods(member("a", "web")), budgets(budget("one", selecting("web")), budget("two", selecting("web"))), drain.Policy{}, true},
+		drain.DoNotDisruptMark:                     {pods(member("a", "web", annotated(drain.DoNotDisrupt, "true"))), nil, drain.Policy{}, true},
+		drain.DoNotDisruptMark + " for a while":    {pods(member("a", "web", annotated(drain.DoNotDisrupt, "4h"), startedAgo(time.Hour))), nil, drain.Policy{}, true},
+		drain.SingleReplica:                        {pods(member("a", "web")), nil, drain.Policy{}, false},
+		drain.Unmanaged:                            {pods(pod("a")), nil, drain.Policy{}, false},
+		drain.Unmanaged + " if the policy says so": {pods(pod("a")), nil, drain.Policy{HoldUnmanaged: true}, true},
+		drain.LocalData:                            {pods(member("a", "web", emptyDir(""))), nil, drain.Policy{}, false},
+		drain.LocalData + " if the policy says so": {pods(member("a", "web", emptyDir(""))), nil, drain.Policy{HoldLocalData: true}, true},
+	} {
+		t.Run(kind, func(t *testing.T) {
+			state := drain.State{Now: now, Started: now, Policy: test.policy, Pods: test.pods, Budgets: test.budgets, Siblings: drain.SiblingsOf(test.pods)}
+			wanted, _, _ := strings.Cut(kind, " ")
+			seen := false
+			for _, f := range drain.Preflight(state, drain.Volumes{}, nil, nil) {
+				if f.Kind == wanted {
+					seen = true
+					require.Equal(t, test.want, f.Holds)
+				}
+			}
+			require.True(t, seen)
+		})
+	}
+}
+
 func TestFindingsAreGroupedSortedAndBounded(t *testing.T) {
 	var many []*corev1.Pod
 	for i := range 25 {

@@ -2,6 +2,7 @@ package drain
 
 import (
 	"slices"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	policyv1 "k8s.io/api/policy/v1"
@@ -56,7 +57,7 @@ func (d *decision) secondReplica(pod *corev1.Pod, budgets []*policyv1.PodDisrupt
 	if len(budgets) == 1 {
 		budget = budgets[0]
 	}
-	d.plan.Held = append(d.plan.Held, Held{Pod: pod, Budget: budget, Reason: "it waits for its second replica to be ready on another node"})
+	d.plan.hold(pod, budget, "it waits for its second replica to be ready on another node", time.Time{}).lone = true
 	return true
 }
 

@@ -84,7 +84,7 @@ func TestADryRunListsNodesInTheOrderOfTheirBatches(t *testing.T) {
 			Batches: [][]string{{"a"}, {"c"}, {"b"}},
 		},
 		Estimate: pace{Node: time.Minute, Nodes: 3}.estimate(3, 0),
-		AtRisk:   []workflows.Finding{{Kind: "single-replica", Namespace: "shop", Name: "solo", Problem: "it is down"}, {Kind: "never-allowed", Namespace: "shop", Name: "db", Owner: "team-a", Problem: "never"}},
+		AtRisk:   []workflows.Finding{{Kind: "single-replica", Namespace: "shop", Name: "solo", Problem: "it is down"}, {Kind: "never-allowed", Namespace: "shop", Name: "db", Owner: "team-a", Problem: "never", Holds: true}},
 	}
 	require.Equal(t, `3 of 4 nodes of pool worker in cluster dev-1 would be replaced, in this order; nothing has been changed.
 
@@ -112,15 +112,14 @@ func TestOnlyFindingsAboutTheNodesOfAPlanConcernIt(t *testing.T) {
 }
 
 func TestFindingsThatHoldUpADrainComeFirst(t *testing.T) {
-	held, gone := "no controller would bring the pod back, so it is held (30 pods on 25 nodes)", "no controller brings the pod back when it is evicted"
 	var names []string
 	for _, finding := range bySeverity([]workflows.Finding{
-		{Kind: "single-replica", Name: "1"}, {Kind: "unmanaged", Name: "2", Problem: gone}, {Kind: "unmanaged", Name: "3", Problem: held},
-		{Kind: "nothing-to-spare", Name: "4"}, {Kind: "never-allowed", Namespace: "b", Name: "5"}, {Kind: "never-allowed", Namespace: "a", Name: "6"},
-		{Kind: "two-budgets", Name: "7"}, {Kind: "of a newer worker", Name: "8"}, {Kind: "do-not-disrupt", Name: "9"}, {Kind: "zone-without-capacity", Name: "10"},
+		{Kind: "single-replica", Name: "1"}, {Kind: "unmanaged", Name: "2"}, {Kind: "unmanaged", Name: "3", Holds: true},
+		{Kind: "nothing-to-spare", Name: "4"}, {Kind: "never-allowed", Namespace: "b", Name: "5", Holds: true}, {Kind: "never-allowed", Namespace: "a", Name: "6", Holds: true},
+		{Kind: "two-budgets", Name: "7", Holds: true}, {Kind: "of a newer worker", Name: "8"}, {Kind: "do-not-disrupt", Name: "9", Holds: true}, {Kind: "zone-without-capacity", Name: "10", Holds: true},
 	}) {
 		name := finding.Name
-		if holdsUp(finding) {
+		if finding.Holds {
 			name += "!"
 		}
 		names = append(names, name)

@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"fmt"
 	"slices"
-	"strings"
 
 	"github.com/spf13/cobra"
 	"golang.org/x/sync/errgroup"
@@ -24,18 +23,6 @@ var findingKinds = []struct{ kind, meaning string }{
 	{"single-replica", "workloads of one replica, which are down while it moves"},
 }
 
-// holdsUp says whether a finding would hold up a drain until a person acts or force comes. Whether
-// unmanaged pods and local data do is a matter of configuration; then the problem says so.
-func holdsUp(f workflows.Finding) bool {
-	switch f.Kind {
-	case "never-allowed", "two-budgets", "do-not-disrupt", "zone-without-capacity":
-		return true
-	case "unmanaged", "local-data":
-		return strings.Contains(f.Problem, "so it is held")
-	}
-	return false
-}
-
 // bySeverity sorts findings: those that hold up a drain first, then by kind, namespace and name.
 func bySeverity(findings []workflows.Finding) []workflows.Finding {
 	rank := func(f workflows.Finding) int {
@@ -43,7 +30,7 @@ func bySeverity(findings []workflows.Finding) []workflows.Finding {
 		switch {
 		case at < 0:
 			return len(findingKinds)
-		case !holdsUp(f):
+		case !f.Holds:
 			return at + len(findingKinds)
 		}
 		return at
@@ -114,7 +101,7 @@ where fairway.yaml holds such pods.`,
 			}
 			result := preflight{Cluster: info.Cluster.ID, Pool: info.Pool, Findings: append([]workflows.Finding{}, bySeverity(findings)...)}
 			for _, finding := range findings {
-				if holdsUp(finding) {
+				if finding.Holds {
 					result.HoldUp++
 				}
 			}
@@ -139,7 +126,7 @@ func (p preflight) show(t *table) {
 	kind := ""
 	for _, finding := range p.Findings {
 		heading := finding.Kind
-		if holdsUp(finding) {
+		if finding.Holds {
 			heading += " (holds up the drain)"
 		}
 		if heading != kind {

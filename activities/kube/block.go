@@ -16,20 +16,32 @@ func (d *drainer) openNode(ctx context.Context) error {
 	if d.open || !d.mayOpen() {
 		return nil
 	}
-	if err := d.setUnschedulable(ctx, nil); err != nil {
+	if err := d.setCordon(ctx, d.mark(), func(node *corev1.Node) (map[string]any, bool) {
+		spec := map[string]any{"unschedulable": nil} // the API server leaves the field out then
+		return map[string]any{"metadata": map[string]any{}, "spec": spec}, node.Annotations[CordonedBy] == d.by && node.Spec.Unschedulable
+	}); err != nil {
 		return err
 	}
 	d.open = true // once a block: a person may cordon the node meanwhile
 	return nil
 }
 
-// closeNode undoes openNode, also that of an attempt before this one.
+// closeNode makes the node unschedulable again, whoever opened it. What the view shows may be older
+// than what this drain did, so that is asked for anew then.
 func (d *drainer) closeNode(ctx context.Context) error {
-	node := d.view.node(d.node)
-	if !d.mayOpen() || node == nil || (!d.open && node.Spec.Unschedulable) {
+	if node := d.view.node(d.node); node == nil || (!d.open && node.Spec.Unschedulable) {
 		return nil
 	}
-	if err := d.setUnschedulable(ctx, true); err != nil {
+	if err := d.setCordon(ctx, d.mark(), func(node *corev1.Node) (map[string]any, bool) {
+		annotations, spec := map[string]any{}, map[string]any{}
+		if !node.Spec.Unschedulable {
+			spec["unschedulable"] = true
+			if d.by != "" {
+				annotations[CordonedBy] = d.by
+			}
+		}
+		return nodePatch(annotations, spec)
+	}); err != nil {
 		return err
 	}
 	d.open = false
@@ -41,13 +53,8 @@ func (d *drainer) mayOpen() bool {
 	return d.policy.UncordonOnBlock && d.by != "" && node != nil && node.Annotations[CordonedBy] == d.by
 }
 
-// setUnschedulable takes true, or nil for "no": the API server leaves the field out then.
-func (d *drainer) setUnschedulable(ctx context.Context, value any) error {
-	in := workflows.CordonNode{Cluster: d.cluster.id, Pool: d.pool, Node: d.node, Instance: d.instance, By: d.by}
-	return d.setCordon(ctx, in, func(node *corev1.Node) (map[string]any, bool) {
-		return map[string]any{"metadata": map[string]any{}, "spec": map[string]any{"unschedulable": value}},
-			node.Annotations[CordonedBy] == d.by && node.Spec.Unschedulable != (value == true)
-	})
+func (d *drainer) mark() workflows.CordonNode {
+	return workflows.CordonNode{Cluster: d.cluster.id, Pool: d.pool, Node: d.node, Instance: d.instance, By: d.by}
 }
 
 // orders are those about forcing pods of this node. Names of nodes are used again: what was

@@ -49,10 +49,11 @@ func (a *Activities) DrainNode(ctx context.Context, in workflows.DrainNode) (wor
 	}
 	d := &drainer{
 		cluster: c, view: v, node: in.Node, instance: in.Instance, pool: in.Pool, by: in.By,
-		started: in.Started, giveUpAfter: in.GiveUpAfter, policy: policy,
+		started: in.Started, tried: in.Tried, giveUpAfter: in.GiveUpAfter, policy: policy,
 		askBlocks: a.Blocks.State, setCordon: a.setCordon, notify: a.Notify,
 		refused: map[types.UID]drain.Refusal{}, spent: map[types.NamespacedName]drain.Spending{},
-		seen: map[types.UID]bool{}, warned: map[types.UID]bool{}, surged: map[types.UID]surgedHere{},
+		seen: map[types.UID]bool{}, warned: map[types.UID]time.Time{}, surged: map[types.UID]surgedHere{},
+		volumes: map[types.NamespacedName]string{},
 	}
 	for _, w := range surgedWorkloads(v.node(in.Node)) { // by an attempt before this one
 		d.surged[w.ReplicaSet] = surgedHere{workload: w}
@@ -100,6 +101,7 @@ type drainer struct {
 	pool           string
 	by             string // workflow id, as on the node's cordon
 	started        time.Time
+	tried          time.Duration // by drains before this one
 	giveUpAfter    time.Duration
 	policy         drain.Policy
 	askBlocks      func(ctx context.Context, cluster string) (workflows.ClusterState, error)
@@ -108,11 +110,18 @@ type drainer struct {
 
 	blocks  workflows.ClusterState // as last asked for
 	asked   time.Time              // when that was
-	open    bool                   // the node was made schedulable while a block holds
+	open    bool                   // this drain made the node schedulable while a block holds
 	trouble error                  // why the last step failed; it is tried again
 	seen    map[types.UID]bool     // pods that had to leave
-	warned  map[types.UID]bool     // pods whose force was announced
+	// warned is when the force of a pod was announced. An attempt after a crash announces it again
+	// and waits again, which is a matter of minutes.
+	warned  map[types.UID]time.Time
+	claimed claim // the last right to force that was taken
 	surged  map[types.UID]surgedHere
+
+	detachBy  time.Time                       // when an empty node no longer waits for its volumes; zero while it is not empty
+	detaching []string                        // that it waits for
+	volumes   map[types.NamespacedName]string // that claims are bound to, which never changes
 
 	mu                  sync.Mutex // guards what evictions running in parallel report
 	refused             map[types.UID]drain.Refusal
@@ -180,7 +189,7 @@ func (d *drainer) run(ctx context.Context) (workflows.DrainProgress, error) {
 			if over {
 				progress = d.report(plan)
 				progress.GaveUp = plan.GiveUp
-				return d.detached(ctx, woken, progress)
+				return progress, nil
 			}
 			continue
 		case ctx.Err() != nil:
@@ -206,10 +215,7 @@ func (d *drainer) vanished() bool {
 // decide makes a plan with what is known about blocks and orders: no older than askEvery, and
 // fresh if there is something to do.
 func (d *drainer) decide(ctx context.Context) (drain.Plan, error) {
-	if d.vanished() {
-		return drain.Plan{}, nil
-	}
-	plan := drain.Decide(d.state())
+	plan := d.plan()
 	every := askEvery
 	if d.refusal() != "" {
 		every = workflows.BlockCheck
@@ -217,14 +223,30 @@ func (d *drainer) decide(ctx context.Context) (drain.Plan, error) {
 	if time.Since(d.asked) < every && !plan.Acts() && !plan.GiveUp {
 		return plan, nil
 	}
+	if err := d.ask(ctx); err != nil {
+		return plan, err
+	}
+	return d.plan(), nil // blocked time, which does not count, is known now
+}
+
+// plan has nothing left to do on a node that is gone.
+func (d *drainer) plan() drain.Plan {
+	if d.vanished() {
+		return drain.Plan{}
+	}
+	return drain.Decide(d.state())
+}
+
+// ask learns about blocks and orders.
+func (d *drainer) ask(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, askWithin)
 	defer cancel()
 	blocks, err := d.askBlocks(ctx, d.cluster.id)
 	if err != nil {
-		return plan, err
+		return err
 	}
 	d.blocks, d.asked = blocks, time.Now()
-	return drain.Decide(d.state()), nil // blocked time, which does not count, is known now
+	return nil
 }
 
 // refusal says who has blocked the pool and why; nothing if nobody has.
@@ -234,24 +256,26 @@ func (d *drainer) refusal() string { return d.blocks.Refusal(time.Now(), d.pool)
 // over.
 func (d *drainer) step(ctx context.Context, woken <-chan struct{}, plan drain.Plan, progress workflows.DrainProgress) (over bool, err error) {
 	act := func(do func(context.Context) error) error { return d.beating(ctx, progress, do) }
+	if !plan.Done() {
+		d.detachBy, d.detaching = time.Time{}, nil
+	}
 	switch {
-	case d.vanished():
-		return true, act(d.settleAll)
 	case len(plan.Settle) > 0: // undoing is done in a block, too
 		return false, act(func(ctx context.Context) error { return d.settle(ctx, plan.Settle) })
-	case progress.Blocked != "":
-		if plan.Done() && !d.open {
-			return true, nil
-		}
+	case progress.Blocked != "": // what an end of the drain allows is blocked, too
 		if err := act(d.openNode); err != nil {
 			return false, err
 		}
 		return false, d.pause(ctx, nil, d.asked.Add(workflows.BlockCheck), progress)
+	case plan.Done():
+		return d.finish(ctx, woken, progress)
 	}
-	if err := act(d.closeNode); err != nil {
-		return false, err
+	if d.mayOpen() { // after a block that opened it, maybe in an attempt before this one
+		if err := act(d.closeNode); err != nil {
+			return false, err
+		}
 	}
-	if plan.Done() || plan.GiveUp {
+	if plan.GiveUp {
 		return true, act(d.settleAll)
 	}
 	if err := act(func(ctx context.Context) error { return d.warn(ctx, plan.Held) }); err != nil {
@@ -270,29 +294,13 @@ func (d *drainer) step(ctx context.Context, woken <-chan struct{}, plan drain.Pl
 			return nil
 		})
 	case plan.Force != nil:
-		if err := act(func(ctx context.Context) error { return d.force(ctx, *plan.Force) }); err != nil {
-			return false, err
-		}
-		return false, d.seeForce(ctx, woken, plan.Force.Pod.UID, progress)
+		return false, d.forceAlone(ctx, woken, *plan.Force, progress)
 	}
 	until := d.asked.Add(askEvery)
 	if !plan.Until.IsZero() && plan.Until.Before(until) {
 		until = plan.Until
 	}
 	return false, d.pause(ctx, woken, until, progress)
-}
-
-// seeForce waits until the watch shows the record of a forced pod, which decides about the next one.
-func (d *drainer) seeForce(ctx context.Context, woken <-chan struct{}, uid types.UID, progress workflows.DrainProgress) error {
-	for {
-		recorded := slices.ContainsFunc(forcedPods(d.view.node(d.node)), func(f workflows.ForcedPod) bool { return f.UID == string(uid) })
-		if recorded || d.vanished() {
-			return nil
-		}
-		if err := d.pause(ctx, woken, time.Time{}, progress); err != nil {
-			return err
-		}
-	}
 }
 
 // pause returns when there may be something new to decide.
@@ -374,11 +382,12 @@ func (d *drainer) state() drain.State {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	now, pods := time.Now(), d.view.podsOn(d.node)
-	here, byBudget := d.lastForces()
+	forces := d.lastForces()
 	return drain.State{
 		Now:         now,
 		Started:     d.started,
 		Blocked:     d.blocks.BlockedBetween(d.started, now, d.pool),
+		Tried:       d.tried,
 		Policy:      d.policy,
 		GiveUpAfter: d.giveUpAfter,
 		Orders:      d.orders(),
@@ -389,8 +398,10 @@ func (d *drainer) state() drain.State {
 		Evicted:     d.cluster.departed.known(now),
 		Refused:     maps.Clone(d.refused),
 		Spent:       maps.Clone(d.spent),
-		ForcedHere:  here,
-		Forced:      byBudget,
+		ForcedHere:  forces.here,
+		Forced:      forces.byBudget,
+		ForcedOf:    forces.byController,
+		Warned:      maps.Clone(d.warned),
 		InNamespace: d.view.podsIn,
 	}
 }
@@ -499,7 +510,11 @@ const overdue = 30 * time.Second
 func (d *drainer) report(plan drain.Plan) workflows.DrainProgress {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	progress := workflows.DrainProgress{Evicted: d.granted, Refused: d.notGranted, Blocked: d.refusal()}
+	now := time.Now()
+	progress := workflows.DrainProgress{
+		Evicted: d.granted, Refused: d.notGranted, Blocked: d.refusal(), Detaching: d.detaching,
+		Tried: max(0, now.Sub(d.started)-d.blocks.BlockedBetween(d.started, now, d.pool)),
+	}
 	for _, pod := range d.view.podsOn(d.node) {
 		if !drain.MustLeave(pod) {
 			continue
@@ -511,7 +526,11 @@ func (d *drainer) report(plan drain.Plan) workflows.DrainProgress {
 		}
 	}
 	progress.Total = len(d.seen)
-	progress.Forced = forcedPods(d.view.node(d.node))
+	for _, forced := range forcedPods(d.view.node(d.node)) {
+		if !forced.At.Before(d.started.Truncate(time.Second)) { // earlier drains have told of theirs
+			progress.Forced = append(progress.Forced, forced.ForcedPod)
+		}
+	}
 	for _, held := range plan.Held[:min(len(plan.Held), heldShown)] {
 		described := workflows.HeldPod{Pod: held.Pod.Namespace + "/" + held.Pod.Name, Owner: drain.Owner(held.Pod), Reason: held.Reason, Since: d.started, ForceAt: held.ForceAt}
 		if held.Budget != nil {

@@ -3,12 +3,11 @@ package kube
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"slices"
-	"sync/atomic"
 	"time"
 
-	"go.temporal.io/sdk/activity"
 	"golang.org/x/sync/errgroup"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -16,7 +15,6 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/util/retry"
 
-	"github.com/fairway-project/fairway/activities"
 	"github.com/fairway-project/fairway/workflows"
 )
 
@@ -77,22 +75,38 @@ func (a *Activities) UnmarkNodes(ctx context.Context, in workflows.UnmarkNodes) 
 	if err != nil {
 		return err
 	}
+	undo := func(node *corev1.Node) (map[string]any, bool) { return unmark(c.id, node, in.By) }
+	errs := []error{c.changeNodes(ctx, nodes, undo)}
 	for _, node := range nodes {
-		// A drain that was cut off may have left workloads larger than they were.
 		if node.Annotations[RolledBy] == in.By && node.Annotations[SurgedWorkloads] != "" {
-			if err := restoreSurged(ctx, c, node.Name); err != nil {
-				return err
-			}
+			errs = append(errs, c.settleAndUnmark(ctx, node.Name, undo))
 		}
 	}
-	return c.changeNodes(ctx, nodes, func(node *corev1.Node) (map[string]any, bool) { return unmark(c.id, node, in.By) })
+	return several(errs...)
+}
+
+// settleAndUnmark is for a node whose drain was cut off, and may have left workloads larger than they were.
+func (c *cluster) settleAndUnmark(ctx context.Context, name string, undo func(*corev1.Node) (map[string]any, bool)) error {
+	if err := restoreSurged(ctx, c, name); err != nil {
+		return err
+	}
+	node, err := c.client.CoreV1().Nodes().Get(ctx, name, metav1.GetOptions{})
+	if apierrors.IsNotFound(err) {
+		return nil
+	}
+	if err != nil {
+		return c.explain("reading node "+name, err)
+	}
+	return c.changeNode(ctx, node, undo)
 }
 
 // unmark is what a roll has to undo on a node.
 func unmark(cluster string, node *corev1.Node, by string) (patch map[string]any, wanted bool) {
 	annotations, spec := map[string]any{}, map[string]any{}
 	if node.Annotations[RolledBy] == by {
-		annotations[RolledBy] = nil
+		if node.Annotations[SurgedWorkloads] == "" { // else the next attempt has to find the node
+			annotations[RolledBy] = nil
+		}
 		if _, quarantined := node.Annotations[Quarantined]; quarantined {
 			annotations[Quarantined] = nil
 		}
@@ -177,7 +191,6 @@ func nodePatch(annotations, spec map[string]any) (patch map[string]any, wanted b
 }
 
 func (c *cluster) listNodes(ctx context.Context) ([]*corev1.Node, error) {
-	defer beat(ctx, func() string { return "reading nodes" })()
 	list, err := c.client.CoreV1().Nodes().List(ctx, metav1.ListOptions{})
 	if err != nil {
 		return nil, c.explain("listing nodes", err)
@@ -185,19 +198,37 @@ func (c *cluster) listNodes(ctx context.Context) ([]*corev1.Node, error) {
 	return pointers(list.Items), nil
 }
 
-// changeNodes changes many nodes, some at a time. It heartbeats.
+// changeNodes changes many nodes, some at a time. One that cannot be changed does not hold up the
+// others, and what is done need not be done again.
 func (c *cluster) changeNodes(ctx context.Context, nodes []*corev1.Node, change func(*corev1.Node) (patch map[string]any, wanted bool)) error {
-	var done atomic.Int64
-	defer beat(ctx, func() string { return fmt.Sprintf("%d of %d nodes are done", done.Load(), len(nodes)) })()
-	group, groupCtx := errgroup.WithContext(ctx)
+	var group errgroup.Group
 	group.SetLimit(parallelMarks)
-	for _, node := range nodes {
+	errs := make([]error, len(nodes))
+	for i, node := range nodes {
 		group.Go(func() error {
-			defer done.Add(1)
-			return c.changeNode(groupCtx, node, change)
+			errs[i] = c.changeNode(ctx, node, change)
+			return nil
 		})
 	}
-	return group.Wait()
+	_ = group.Wait()
+	return several(errs...)
+}
+
+// severalShown bounds the errors that are told at once; an outage has one for each node.
+const severalShown = 3
+
+// several joins errors. A single one keeps its type.
+func several(errs ...error) error {
+	errs = slices.DeleteFunc(errs, func(err error) bool { return err == nil })
+	switch {
+	case len(errs) == 0:
+		return nil
+	case len(errs) == 1:
+		return errs[0]
+	case len(errs) > severalShown:
+		errs = append(errs[:severalShown:severalShown], fmt.Errorf("and %d more errors", len(errs)-severalShown))
+	}
+	return errors.Join(errs...)
 }
 
 // changeNode patches a node as change wants it, once for each version of the node that somebody
@@ -232,28 +263,6 @@ func (c *cluster) changeNode(ctx context.Context, node *corev1.Node, change func
 		return nil
 	}
 	return c.explain("changing node "+name, err)
-}
-
-// beat heartbeats what say says until the function that it returns is called.
-func beat(ctx context.Context, say func() string) (stop func()) {
-	stopped, ended := make(chan struct{}), make(chan struct{})
-	go func() {
-		defer close(ended)
-		for clock := time.Tick(activities.BeatEvery); ; {
-			activity.RecordHeartbeat(ctx, say())
-			select {
-			case <-stopped:
-				return
-			case <-ctx.Done():
-				return
-			case <-clock:
-			}
-		}
-	}()
-	return func() {
-		close(stopped)
-		<-ended
-	}
 }
 
 // pointers avoids copies of large objects.

@@ -158,10 +158,7 @@ func (a *Activities) CordonNode(ctx context.Context, in workflows.CordonNode) er
 
 // UncordonNode implements workflows.Kubernetes.
 func (a *Activities) UncordonNode(ctx context.Context, in workflows.CordonNode) error {
-	if err := a.restoreSurged(ctx, in); err != nil {
-		return err
-	}
-	return a.setCordon(ctx, in, func(node *corev1.Node) (map[string]any, bool) {
+	err := a.setCordon(ctx, in, func(node *corev1.Node) (map[string]any, bool) {
 		annotations, spec := map[string]any{}, map[string]any{}
 		if node.Annotations[CordonedBy] == in.By {
 			annotations[CordonedBy], spec["unschedulable"] = nil, nil
@@ -171,6 +168,7 @@ func (a *Activities) UncordonNode(ctx context.Context, in workflows.CordonNode) 
 		}
 		return nodePatch(annotations, spec)
 	})
+	return several(err, a.restoreSurged(ctx, in)) // a Deployment that cannot be scaled keeps no node cordoned
 }
 
 // setCordon patches a node if change wants it.
@@ -207,7 +205,7 @@ func (a *Activities) AwaitNode(ctx context.Context, in workflows.AwaitNode) (wor
 		node := v.nodeOf(in.Instance)
 		late := time.Since(in.Since) > a.Settings.NodeReadyWithin
 		unheld := hold.set(ctx, c, node)
-		if lack := missing(v, node); lack != "" {
+		if lack := a.missing(v, node, in.Since); lack != "" {
 			usableSince = time.Time{}
 			lack = fmt.Sprintf("instance %s %s", in.Instance, lack)
 			if late {
@@ -272,8 +270,9 @@ func (a *Activities) FindNode(ctx context.Context, in workflows.FindNode) (workf
 	return workflows.Node{}, nil
 }
 
-// missing says what a new node lacks before it may take over pods; empty means nothing.
-func missing(v *view, node *corev1.Node) string {
+// missing says what a new node lacks before it may take over pods; empty means nothing. Its instance
+// was asked for at the given time.
+func (a *Activities) missing(v *view, node *corev1.Node, asked time.Time) string {
 	switch {
 	case node == nil:
 		return "is not a node yet"
@@ -281,6 +280,10 @@ func missing(v *view, node *corev1.Node) string {
 		return fmt.Sprintf("is node %s, which is not Ready yet", node.Name)
 	case node.Spec.Unschedulable:
 		return fmt.Sprintf("is node %s, which is cordoned", node.Name)
+	}
+	// It is looked for first: what does not tolerate it has to run all the same when it is gone.
+	if taint := a.startupTaint(v, node, asked); taint != nil {
+		return fmt.Sprintf("is node %s, which still has the taint %s", node.Name, taint.ToString())
 	}
 	running := map[types.UID]bool{}
 	for _, pod := range v.podsOn(node.Name) {

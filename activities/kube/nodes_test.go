@@ -48,6 +48,16 @@ func TestOnACluster(t *testing.T) {
 		"a drain waits while its pool is blocked":                             testDrainBlocked,
 		"a pod whose time has come is forced, on record, and people are told": testDrainForce,
 
+		"an empty node is not done while its pool is blocked":        testDrainEmptyBlocked,
+		"nor is one that is gone":                                    testDrainVanishedBlocked,
+		"a node that somebody opened is cordoned before it is empty": testDrainCordonsAgain,
+		"a node is empty when the API server says so":                testDrainConfirmed,
+		"two drains force the pods of a budget in turn":              testForcesOfABudget,
+		"two drains force the pods of a workload in turn":            testForcesOfAWorkload,
+		"a drain tells of its own forces only":                       testForceRecordStays,
+		"a node with startup taints is not usable yet":               testStartupTaints,
+		"what cannot be scaled back keeps no node marked":            testUnmarkSurged,
+
 		"an order to force reaches a drain that waits":                testDrainOrders,
 		"a block that begins while a drain waits opens the node":      testDrainOpens,
 		"a block does not open a node that a person cordoned":         testDrainStaysClosed,
@@ -231,6 +241,53 @@ func (s *scene) requireSaid(wanted ...string) {
 		}
 	}
 	require.Empty(s, left, "said was %q", s.said)
+}
+
+// testStartupTaints has agents that take their taints off: a known one in a pool of one node, and
+// one that only the older node tells to be foreign.
+func testStartupTaints(t *testing.T, c cluster) {
+	known := corev1.Taint{Key: "node.cilium.io/agent-not-ready", Effect: corev1.TaintEffectNoExecute}
+	unknown := corev1.Taint{Key: "example.org/agent", Value: "missing", Effect: corev1.TaintEffectNoSchedule}
+	for name, taint := range map[string]corev1.Taint{"known": known, "foreign": unknown} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := c.stage(t, name, "replace: {settle: 100ms}\n")
+			own := corev1.Taint{Key: "scene", Value: name, Effect: corev1.TaintEffectNoSchedule}
+			if taint == unknown {
+				s.makeNode(1)
+				time.Sleep(time.Second) // nodes are as old as whole seconds
+			}
+			asked := time.Now()
+			// The pods of the set do not tolerate the taint, so they come only when it is gone.
+			s.deployDaemonSet("agent", s.podTemplate("agent", map[string]string{lab.ReadyDelayAnnotation: "2s"}))
+			s.makeNode(0, func(node *corev1.Node) { node.Spec.Taints = append(node.Spec.Taints, taint) })
+			heard, wanted := s.worker.Heartbeat, "instance i-"+name+"0 is node "+name+"-0, which still has the taint "+taint.ToString()
+			removed := false
+			s.worker.Heartbeat = func(details any) {
+				heard(details)
+				if text, ok := details.(string); ok && !removed && strings.HasPrefix(text, wanted) {
+					removed = true
+					s.setTaints(0, own)
+				}
+			}
+			var node workflows.Node
+			s.must(s.worker.Run(s.activities.AwaitNode, workflows.AwaitNode{Cluster: clusterID, Instance: s.instance(0), Since: asked}, &node))
+			s.requireSaid(wanted, "instance i-"+name+"0 is node "+name+"-0, where a pod of DaemonSet "+name+"/agent is not Ready yet")
+			require.Len(t, s.pods("agent", 0), 1)
+		})
+	}
+
+	t.Run("meanwhile", func(t *testing.T) { // the pool has got a taint of its own
+		t.Parallel()
+		s := c.stage(t, "meanwhile", "replace: {settle: 100ms, node_ready_within: 10s}\n")
+		s.makeNode(1)
+		time.Sleep(time.Second)
+		asked := time.Now()
+		s.makeNode(0, func(node *corev1.Node) { node.Spec.Taints = append(node.Spec.Taints, unknown) })
+		s.must(s.worker.Run(s.activities.AwaitNode, workflows.AwaitNode{Cluster: clusterID, Instance: s.instance(0), Since: asked}, nil))
+		require.GreaterOrEqual(t, time.Since(asked), 5*time.Second)
+		s.requireSaid("instance i-meanwhile0 is node meanwhile-0, which still has the taint")
+	})
 }
 
 func testBadReplacement(t *testing.T, c cluster) {

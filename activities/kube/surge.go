@@ -150,12 +150,11 @@ func restoreSurged(ctx context.Context, c *cluster, name string) error {
 	if err != nil {
 		return c.explain("reading node "+name, err)
 	}
+	var errs []error
 	for _, w := range surgedWorkloads(node) {
-		if err := scaleBack(ctx, c, name, w); err != nil {
-			return err
-		}
+		errs = append(errs, scaleBack(ctx, c, name, w))
 	}
-	return nil
+	return several(errs...)
 }
 
 // scaleBack takes the additional replica away, unless the workload has another size by now, and

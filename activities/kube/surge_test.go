@@ -3,12 +3,17 @@ package kube_test
 import (
 	"context"
 	"encoding/json"
+	"errors"
+	"net/http"
+	"strings"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/require"
 	appsv1 "k8s.io/api/apps/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/fairway-project/fairway/activities/kube"
@@ -171,4 +176,38 @@ func testDrainSurgeImpossible(t *testing.T, c cluster) {
 	s.must(err)
 	require.Equal(t, 1, progress.Evicted)
 	require.NotContains(t, s.node(0).Annotations, kube.SurgedWorkloads)
+}
+
+// testUnmarkSurged has a Deployment that cannot be scaled for a while.
+func testUnmarkSurged(t *testing.T, c cluster) {
+	s := c.lone(t, "unsettled", false)
+	s.must(s.change(s.activities.CordonNode, s.mark(1, workflows.ReplaceNodeID(clusterID, s.nodeName(1)))))
+	s.crashed()
+	s.must(s.markNodes(0, 1))
+	settling := s.activities
+	s.activities = newActivities(t, c.front(t, func(w http.ResponseWriter, r *http.Request) bool {
+		if !strings.HasSuffix(r.URL.Path, "/scale") {
+			return false
+		}
+		refuse(apierrors.NewForbidden(schema.GroupResource{Resource: "deployments"}, "lonely", errors.New("a freeze")))(w)
+		return true
+	}), "", s.blocks)
+
+	for range 2 {
+		requireError(t, s.unmarkNodes(s.rollID()), workflows.AccessDenied, false, "a freeze")
+		for i := range 2 {
+			require.NotContains(t, s.taints(i), outdated)
+		}
+		require.Equal(t, s.rollID(), s.annotation(0, kube.RolledBy), "the next attempt has to find it")
+		require.NotContains(t, s.node(1).Annotations, kube.RolledBy)
+	}
+	s.cordon(0, false)
+	s.must(s.change(s.activities.CordonNode, s.mark(0, "workflow")))
+	requireError(t, s.change(s.activities.UncordonNode, s.mark(0, "workflow")), workflows.AccessDenied, false, "a freeze")
+	require.False(t, s.node(0).Spec.Unschedulable)
+
+	s.activities = settling
+	s.must(s.unmarkNodes(s.rollID()))
+	require.NotContains(t, s.node(0).Annotations, kube.RolledBy)
+	s.requireSettled()
 }

@@ -57,7 +57,6 @@ func (a *Activities) survey(ctx context.Context, name, pool string) (*survey, er
 	if err != nil {
 		return nil, invalid("%v", err)
 	}
-	defer beat(ctx, func() string { return "reading nodes, pods, budgets and volumes" })()
 	group, groupCtx := errgroup.WithContext(ctx)
 	core, memory := c.client.CoreV1(), metav1.ListOptions{ResourceVersion: "0"}
 	var nodes *corev1.NodeList
