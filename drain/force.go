@@ -123,7 +123,7 @@ func (d *decision) knownFrom(pod *corev1.Pod) time.Time {
 
 // force is what deletes a held pod.
 func (d *decision) force(held Held, authority, reason string) Force {
-	return Force{Pod: held.Pod, Budget: held.Budget, Guards: covering(held.Pod, d.Budgets), Reason: reason, Authority: authority}
+	return Force{Pod: held.Pod, Budget: held.Budget, Guards: covering(held.Pod, d.selectors), Reason: reason, Authority: authority}
 }
 
 // force takes the first pod that may be forced; the others have to wait for the interval.
@@ -146,7 +146,7 @@ func (d *decision) mayForce(held Held) (why string, again time.Time) {
 // covers the pod counts, whatever holds it; where there is none, its controller does.
 func (d *decision) tooSoon(held Held) (why string, next time.Time) {
 	last, of := d.ForcedHere, "node"
-	guards := covering(held.Pod, d.Budgets)
+	guards := covering(held.Pod, d.selectors)
 	for _, guard := range guards {
 		if at := d.Forced[types.NamespacedName{Namespace: guard.Namespace, Name: guard.Name}]; at.After(last) {
 			last, of = at, "budget"
@@ -205,7 +205,7 @@ func (d *decision) youngestSibling(held Held) (youngest *corev1.Pod, since time.
 
 // guarded are the pods of all budgets that cover a held one, or those of its controller if none does.
 func (d *decision) guarded(held Held) []*corev1.Pod {
-	guards := covering(held.Pod, d.Budgets)
+	guards := covering(held.Pod, d.selectors)
 	if len(guards) == 0 {
 		if held.lone { // its only sibling is the second replica, which may never come
 			return nil
@@ -216,8 +216,9 @@ func (d *decision) guarded(held Held) []*corev1.Pod {
 		return nil
 	}
 	var out []*corev1.Pod
+	these := selectorsFor([]*corev1.Pod{held.Pod}, guards)
 	for _, pod := range d.InNamespace(held.Pod.Namespace) {
-		if len(covering(pod, guards)) > 0 {
+		if len(covering(pod, these)) > 0 {
 			out = append(out, pod)
 		}
 	}
