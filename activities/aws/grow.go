@@ -59,7 +59,9 @@ func (a *Activities) AwaitInstances(ctx context.Context, in workflows.AwaitInsta
 		if err != nil {
 			return "", false, err
 		}
-		fresh := newcomers(group, in.Known)
+		fresh := slices.DeleteFunc(newcomers(group, in.Known), func(i types.Instance) bool {
+			return len(in.Zones) > 0 && !slices.Contains(in.Zones, aws.ToString(i.AvailabilityZone))
+		})
 		serving := slices.DeleteFunc(slices.Clone(fresh), func(i types.Instance) bool { return i.LifecycleState != types.LifecycleStateInService })
 		if len(serving) >= in.Count {
 			if err := account.protect(ctx, cluster, in.Group, serving); err != nil {
