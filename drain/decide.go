@@ -33,8 +33,8 @@ type State struct {
 	ForcedHere time.Time
 	Forced     map[types.NamespacedName]time.Time
 	ForcedOf   map[types.UID]time.Time
-	// Warned is when the people of a pod were told that it will be forced.
-	Warned map[types.UID]time.Time
+	// Announced is the time at which a pod's people were told that it will be forced.
+	Announced map[types.UID]time.Time
 	// InNamespace returns all pods of a namespace. It is asked only when a force is due.
 	InNamespace func(namespace string) []*corev1.Pod
 	Pods        []*corev1.Pod // on the node

@@ -76,8 +76,8 @@ func (d *decision) decideByRule(held *Held) {
 		d.plan.lookAgain(warnAt)
 		return
 	}
-	if known := d.knownFrom(held.Pod); known.After(due) {
-		held.ForceAt = known
+	if at := d.announced(held.Pod, due); at.After(due) {
+		held.ForceAt = at
 	}
 	if d.Now.Before(held.ForceAt) {
 		held.Warn = true
@@ -107,18 +107,18 @@ func (d *decision) pastDeadline() bool {
 	return d.Policy.Force.Deadline > 0 && !d.Now.Before(d.due(d.Policy.Force.Deadline))
 }
 
-// knownFrom is when the people of a pod have known long enough that it will be forced. One that
-// nobody was warned about yet is warned now.
-func (d *decision) knownFrom(pod *corev1.Pod) time.Time {
+// announced is when a pod may be forced as far as warnings go: as its people were told, or, where
+// they are told only now, when they have known for long enough. A moment's delay of the warning does
+// not count.
+func (d *decision) announced(pod *corev1.Pod, due time.Time) time.Time {
+	if at, told := d.Announced[pod.UID]; told {
+		return at
+	}
 	least := min(d.Policy.Force.WarnBefore, warnLeast)
-	if least == 0 {
-		return time.Time{}
+	if from := d.Now.Add(least); from.Sub(due) > least/10 {
+		return from
 	}
-	warned, known := d.Warned[pod.UID]
-	if !known {
-		warned = d.Now
-	}
-	return warned.Add(least)
+	return due
 }
 
 // force is what deletes a held pod.

@@ -75,7 +75,7 @@ func TestAHeldPodIsForcedGently(t *testing.T) {
 			plan := drain.Decide(drain.State{
 				Now: now, Started: now.Add(-test.drained), Blocked: test.blocked, Policy: drain.Policy{Force: test.policy},
 				Pods: test.here, Budgets: budgets(budget("web", allows(0), wants(3, 3))),
-				ForcedHere: test.last, Forced: test.forced, Warned: warned(12*time.Hour, "a", "b", "c"),
+				ForcedHere: test.last, Forced: test.forced, Announced: announced(-time.Second, "a", "b", "c"),
 				InNamespace: func(string) []*corev1.Pod { return append(test.siblings, test.here...) },
 			})
 			got, told := "", ""
@@ -175,26 +175,26 @@ func TestWhatPassesByItselfIsForcedOnlyPastTheDeadline(t *testing.T) {
 func TestNobodyIsForcedWithoutAWarning(t *testing.T) {
 	for rule, test := range map[string]struct {
 		warnBefore time.Duration
-		warned     map[types.UID]time.Time
+		announced  map[types.UID]time.Time
 		pod        *corev1.Pod
 		orders     []drain.Order
 		forceAt    time.Duration // from now; 0 is now
 		warn       bool
 	}{
-		"one that was warned in time":                   {time.Hour, warned(time.Hour, "a"), pod("a", of("web")), nil, 0, false},
+		"one that was warned in time":                   {time.Hour, announced(-time.Hour, "a"), pod("a", of("web")), nil, 0, false},
 		"one that is held late is warned first":         {time.Hour, nil, pod("a", of("web")), nil, 10 * time.Minute, true},
-		"then it has some minutes":                      {time.Hour, warned(4*time.Minute, "a"), pod("a", of("web")), nil, 6 * time.Minute, true},
-		"and no more than that":                         {time.Hour, warned(10*time.Minute, "a"), pod("a", of("web")), nil, 0, false},
+		"then it has some minutes":                      {time.Hour, announced(6*time.Minute, "a"), pod("a", of("web")), nil, 6 * time.Minute, true},
+		"and no more than that":                         {time.Hour, announced(0, "a"), pod("a", of("web")), nil, 0, false},
 		"a short warning is as long as configured":      {4 * time.Second, nil, pod("a", of("web")), nil, 4 * time.Second, true},
 		"no warning is no warning":                      {0, nil, pod("a", of("web")), nil, 0, false},
 		"a critical pod whose turn comes late, as well": {time.Hour, nil, pod("a", of("web"), prioritised(2_000_000_000)), nil, 10 * time.Minute, true},
 		"an order needs no warning":                     {time.Hour, nil, pod("a", of("web")), []drain.Order{{Mode: drain.ForceNow, By: "anna"}}, 0, false},
-		"the warning of another pod is none":            {time.Hour, warned(time.Hour, "b"), pod("a", of("web")), nil, 10 * time.Minute, true},
+		"the warning of another pod is none":            {time.Hour, announced(-time.Hour, "b"), pod("a", of("web")), nil, 10 * time.Minute, true},
 	} {
 		t.Run(rule, func(t *testing.T) {
 			plan := drain.Decide(drain.State{
 				Now: now, Started: now.Add(-9 * time.Hour), Pods: pods(test.pod), Budgets: budgets(budget("web", allows(0))), Orders: test.orders,
-				Policy: drain.Policy{Force: drain.ForcePolicy{After: 8 * time.Hour, WarnBefore: test.warnBefore}}, Warned: test.warned,
+				Policy: drain.Policy{Force: drain.ForcePolicy{After: 8 * time.Hour, WarnBefore: test.warnBefore}}, Announced: test.announced,
 			})
 			require.Len(t, plan.Held, 1)
 			require.Equal(t, test.warn, plan.Held[0].Warn)
@@ -245,12 +245,25 @@ func forceOrWhyNot(plan drain.Plan) string {
 	return told(plan)
 }
 
-func warned(ago time.Duration, uids ...types.UID) map[types.UID]time.Time {
+// announced says that the people of pods were told they would be forced so long from now.
+func announced(in time.Duration, uids ...types.UID) map[types.UID]time.Time {
 	out := map[types.UID]time.Time{}
 	for _, uid := range uids {
-		out[uid] = now.Add(-ago)
+		out[uid] = now.Add(in)
 	}
 	return out
+}
+
+func TestAMomentsDelayOfAWarningPostponesNoForce(t *testing.T) {
+	for late, want := range map[time.Duration]time.Duration{0: 0, 6 * time.Second: 0, time.Minute: 0, 2 * time.Minute: 2 * time.Minute} {
+		due := now.Add(10*time.Minute - late)
+		plan := drain.Decide(drain.State{
+			Now: now, Started: due.Add(-8 * time.Hour), Pods: pods(pod("a", of("web"))), Budgets: budgets(budget("web", allows(0))),
+			Policy: drain.Policy{Force: drain.ForcePolicy{After: 8 * time.Hour, WarnBefore: 10 * time.Minute}},
+		})
+		require.True(t, plan.Held[0].Warn)
+		require.Equal(t, due.Add(want), plan.Held[0].ForceAt, late)
+	}
 }
 
 func withLabel(key, value string) func(*corev1.Pod) {

@@ -56,7 +56,7 @@ func TestAnOrderDecidesAboutAForce(t *testing.T) {
 			plan := drain.Decide(drain.State{
 				Now: now, Started: now.Add(-test.drained), Policy: drain.Policy{Force: test.policy}, Orders: test.orders,
 				Pods: test.here, Budgets: budgets(budget("web", allows(0), wants(3, 3))),
-				ForcedHere: test.last, Forced: test.forced, Warned: warned(time.Hour, "a", "b"),
+				ForcedHere: test.last, Forced: test.forced, Announced: announced(-time.Hour, "a", "b"),
 			})
 			got, told := "", ""
 			for _, held := range plan.Held {

@@ -15,14 +15,14 @@ import (
 
 // Kinds of findings.
 const (
-	NeverAllowed        = "never-allowed"
-	NothingToSpare      = "nothing-to-spare"
-	SingleReplica       = "single-replica"
-	TwoBudgets          = "two-budgets"
-	Unmanaged           = "unmanaged"
-	LocalData           = "local-data"
-	DoNotDisruptMark    = "do-not-disrupt"
-	ZoneWithoutCapacity = "zone-without-capacity"
+	NeverAllowed        = "never-allowed"         // a budget lets no pod go, however many are healthy
+	NothingToSpare      = "nothing-to-spare"      // a budget lets no pod go at the moment
+	SingleReplica       = "single-replica"        // nothing serves while the pod moves
+	TwoBudgets          = "two-budgets"           // the API server evicts no pod that two budgets cover
+	Unmanaged           = "unmanaged"             // no controller brings the pod back; the policy says whether it is held
+	LocalData           = "local-data"            // data is lost with the pod; the policy says whether it is held
+	DoNotDisruptMark    = "do-not-disrupt"        // an annotation forbids or postpones it
+	ZoneWithoutCapacity = "zone-without-capacity" // a volume keeps the pod from starting elsewhere
 )
 
 // Finding is something that would hold up the drain of a node, or be hurt by it. Findings about the

@@ -52,7 +52,7 @@ func (a *Activities) DrainNode(ctx context.Context, in workflows.DrainNode) (wor
 		started: in.Started, tried: in.Tried, giveUpAfter: in.GiveUpAfter, policy: policy,
 		askBlocks: a.Blocks.State, setCordon: a.setCordon, notify: a.Notify,
 		refused: map[types.UID]drain.Refusal{}, spent: map[types.NamespacedName]drain.Spending{},
-		seen: map[types.UID]bool{}, warned: map[types.UID]time.Time{}, surged: map[types.UID]surgedHere{},
+		seen: map[types.UID]bool{}, announced: map[types.UID]time.Time{}, surged: map[types.UID]surgedHere{},
 		volumes: map[types.NamespacedName]string{},
 	}
 	for _, w := range surgedWorkloads(v.node(in.Node)) { // by an attempt before this one
@@ -113,11 +113,11 @@ type drainer struct {
 	open    bool                   // this drain made the node schedulable while a block holds
 	trouble error                  // why the last step failed; it is tried again
 	seen    map[types.UID]bool     // pods that had to leave
-	// warned is when the force of a pod was announced. An attempt after a crash announces it again
-	// and waits again, which is a matter of minutes.
-	warned  map[types.UID]time.Time
-	claimed claim // the last right to force that was taken
-	surged  map[types.UID]surgedHere
+	// announced is the time that was announced for a pod's force. An attempt after a crash announces
+	// it again and waits again, which is a matter of minutes.
+	announced map[types.UID]time.Time
+	claimed   claim // the last right to force that was taken
+	surged    map[types.UID]surgedHere
 
 	detachBy  time.Time                       // when an empty node no longer waits for its volumes; zero while it is not empty
 	detaching []string                        // that it waits for
@@ -401,7 +401,7 @@ func (d *drainer) state() drain.State {
 		ForcedHere:  forces.here,
 		Forced:      forces.byBudget,
 		ForcedOf:    forces.byController,
-		Warned:      maps.Clone(d.warned),
+		Announced:   maps.Clone(d.announced),
 		InNamespace: d.view.podsIn,
 	}
 }

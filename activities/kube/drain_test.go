@@ -122,7 +122,8 @@ func testDrainHeld(t *testing.T, c cluster) {
 	require.Equal(t, 1, last.Evicted)
 	for i := range last.Waiting {
 		last.Waiting[i].Pod = appOf(last.Waiting[i].Pod)
-		last.Waiting[i].ForceAt = time.Time{}
+		require.NotZero(t, last.Waiting[i].Since)
+		last.Waiting[i].Since, last.Waiting[i].ForceAt = time.Time{}, time.Time{}
 	}
 	require.Equal(t, []workflows.HeldPod{
 		{Pod: "lonely", Budget: "lonely", Owner: "anchor", Reason: "the budget can never allow an eviction: it wants 1 of 1 pods healthy"},

@@ -251,14 +251,14 @@ func (d *drainer) force(ctx context.Context, f drain.Force) (done bool, err erro
 // written once, also after a crash.
 func (d *drainer) warn(ctx context.Context, held []drain.Held) error {
 	for _, each := range held {
-		if _, known := d.warned[each.Pod.UID]; known || !each.Warn {
+		if _, told := d.announced[each.Pod.UID]; told || !each.Warn {
 			continue
 		}
 		if err := d.announce(ctx, each.Pod, "FairwayForceSoon", fmt.Sprintf("Will be deleted at %s to empty node %s unless it can be evicted before: %s",
 			each.ForceAt.UTC().Format(time.RFC3339), d.node, each.Reason)); err != nil {
 			return d.cluster.explain("announcing a force", err)
 		}
-		d.warned[each.Pod.UID] = time.Now()
+		d.announced[each.Pod.UID] = each.ForceAt
 		d.tell(ctx, workflows.ForceSoon, each.Pod, fmt.Sprintf("Pod %s/%s will be deleted at %s to empty node %s of cluster %s unless it can be evicted before: %s.",
 			each.Pod.Namespace, each.Pod.Name, each.ForceAt.UTC().Format(time.RFC3339), d.node, d.cluster.id, each.Reason))
 	}

@@ -2,6 +2,8 @@ package kube_test
 
 import (
 	"context"
+	"errors"
+	"net/http"
 	"slices"
 	"strings"
 	"testing"
@@ -10,7 +12,9 @@ import (
 	"github.com/stretchr/testify/require"
 	admissionv1 "k8s.io/api/admissionregistration/v1"
 	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 
 	"github.com/fairway-project/fairway/activities/kube"
 	"github.com/fairway-project/fairway/lab"
@@ -246,4 +250,24 @@ func testQuarantine(t *testing.T, c cluster) {
 	require.NotContains(t, s.node(0).Annotations, kube.Quarantined)
 	s.deleteNode(0)
 	quarantine(mark, "gone")
+}
+
+// testMarkSomeFail has nodes that nobody may change.
+func testMarkSomeFail(t *testing.T, c cluster) {
+	s := c.stage(t, "partly", "")
+	s.makeReadyNodes(12)
+	s.activities = newActivities(t, c.front(t, func(w http.ResponseWriter, r *http.Request) bool {
+		name := strings.TrimPrefix(r.URL.Path, "/api/v1/nodes/partly-")
+		if r.Method != http.MethodPatch || !slices.Contains([]string{"0", "1", "2", "3", "4"}, name) {
+			return false
+		}
+		refuse(apierrors.NewForbidden(schema.GroupResource{Resource: "nodes"}, name, errors.New("a freeze")))(w)
+		return true
+	}), "", s.blocks)
+	err := s.markNodes(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11)
+	require.ErrorContains(t, err, "a freeze")
+	require.ErrorContains(t, err, "and 2 more errors")
+	for i := 5; i < 12; i++ {
+		require.Contains(t, s.taints(i), outdated, "the others do not wait for them")
+	}
 }

@@ -56,6 +56,7 @@ func TestOnACluster(t *testing.T) {
 		"two drains force the pods of a workload in turn":            testForcesOfAWorkload,
 		"a drain tells of its own forces only":                       testForceRecordStays,
 		"a node with startup taints is not usable yet":               testStartupTaints,
+		"nodes that cannot be changed do not hold up others":         testMarkSomeFail,
 		"what cannot be scaled back keeps no node marked":            testUnmarkSurged,
 
 		"an order to force reaches a drain that waits":                testDrainOrders,
