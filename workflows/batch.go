@@ -449,7 +449,12 @@ func (r *rolling) endSurplus(ctx workflow.Context, instances []string) error {
 		wait.Add(1)
 		workflow.Go(ctx, func(ctx workflow.Context) {
 			defer wait.Done()
-			errs = cmp.Or(errs, r.endNew(ctx, instance, false, Launch{}))
+			err := r.endNew(ctx, instance, false, Launch{})
+			if isKind(err, InvalidInput) { // the group is at its minimum: somebody made it smaller meanwhile
+				r.left(reasonOf(err))
+				err = nil
+			}
+			errs = cmp.Or(errs, err)
 		})
 	}
 	wait.Wait(ctx)

@@ -31,9 +31,6 @@ func (d *drainer) finish(ctx context.Context, woken <-chan struct{}, progress wo
 	if attached, err := d.awaitDetached(ctx, woken, progress); attached || err != nil {
 		return false, err
 	}
-	if d.view.lastTrouble() != nil {
-		return false, d.pause(ctx, woken, time.Now().Add(retryBusy), progress)
-	}
 	empty := false
 	if err := d.beating(ctx, progress, func(ctx context.Context) (err error) {
 		empty, err = d.confirmed(ctx)

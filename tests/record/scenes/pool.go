@@ -171,16 +171,36 @@ func until(ctx context.Context, what string, met wait.ConditionWithContextFunc) 
 
 // endOldest ends the instance of the pool's first node, as Spot or a person might.
 func (p *pool) endOldest(ctx context.Context) error {
-	nodes, err := p.nodes(ctx)
+	id, err := p.oldest(ctx)
 	if err != nil {
 		return err
 	}
-	oldest := slices.MinFunc(nodes, func(a, b corev1.Node) int { return a.CreationTimestamp.Compare(b.CreationTimestamp.Time) })
-	id := oldest.Spec.ProviderID[strings.LastIndex(oldest.Spec.ProviderID, "/")+1:]
 	_, err = p.scaling.TerminateInstanceInAutoScalingGroup(ctx, &autoscaling.TerminateInstanceInAutoScalingGroupInput{
 		InstanceId: &id, ShouldDecrementDesiredCapacity: aws.Bool(false),
 	})
 	return err
+}
+
+func (p *pool) detachOldest(ctx context.Context) error {
+	id, err := p.oldest(ctx)
+	if err != nil {
+		return err
+	}
+	group := p.group()
+	_, err = p.scaling.DetachInstances(ctx, &autoscaling.DetachInstancesInput{
+		AutoScalingGroupName: &group, InstanceIds: []string{id}, ShouldDecrementDesiredCapacity: aws.Bool(true),
+	})
+	return err
+}
+
+// oldest is the instance of the pool's oldest node.
+func (p *pool) oldest(ctx context.Context) (id string, err error) {
+	nodes, err := p.nodes(ctx)
+	if err != nil {
+		return "", err
+	}
+	oldest := slices.MinFunc(nodes, func(a, b corev1.Node) int { return a.CreationTimestamp.Compare(b.CreationTimestamp.Time) })
+	return oldest.Spec.ProviderID[strings.LastIndex(oldest.Spec.ProviderID, "/")+1:], nil
 }
 
 func ignoreNotFound(err error) error {

@@ -53,6 +53,7 @@ var scenes = []scene{
 	{name: "cancelled-in-place", size: 2, input: all, before: hold, during: cancelled(draining), items: map[string]string{"surge": "0"}, ends: true},
 	{name: "cancelled-quarantine", size: 4, input: all, before: holdTwo, during: cancelled(quarantined), items: map[string]string{"quarantine_after": "5s"}, ends: true},
 	{name: "vanished", size: 1, input: all, before: hold, during: vanished},
+	{name: "detached", size: 1, input: all, before: hold, during: detached, ends: true},
 	{name: "ordered", size: 2, input: all, before: hold, during: ordered, alone: true},
 	{name: "unknown-node", size: 1, input: workflows.RollPoolInput{Nodes: []string{"no-such-node"}}, ends: true},
 	{name: "other-type", size: 2, input: all, alone: true, before: short(`{"instance_type":"m5.large"}`), during: healed, items: map[string]string{"fallbacks": "[instance-type]"}},
@@ -121,6 +122,17 @@ func vanished(ctx context.Context, p *pool) error {
 		return err
 	}
 	return p.endOldest(ctx)
+}
+
+// detached takes the instance out of its group under the drain, so that it cannot be ended.
+func detached(ctx context.Context, p *pool) error {
+	if err := p.when(ctx, "its node is drained", draining); err != nil {
+		return err
+	}
+	if err := p.detachOldest(ctx); err != nil {
+		return err
+	}
+	return free(ctx, p)
 }
 
 // cancelled cancels the roll when its progress is so.
