@@ -42,8 +42,9 @@ type ReplaceNodeResult struct {
 }
 
 // ReplaceNode empties a node within the budgets of its pods and ends its instance, which makes
-// the pool one smaller, or has its group replace it. Cancelled before the node is empty, it leaves the node usable again; from
-// then on it goes through with the end, because a half-terminated node helps nobody.
+// the pool one smaller, or has its group replace it. Cancelled before the node is empty, it leaves the
+// node usable again; from then on it goes through with the end, because a half-terminated node helps
+// nobody.
 func ReplaceNode(ctx workflow.Context, in ReplaceNodeInput) (result ReplaceNodeResult, err error) {
 	r := &replacement{in: in, id: workflow.GetInfo(ctx).WorkflowExecution.ID}
 	defer func() { r.tell(ctx, result, err) }()
