@@ -16,6 +16,8 @@ import (
 	"slices"
 	"sync"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // Options says what a lab consists of. The zero value is the whole sample fleet in `.lab`.
@@ -199,12 +201,25 @@ const (
 // handedOut are the ports that freePort has returned: their parts may not listen yet.
 var handedOut sync.Map
 
+// reservations is a file whose bytes stand for ports. A lock on a byte, which ends with this process,
+// keeps labs of other processes from handing out the port before its part listens.
+var reservations = sync.OnceValues(func() (*os.File, error) {
+	return os.OpenFile(filepath.Join(os.TempDir(), fmt.Sprintf("fairway-lab-ports-%d", os.Getuid())), os.O_RDWR|os.O_CREATE, 0o600)
+})
+
 // freePort finds a TCP port on the loopback interface that nobody uses now. It never returns
 // a port twice.
 func freePort() (int, error) {
+	file, err := reservations()
+	if err != nil {
+		return 0, fmt.Errorf("reserving ports: %w", err)
+	}
 	for range 1000 {
 		port := firstPort + rand.IntN(lastPort-firstPort+1)
 		if _, known := handedOut.LoadOrStore(port, true); known {
+			continue
+		}
+		if err := unix.FcntlFlock(file.Fd(), unix.F_OFD_SETLK, &unix.Flock_t{Type: unix.F_WRLCK, Start: int64(port), Len: 1}); err != nil {
 			continue
 		}
 		listener, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", port))
