@@ -99,6 +99,8 @@ func (nobody) State(context.Context, string) (workflows.ClusterState, error) {
 	return workflows.ClusterState{Cluster: clusterID}, nil
 }
 
+func (nobody) Check(context.Context, string, string) error { return nil }
+
 type kubectl struct{ binary, kubeconfig, cache string }
 
 func (k kubectl) drain(ctx context.Context, _ scenario) error {

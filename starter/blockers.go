@@ -184,7 +184,6 @@ func (c *connection) heldBy(ctx context.Context, id string) (out []blocker, answ
 	for _, pending := range description.PendingActivities {
 		drained, _ := drainOf(pending)
 		for _, held := range drained.Waiting {
-			held.Since = cmp.Or(held.Since, drained.Since, description.WorkflowExecutionInfo.StartTime.AsTime())
 			out = append(out, blocker{Cluster: cluster, Node: node, HeldPod: held})
 		}
 	}

@@ -379,7 +379,6 @@ type DrainProgress struct {
 	Trouble string      `json:"trouble,omitempty"` // why nothing is known at the moment, such as an API server that does not answer
 	Forced  []ForcedPod `json:"forced,omitempty"`
 	Stuck   []string    `json:"stuck,omitempty"` // pods long past their grace period
-	Since   time.Time   `json:"since,omitzero"`
 	// Detaching are volumes that are waited for after the pods have gone.
 	Detaching []string `json:"detaching,omitempty"`
 	// GaveUp means that it has lasted too long, and pods are left.

@@ -7,7 +7,6 @@ import (
 
 	"go.temporal.io/sdk/activity"
 	corev1 "k8s.io/api/core/v1"
-	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/fields"
 
@@ -77,20 +76,17 @@ func (d *drainer) awaitDetached(ctx context.Context, woken <-chan struct{}, prog
 // confirmed asks the API server whether the node is gone, or unschedulable and without pods that
 // have to leave. What a watch has shown may be older than a pod that was just bound.
 func (d *drainer) confirmed(ctx context.Context) (bool, error) {
-	core := d.cluster.client.CoreV1()
-	node, err := core.Nodes().Get(ctx, d.node, metav1.GetOptions{})
+	node, err := d.cluster.node(ctx, d.node)
 	switch {
-	case apierrors.IsNotFound(err):
-		return true, nil
 	case err != nil:
-		return false, d.cluster.explain("reading node "+d.node, err)
-	case instanceOf(node) != d.instance:
+		return false, err
+	case node == nil || instanceOf(node) != d.instance:
 		return true, nil
 	case d.vanished() || !node.Spec.Unschedulable:
 		return false, nil
 	}
 	// Without a resource version the answer is as new as the question.
-	pods, err := core.Pods("").List(ctx, metav1.ListOptions{FieldSelector: fields.OneTermEqualSelector("spec.nodeName", d.node).String()})
+	pods, err := d.cluster.client.CoreV1().Pods("").List(ctx, metav1.ListOptions{FieldSelector: fields.OneTermEqualSelector("spec.nodeName", d.node).String()})
 	if err != nil {
 		return false, d.cluster.explain("listing the pods of node "+d.node, err)
 	}

@@ -48,23 +48,15 @@ type claim struct {
 	Node string    `json:"node"`
 }
 
-// forcedPods reads a node's record. One that is not understood counts as none.
+// forcedPods reads a node's record; a node that is gone has none.
 func forcedPods(node *corev1.Node) []forced {
-	var pods []forced
-	if node != nil && json.Unmarshal([]byte(node.Annotations[ForcedPods]), &pods) != nil {
+	if node == nil {
 		return nil
 	}
-	return pods
+	return recorded[[]forced](node, ForcedPods)
 }
 
-// claimOf reads what a budget says. What is not understood counts as never.
-func claimOf(budget *policyv1.PodDisruptionBudget) claim {
-	var c claim
-	if json.Unmarshal([]byte(budget.Annotations[LastForced]), &c) != nil {
-		return claim{}
-	}
-	return c
-}
+func claimOf(budget *policyv1.PodDisruptionBudget) claim { return recorded[claim](budget, LastForced) }
 
 // forces are the last ones of the node, of each budget, and of each controller without one.
 type forces struct {

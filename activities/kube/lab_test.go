@@ -110,6 +110,14 @@ func (b *blocks) State(context.Context, string) (workflows.ClusterState, error) 
 	return b.state, nil
 }
 
+func (b *blocks) Check(ctx context.Context, cluster, pool string) error {
+	state, err := b.State(ctx, cluster)
+	if err != nil {
+		return err
+	}
+	return state.Refuse(time.Now(), pool)
+}
+
 func (b *blocks) set(blocks ...workflows.Block) {
 	b.mu.Lock()
 	defer b.mu.Unlock()

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"time"
 
 	"golang.org/x/sync/errgroup"
 	corev1 "k8s.io/api/core/v1"
@@ -37,11 +36,7 @@ const parallelMarks = 10
 
 // MarkNodes implements workflows.Kubernetes.
 func (a *Activities) MarkNodes(ctx context.Context, in workflows.MarkNodes) error {
-	blocks, err := a.Blocks.State(ctx, in.Cluster)
-	if err != nil {
-		return err
-	}
-	if err := blocks.Refuse(time.Now(), in.Pool); err != nil {
+	if err := a.Blocks.Check(ctx, in.Cluster, in.Pool); err != nil {
 		return err
 	}
 	c, err := a.Clusters.get(ctx, in.Cluster)
@@ -90,12 +85,9 @@ func (c *cluster) settleAndUnmark(ctx context.Context, name string, undo func(*c
 	if err := restoreSurged(ctx, c, name); err != nil {
 		return err
 	}
-	node, err := c.client.CoreV1().Nodes().Get(ctx, name, metav1.GetOptions{})
-	if apierrors.IsNotFound(err) {
-		return nil
-	}
-	if err != nil {
-		return c.explain("reading node "+name, err)
+	node, err := c.node(ctx, name)
+	if err != nil || node == nil {
+		return err
 	}
 	return c.changeNode(ctx, node, undo)
 }
@@ -188,6 +180,18 @@ func nodePatch(annotations, spec map[string]any) (patch map[string]any, wanted b
 		patch["spec"] = spec
 	}
 	return patch, len(annotations)+len(spec) > 0
+}
+
+// node reads a node from the API server; nil if it is gone.
+func (c *cluster) node(ctx context.Context, name string) (*corev1.Node, error) {
+	node, err := c.client.CoreV1().Nodes().Get(ctx, name, metav1.GetOptions{})
+	switch {
+	case apierrors.IsNotFound(err):
+		return nil, nil
+	case err != nil:
+		return nil, c.explain("reading node "+name, err)
+	}
+	return node, nil
 }
 
 func (c *cluster) listNodes(ctx context.Context) ([]*corev1.Node, error) {

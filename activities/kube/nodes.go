@@ -28,6 +28,7 @@ type Activities struct {
 	// Blocks tells what is blocked.
 	Blocks interface {
 		State(ctx context.Context, cluster string) (workflows.ClusterState, error)
+		Check(ctx context.Context, cluster, pool string) error
 	}
 	// Drain is the `drain` part of the configuration.
 	Drain config.Drain
@@ -136,11 +137,7 @@ func ready(node *corev1.Node) bool {
 
 // CordonNode implements workflows.Kubernetes.
 func (a *Activities) CordonNode(ctx context.Context, in workflows.CordonNode) error {
-	blocks, err := a.Blocks.State(ctx, in.Cluster)
-	if err != nil {
-		return err
-	}
-	if err := blocks.Refuse(time.Now(), in.Pool); err != nil {
+	if err := a.Blocks.Check(ctx, in.Cluster, in.Pool); err != nil {
 		return err
 	}
 	return a.setCordon(ctx, in, func(node *corev1.Node) (map[string]any, bool) {
@@ -177,12 +174,9 @@ func (a *Activities) setCordon(ctx context.Context, in workflows.CordonNode, cha
 	if err != nil {
 		return err
 	}
-	node, err := c.client.CoreV1().Nodes().Get(ctx, in.Node, metav1.GetOptions{})
-	if apierrors.IsNotFound(err) || (err == nil && instanceOf(node) != in.Instance) {
-		return nil // gone: there is nothing to keep pods away from, and nothing to undo
-	}
-	if err != nil {
-		return c.explain("reading node "+in.Node, err)
+	node, err := c.node(ctx, in.Node)
+	if err != nil || node == nil || instanceOf(node) != in.Instance {
+		return err // gone: there is nothing to keep pods away from, and nothing to undo
 	}
 	return c.changeNode(ctx, node, change)
 }

@@ -11,7 +11,6 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
-	"k8s.io/client-go/util/retry"
 
 	"github.com/fairway-project/fairway/drain"
 	"github.com/fairway-project/fairway/workflows"
@@ -33,13 +32,22 @@ type surgedWorkload struct {
 
 func (w surgedWorkload) String() string { return w.Namespace + "/" + w.Deployment }
 
-// surgedWorkloads reads a node's record. One that is not understood counts as none.
+// surgedWorkloads reads a node's record; a node that is gone has none.
 func surgedWorkloads(node *corev1.Node) []surgedWorkload {
-	var all []surgedWorkload
-	if node != nil && json.Unmarshal([]byte(node.Annotations[SurgedWorkloads]), &all) != nil {
+	if node == nil {
 		return nil
 	}
-	return all
+	return recorded[[]surgedWorkload](node, SurgedWorkloads)
+}
+
+// recorded reads what an annotation records as JSON. What is missing or not understood counts as
+// nothing. Decisions ask all nodes and budgets, of which few have a record.
+func recorded[T any](object metav1.Object, key string) (record T) {
+	text, there := object.GetAnnotations()[key]
+	if !there || json.Unmarshal([]byte(text), &record) != nil {
+		return *new(T)
+	}
+	return record
 }
 
 // surge gives the workload of a lone replica a second one. It may be done again after a crash.
@@ -143,12 +151,9 @@ func (a *Activities) restoreSurged(ctx context.Context, in workflows.CordonNode)
 
 // restoreSurged gives the workloads in a node's record their size back. A node that is gone has none.
 func restoreSurged(ctx context.Context, c *cluster, name string) error {
-	node, err := c.client.CoreV1().Nodes().Get(ctx, name, metav1.GetOptions{})
-	if apierrors.IsNotFound(err) {
-		return nil
-	}
+	node, err := c.node(ctx, name)
 	if err != nil {
-		return c.explain("reading node "+name, err)
+		return err
 	}
 	var errs []error
 	for _, w := range surgedWorkloads(node) {
@@ -181,37 +186,26 @@ func scaleBack(ctx context.Context, c *cluster, node string, w surgedWorkload) e
 }
 
 // annotate sets an annotation of a node to the JSON of what change makes of the node; nil removes
-// it. A node that is gone is fine. The patch carries the version of the node that change has seen, and
-// is made anew where somebody else was faster.
+// it. A node that is gone is fine.
 func (c *cluster) annotate(ctx context.Context, name, key string, change func(*corev1.Node) any) error {
-	nodes := c.client.CoreV1().Nodes()
-	err := retry.RetryOnConflict(retry.DefaultBackoff, func() error {
-		node, err := nodes.Get(ctx, name, metav1.GetOptions{})
-		if err != nil {
-			return err
-		}
+	node, err := c.node(ctx, name)
+	if err != nil || node == nil {
+		return err
+	}
+	var encoding error
+	err = c.changeNode(ctx, node, func(node *corev1.Node) (map[string]any, bool) {
 		var value any // JSON's null removes an annotation
 		if changed := change(node); changed != nil {
-			text, err := json.Marshal(changed)
-			if err != nil {
-				return err
-			}
+			var text []byte
+			text, encoding = json.Marshal(changed)
 			value = string(text)
 		}
-		if _, there := node.Annotations[key]; value == nil && !there {
-			return nil
-		}
-		patch, err := json.Marshal(map[string]any{"metadata": map[string]any{
-			"resourceVersion": node.ResourceVersion, "annotations": map[string]any{key: value},
-		}})
-		if err != nil {
-			return err
-		}
-		_, err = nodes.Patch(ctx, name, types.MergePatchType, patch, metav1.PatchOptions{FieldManager: "fairway"})
-		return err
+		_, there := node.Annotations[key]
+		patch, _ := nodePatch(map[string]any{key: value}, nil)
+		return patch, encoding == nil && (there || value != nil)
 	})
-	if apierrors.IsNotFound(err) {
-		return nil
+	if encoding != nil {
+		return fmt.Errorf("encoding %s of node %s: %w", key, name, encoding)
 	}
-	return c.explain(fmt.Sprintf("writing %s on node %s", key, name), err)
+	return err
 }
