@@ -12,6 +12,8 @@ import (
 // off a new node when they are ready for pods.
 var (
 	startupTaints = []string{
+		corev1.TaintNodeNotReady,                         // the node life cycle controller takes it off a moment after the node is Ready
+		corev1.TaintNodeUnreachable,                      // the same
 		"node.cilium.io/agent-not-ready",                 // https://docs.cilium.io/en/stable/installation/taints/
 		"ebs.csi.aws.com/agent-not-ready",                // https://github.com/kubernetes-sigs/aws-ebs-csi-driver/blob/master/docs/install.md
 		"efs.csi.aws.com/agent-not-ready",                // the same for EFS
@@ -33,8 +35,8 @@ func isStartupTaint(key string) bool {
 // startupTaint is a taint that keeps pods off a new node and that will go: a known one, or one that
 // no node of the pool has which was there before the new one was asked for. Where nothing else tells,
 // a taint belongs to the pool. One that stays for half the time that a node may take to become
-// usable is taken for one that its pool has got meanwhile. Those of the node's life cycle are not
-// meant: while they last it is not Ready.
+// usable is taken for one that its pool has got meanwhile. Taints of pressure are not meant: they
+// come and go with what runs on the node.
 func (a *Activities) startupTaint(v *view, node *corev1.Node, asked time.Time) *corev1.Taint {
 	label := a.Clusters.Settings.PoolLabel
 	var older []*corev1.Node
@@ -46,13 +48,14 @@ func (a *Activities) startupTaint(v *view, node *corev1.Node, asked time.Time) *
 	patient := time.Since(asked) < a.Settings.NodeReadyWithin/2
 	for i := range node.Spec.Taints {
 		taint := &node.Spec.Taints[i]
-		if taint.Effect == corev1.TaintEffectPreferNoSchedule || toleratedByDefault[taint.Key] {
+		if taint.Effect == corev1.TaintEffectPreferNoSchedule {
 			continue
 		}
 		has := func(other *corev1.Node) bool {
 			return slices.ContainsFunc(other.Spec.Taints, func(t corev1.Taint) bool { return t.Key == taint.Key && t.Effect == taint.Effect })
 		}
-		if isStartupTaint(taint.Key) || (patient && len(older) > 0 && !slices.ContainsFunc(older, has)) {
+		unusual := patient && !toleratedByDefault[taint.Key] && len(older) > 0 && !slices.ContainsFunc(older, has)
+		if isStartupTaint(taint.Key) || unusual {
 			return taint
 		}
 	}
