@@ -14,6 +14,7 @@ import (
 	cftypes "github.com/aws/aws-sdk-go-v2/service/cloudformation/types"
 	"github.com/aws/aws-sdk-go-v2/service/ec2"
 	ec2types "github.com/aws/aws-sdk-go-v2/service/ec2/types"
+	"github.com/aws/smithy-go"
 	"github.com/goccy/go-yaml"
 )
 
@@ -49,18 +50,18 @@ func (l *Lab) createNetwork(ctx context.Context) (network, error) {
 	if err != nil {
 		return network{}, err
 	}
-	net := network{vpc: *vpc.Vpc.VpcId, subnets: map[string]string{}}
 	for zone, cidr := range networkRanges {
-		subnet, err := client.CreateSubnet(ctx, &ec2.CreateSubnetInput{
+		_, err := client.CreateSubnet(ctx, &ec2.CreateSubnetInput{
 			VpcId: vpc.Vpc.VpcId, AvailabilityZone: aws.String(zone), CidrBlock: aws.String(cidr),
 			TagSpecifications: tagged(ec2types.ResourceTypeSubnet, networkTag),
 		})
-		if err != nil {
+		// The SDK asks again when an answer is lost, and then finds its own subnet in the way.
+		var refused smithy.APIError
+		if err != nil && !(errors.As(err, &refused) && refused.ErrorCode() == "InvalidSubnet.Conflict") {
 			return network{}, err
 		}
-		net.subnets[zone] = *subnet.Subnet.SubnetId
 	}
-	return net, nil
+	return l.findNetwork(ctx)
 }
 
 func (l *Lab) findNetwork(ctx context.Context) (network, error) {
