@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"time"
 
+	"github.com/fairway-project/fairway/calendar"
 	"github.com/fairway-project/fairway/registry"
 	"github.com/fairway-project/fairway/strictyaml"
 )
@@ -22,12 +23,15 @@ type Config struct {
 	// TaskQueue is where the worker and the command line meet; default "fairway".
 	TaskQueue  string     `yaml:"task_queue"`
 	Registry   Registry   `yaml:"registry"`
+	Repository Repository `yaml:"repository"`
 	Kubernetes Kubernetes `yaml:"kubernetes"`
 	AWS        AWS        `yaml:"aws"`
 	Replace    Replace    `yaml:"replace"`
 	Roll       Roll       `yaml:"roll"`
 	Drain      Drain      `yaml:"drain"`
 	Limits     Limits     `yaml:"limits"`
+	Update     Update     `yaml:"update"`
+	Rollout    Rollout    `yaml:"rollout"`
 	Notify     Notify     `yaml:"notify"`
 	Worker     Worker     `yaml:"worker"`
 }
@@ -67,6 +71,13 @@ type AWS struct {
 	ClusterTag string `yaml:"cluster_tag"`
 	// PoolTag is the tag of an Auto Scaling group that names its pool; default "node.kubernetes.io/node-pool".
 	PoolTag string `yaml:"pool_tag"`
+	// Bucket holds templates above 51,200 bytes and the registry entries that versions were made from,
+	// with {account} and {region}; it is made where it is missing. Default "fairway-{account}-{region}".
+	Bucket string `yaml:"bucket"`
+	// NetworkTag is the tag key=value of the subnets that clusters of an account use; the values
+	// vpc_id, vpc_ipv4_cidr, availability_zones and subnets of templates come from them. Default: those of
+	// the account's default VPC.
+	NetworkTag string `yaml:"network_tag"`
 	// PollInterval is the time between two looks at a group that changes; default 5 s.
 	PollInterval time.Duration `yaml:"poll_interval" validate:"gte=0"`
 }
@@ -126,7 +137,7 @@ func Parse(path string, data []byte) (Config, error) {
 		return Config{}, err
 	}
 	base := filepath.Dir(path)
-	for _, file := range []*string{&c.Registry.File, &c.Kubernetes.Kubeconfig, &c.Notify.URLFile, &c.Notify.SecretFile} {
+	for _, file := range []*string{&c.Registry.File, &c.Repository.Mirror, &c.Repository.TokenFile, &c.Kubernetes.Kubeconfig, &c.Notify.URLFile, &c.Notify.SecretFile} {
 		if *file != "" && !filepath.IsAbs(*file) {
 			*file = filepath.Join(base, *file)
 		}
@@ -146,6 +157,7 @@ func defaults() Config {
 		AWS: AWS{
 			ClusterTag:   "kubernetes.io/cluster/{cluster}",
 			PoolTag:      "node.kubernetes.io/node-pool",
+			Bucket:       "fairway-{account}-{region}",
 			PollInterval: 5 * time.Second,
 		},
 		Replace: Replace{
@@ -163,8 +175,18 @@ func defaults() Config {
 			Fallbacks:     &[]string{"instance-type", "zone", "smaller-surge"},
 			ShortageAfter: new(5 * time.Minute),
 		}},
-		Limits: Limits{Fleet: 50, Account: 10, Region: 25},
-		Notify: Notify{Timeout: 10 * time.Second},
+		Limits:     Limits{Fleet: 50, Account: 10, Region: 25},
+		Repository: Repository{Timeout: time.Minute, Path: "cluster"},
+		Update: Update{
+			Conduct: Conduct{
+				ParallelPools: new(2), HealthyWithin: new(15 * time.Minute), Rollback: new(false), Prune: new(false), ManifestsAnytime: new(false),
+				Windows: &[]calendar.Window{}, SystemNamespaces: &[]string{"kube-system"}, RetryAfter: new(5 * time.Minute), RetryAtMost: new(2 * time.Hour),
+			},
+			Limits:    ClusterLimits{Fleet: 10, Account: 5, Region: 5},
+			SyncEvery: time.Minute,
+		},
+		Rollout: Rollout{Waves: Waves{CanaryLevel: new(-1), Groups: &[]string{"10%", "30%", "100%"}, Bake: new(10 * time.Minute), MaxFailed: new(0)}},
+		Notify:  Notify{Timeout: 10 * time.Second},
 		Worker: Worker{
 			Listen:     "127.0.0.1:9464",
 			StopWithin: 30 * time.Second,

@@ -23,6 +23,15 @@ type ClusterState struct {
 	Orders []ForceOrder `json:"orders,omitempty"`
 	// Given counts the blocks and orders so far, for their names.
 	Given int `json:"given"`
+	// Updates are the cluster's versions.
+	Updates ClusterUpdates `json:"updates"`
+}
+
+// ScopeBlocks are the blocks of one scope: of the fleet or of a channel.
+type ScopeBlocks struct {
+	Holding []Block `json:"holding,omitempty"`
+	Ended   []Block `json:"ended,omitempty"` // kept as ClusterState.Ended are
+	Given   int     `json:"given,omitempty"`
 }
 
 // ForceOrder is what a person decided about forcing the pods of a node. The newest one that
@@ -50,7 +59,8 @@ const (
 // Block is a standing order to change nothing.
 type Block struct {
 	ID     string    `json:"id"`
-	Pool   string    `json:"pool,omitempty"` // empty means the whole cluster
+	Scope  string    `json:"scope,omitempty"` // "fleet", "channel NAME", "registry"; empty means the cluster
+	Pool   string    `json:"pool,omitempty"`  // empty means the whole scope
 	Reason string    `json:"reason"`
 	By     string    `json:"by"`
 	Since  time.Time `json:"since"`

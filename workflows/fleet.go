@@ -15,6 +15,8 @@ const FleetID = "fleet"
 // FleetState is all that the fleet's actor knows.
 type FleetState struct {
 	Turns []Turn `json:"turns"`
+	// Blocks hold the whole fleet.
+	Blocks ScopeBlocks `json:"blocks"`
 }
 
 // Turn is a number of nodes that somebody may replace now.
