@@ -30,6 +30,7 @@ func (st *stack) changeSet(ctx context.Context, found *types.Stack, todo step) (
 		// Roles have names of their own in most clusters. Macros are refused before.
 		Capabilities: []types.Capability{types.CapabilityCapabilityNamedIam},
 	}
+	in.RoleARN = st.role()
 	if todo == create {
 		in.ChangeSetType = types.ChangeSetTypeCreate
 	}
@@ -42,22 +43,14 @@ func (st *stack) changeSet(ctx context.Context, found *types.Stack, todo step) (
 		return nil, false, err
 	}
 	_, err = st.account.cloudFormation.CreateChangeSet(ctx, in)
-	st.named = todo == create && (found == nil || err != nil)
-	if err != nil && !hasCode(err, "AlreadyExistsException") {
+	exists := hasCode(err, "AlreadyExistsException")
+	st.named = todo == create && (found == nil || exists)
+	if err != nil && !exists {
+		st.discard(ctx)
 		return nil, false, st.refused(err)
 	}
-
-	var made *cloudformation.DescribeChangeSetOutput
-	progress := workflows.StackProgress{Status: "change set " + string(types.ChangeSetStatusCreatePending)}
-	if err := poll(ctx, st.changeSetInterval(), progress, func() (workflows.StackProgress, bool, error) {
-		var err error
-		if made, err = st.account.cloudFormation.DescribeChangeSet(ctx, st.itsChangeSet(nil)); err != nil {
-			return progress, false, explain(st.cluster, st.doing("reading its change set"), err)
-		}
-		progress.Status = "change set " + string(made.Status)
-		return progress, made.Status == types.ChangeSetStatusFailed || made.Status == types.ChangeSetStatusCreateComplete && made.ExecutionStatus != types.ExecutionStatusUnavailable ||
-			strings.HasPrefix(string(made.Status), "DELETE"), nil
-	}); err != nil {
+	made, err := st.awaitChangeSet(ctx)
+	if err != nil {
 		return nil, false, err
 	}
 	reason := aws.ToString(made.StatusReason)
@@ -68,11 +61,41 @@ func (st *stack) changeSet(ctx context.Context, found *types.Stack, todo step) (
 		st.discard(ctx)
 		return nil, false, st.failed("%s: its change set failed: %s", st.wanted.File, short(reason))
 	case made.ExecutionStatus != types.ExecutionStatusAvailable:
+		// It was made for the stack as it was before.
 		st.discard(ctx)
 		return nil, false, st.retryable("its change set is %s, %s; another one is made", made.Status, made.ExecutionStatus)
 	}
 	changes, err = st.changesIn(ctx, made)
 	return changes, true, err
+}
+
+// role is what CloudFormation takes on; nil if that is the worker's.
+func (st *stack) role() *string {
+	if st.Settings.StackRole == "" {
+		return nil
+	}
+	return aws.String(strings.ReplaceAll(st.Settings.StackRole, "{account}", st.account.number))
+}
+
+// awaitChangeSet waits until AWS has computed the change set.
+func (st *stack) awaitChangeSet(ctx context.Context) (made *cloudformation.DescribeChangeSetOutput, err error) {
+	progress := workflows.StackProgress{Status: "change set " + string(types.ChangeSetStatusCreatePending)}
+	err = poll(ctx, st.changeSetInterval(), progress, func() (workflows.StackProgress, bool, error) {
+		var err error
+		if made, err = st.account.cloudFormation.DescribeChangeSet(ctx, st.itsChangeSet(nil)); err != nil {
+			return progress, false, explain(st.cluster, st.doing("reading its change set"), err)
+		}
+		progress.Status = "change set " + string(made.Status)
+		switch made.Status {
+		case types.ChangeSetStatusCreatePending, types.ChangeSetStatusCreateInProgress:
+			return progress, false, nil
+		case types.ChangeSetStatusCreateComplete:
+			return progress, made.ExecutionStatus != types.ExecutionStatusUnavailable, nil
+		default:
+			return progress, true, nil
+		}
+	})
+	return made, err
 }
 
 // changeSetInterval is the time between two looks at a change set, which is made in seconds.
@@ -154,7 +177,7 @@ func (st *stack) discard(ctx context.Context) {
 	defer cancel()
 	if _, err := st.account.cloudFormation.DeleteChangeSet(ctx, &cloudformation.DeleteChangeSetInput{
 		StackName: &st.name, ChangeSetName: &st.token,
-	}); err != nil && !hasCode(err, "ChangeSetNotFound", "ChangeSetNotFoundException") {
+	}); err != nil && !hasCode(err, "ChangeSetNotFound") && !(hasCode(err, "ValidationError") && strings.Contains(err.Error(), "does not exist")) {
 		st.regret(ctx, "deleting a change set", err)
 		return
 	}

@@ -47,7 +47,8 @@ type stack struct {
 	account *account
 	name    string
 	// token names the work of this activity: its change set, and what comes of it in the stack's
-	// events. It is the same in all attempts at the activity, and in no other activity.
+	// events. It is the same in all attempts at the activity, and in no other activity, so that what
+	// failed once is not taken for what this activity has done.
 	token string
 	// wanted is what the stack is to be; nil for a deletion.
 	wanted *wanted
@@ -67,9 +68,13 @@ func (s *Stacks) stack(ctx context.Context, in workflows.StackOf) (*stack, error
 	if err != nil {
 		return nil, err
 	}
+	return &stack{Stacks: s, cluster: cluster, account: account, name: in.Stack, token: token(ctx, in.Version)}, nil
+}
+
+func token(ctx context.Context, parts ...string) string {
 	work := activity.GetInfo(ctx)
-	return &stack{Stacks: s, cluster: cluster, account: account, name: in.Stack,
-		token: "fairway-" + hashed(work.WorkflowExecution.ID, work.WorkflowExecution.RunID, work.ActivityID, work.ActivityType.Name, in.Version)[:32]}, nil
+	parts = append(parts, work.WorkflowExecution.ID, work.WorkflowExecution.RunID, work.ActivityID, work.ActivityType.Name)
+	return "fairway-" + hashed(parts...)[:32]
 }
 
 // released is a stack as a version wants it.
@@ -101,6 +106,11 @@ func (s *Stacks) released(ctx context.Context, in workflows.StackOf) (*stack, er
 		return nil, st.invalid("%s: Metadata.Tags: %s is the tag of another cluster; take it out", found.File, other)
 	}
 	tags[s.clusterTag(st.cluster)] = owned
+	content := []string{in.Version, found.Body}
+	for _, key := range slices.Sorted(maps.Keys(tags)) {
+		content = append(content, key, tags[key])
+	}
+	st.token = token(ctx, content...)
 	st.wanted = &wanted{Stack: found, template: parsed, tags: tags, version: in.Version}
 	return st, nil
 }
@@ -338,7 +348,7 @@ func (st *stack) remove(ctx context.Context, found *types.Stack, before func(con
 			return err
 		}
 	}
-	_, err := st.account.cloudFormation.DeleteStack(ctx, &cloudformation.DeleteStackInput{StackName: found.StackId, ClientRequestToken: &token})
+	_, err := st.account.cloudFormation.DeleteStack(ctx, &cloudformation.DeleteStackInput{StackName: found.StackId, ClientRequestToken: &token, RoleARN: st.role()})
 	if hasCode(err, "ValidationError") && strings.Contains(err.Error(), "in use by") {
 		// Another stack imports its outputs; only the end of that one helps.
 		return st.failed("deleting it: %s", answer(err))
@@ -416,7 +426,7 @@ const seenWithin = time.Minute
 func (st *stack) await(ctx context.Context, found *types.Stack, token string) (*types.Stack, error) {
 	id := aws.ToString(found.StackId)
 	began, seen := time.Now(), token == ""
-	return found, poll(ctx, st.Settings.PollInterval, workflows.StackProgress{Status: string(found.StackStatus)}, func() (workflows.StackProgress, bool, error) {
+	err := poll(ctx, st.Settings.PollInterval, workflows.StackProgress{Status: string(found.StackStatus)}, func() (workflows.StackProgress, bool, error) {
 		now, err := st.look(ctx, id)
 		if err != nil {
 			return workflows.StackProgress{}, false, err
@@ -441,6 +451,7 @@ func (st *stack) await(ctx context.Context, found *types.Stack, token string) (*
 		todo, _ := nextStep(now.StackStatus)
 		return progress, todo != wait && (seen || time.Since(began) > seenWithin), nil
 	})
+	return found, err
 }
 
 // same says whether the stack has the wanted template and tags already. After an update that was

@@ -130,9 +130,10 @@ func (a account) newStack(t *testing.T, seen *requests) *stack {
 		cluster: registry.Cluster{ID: fmt.Sprintf("dev-%d", stackNumber), Region: "eu-central-1", InfrastructureAccount: "aws:123456789012", LifecycleStatus: registry.Ready},
 		blocked: func() error { return nil },
 	}
-	settings := config.Default().AWS
-	settings.PollInterval = 50 * time.Millisecond
-	settings.NetworkTag = "fairway.dev/network=fleet"
+	settings := config.AWS{
+		ClusterTag: "kubernetes.io/cluster/{cluster}", PoolTag: "node.kubernetes.io/node-pool", Bucket: "fairway-{account}-{region}",
+		NetworkTag: "fairway.dev/network=fleet", PollInterval: 50 * time.Millisecond,
+	}
 	s.activities = &aws.Stacks{
 		Accounts: &aws.Accounts{Find: func(context.Context, string) (registry.Cluster, error) { return s.cluster, nil }, Settings: settings},
 		Release:  func(context.Context, string, string) (*render.Release, error) { return &s.release, nil },
@@ -489,7 +490,7 @@ func testRefusedTemplates(s *stack) {
 			}
 			_, err := s.apply()
 			requireError(t, err, workflows.InvalidInput, true, c.want)
-			require.Nil(t, s.describe())
+			require.Eventually(t, func() bool { return s.describe() == nil }, 10*time.Second, 50*time.Millisecond)
 		})
 	}
 	s.release = render.Release{}
@@ -631,6 +632,14 @@ func testBucket(s *stack) {
 	require.NoError(s, err)
 	_, err = bucket.Get(s.Context(), s.cluster, "large")
 	requireError(s, err, workflows.InvalidInput, true, "it is longer than 1048576 bytes")
+
+	// A bucket of another account that has the name.
+	bucket.Accounts.Settings.Bucket = "fairway-123456789012-eu-central-1"
+	theirs := s.cluster
+	theirs.InfrastructureAccount = "aws:999999999999"
+	requireError(s, bucket.Put(s.Context(), theirs, "key", nil), workflows.AccessDenied, false, "is not account 999999999999's")
+	_, err = bucket.Get(s.Context(), theirs, "entries/"+s.name)
+	requireError(s, err, workflows.AccessDenied, false, "AWS refuses")
 }
 
 func testNetwork(s *stack) {
