@@ -213,7 +213,7 @@ func (st *stack) empty(ctx context.Context, bucket string) error {
 		return workflows.StackProgress{Status: "emptying", Event: fmt.Sprintf("bucket %s: %d objects and versions deleted", bucket, count)}
 	}
 	deleted := 0
-	return poll(ctx, 0, progress(0), func() (workflows.StackProgress, bool, error) {
+	return st.watch(ctx, 0, progress(0), func() (workflows.StackProgress, bool, error) {
 		page, err := st.account.s3.ListObjectVersions(ctx, &s3.ListObjectVersionsInput{Bucket: &bucket, ExpectedBucketOwner: &st.account.number})
 		if hasCode(err, "NoSuchBucket") {
 			return progress(deleted), true, nil

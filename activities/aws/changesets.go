@@ -80,7 +80,7 @@ func (st *stack) role() *string {
 // awaitChangeSet waits until AWS has computed the change set.
 func (st *stack) awaitChangeSet(ctx context.Context) (made *cloudformation.DescribeChangeSetOutput, err error) {
 	progress := workflows.StackProgress{Status: "change set " + string(types.ChangeSetStatusCreatePending)}
-	err = poll(ctx, st.changeSetInterval(), progress, func() (workflows.StackProgress, bool, error) {
+	err = st.watch(ctx, st.changeSetInterval(), progress, func() (workflows.StackProgress, bool, error) {
 		var err error
 		if made, err = st.account.cloudFormation.DescribeChangeSet(ctx, st.itsChangeSet(nil)); err != nil {
 			return progress, false, explain(st.cluster, st.doing("reading its change set"), err)

@@ -10,6 +10,7 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
@@ -54,6 +55,8 @@ type stack struct {
 	wanted *wanted
 	// named means that the activity's change set has made the stack, as a name and nothing else.
 	named bool
+	// shown is the workflows.StackProgress that is heartbeated.
+	shown atomic.Value
 }
 
 type wanted struct {
@@ -68,7 +71,21 @@ func (s *Stacks) stack(ctx context.Context, in workflows.StackOf) (*stack, error
 	if err != nil {
 		return nil, err
 	}
-	return &stack{Stacks: s, cluster: cluster, account: account, name: in.Stack, token: token(ctx, in.Version)}, nil
+	st := &stack{Stacks: s, cluster: cluster, account: account, name: in.Stack, token: token(ctx, in.Version)}
+	st.shown.Store(workflows.StackProgress{Status: "looking"})
+	return st, nil
+}
+
+// watch polls as poll does; what it knows last is heartbeated afterwards, too.
+func (st *stack) watch(ctx context.Context, every time.Duration, known workflows.StackProgress, question func() (workflows.StackProgress, bool, error)) error {
+	st.shown.Store(known)
+	return poll(ctx, every, known, func() (workflows.StackProgress, bool, error) {
+		progress, done, err := question()
+		if err == nil {
+			st.shown.Store(progress)
+		}
+		return progress, done, err
+	})
 }
 
 func token(ctx context.Context, parts ...string) string {
@@ -77,42 +94,38 @@ func token(ctx context.Context, parts ...string) string {
 	return "fairway-" + hashed(parts...)[:32]
 }
 
-// released is a stack as a version wants it.
-func (s *Stacks) released(ctx context.Context, in workflows.StackOf) (*stack, error) {
-	st, err := s.stack(ctx, in)
+// want renders what the version wants the stack to be.
+func (st *stack) want(ctx context.Context, in workflows.StackOf) error {
+	release, err := st.Release(ctx, in.Cluster, in.Version)
 	if err != nil {
-		return nil, err
-	}
-	release, err := s.Release(ctx, in.Cluster, in.Version)
-	if err != nil {
-		return nil, err
+		return err
 	}
 	found, known := release.Stack(in.Stack)
 	if !known {
-		return nil, st.invalid("version %s has no such stack", in.Version)
+		return st.invalid("version %s has no such stack", in.Version)
 	}
 	parsed, err := parseTemplate(found.Body)
 	if err == nil {
 		err = parsed.check(slices.ContainsFunc(release.Pools, func(p render.Pool) bool { return p.Stack.Name == in.Stack }))
 	}
 	if err != nil {
-		return nil, st.invalid("%s: %v", found.File, err)
+		return st.invalid("%s: %v", found.File, err)
 	}
 	tags := maps.Clone(found.Tags)
 	if tags == nil {
 		tags = map[string]string{}
 	}
-	if other := s.otherCluster(st.cluster, tags); other != "" {
-		return nil, st.invalid("%s: Metadata.Tags: %s is the tag of another cluster; take it out", found.File, other)
+	if other := st.otherCluster(st.cluster, tags); other != "" {
+		return st.invalid("%s: Metadata.Tags: %s is the tag of another cluster; take it out", found.File, other)
 	}
-	tags[s.clusterTag(st.cluster)] = owned
+	tags[st.clusterTag(st.cluster)] = owned
 	content := []string{in.Version, found.Body}
 	for _, key := range slices.Sorted(maps.Keys(tags)) {
 		content = append(content, key, tags[key])
 	}
 	st.token = token(ctx, content...)
 	st.wanted = &wanted{Stack: found, template: parsed, tags: tags, version: in.Version}
-	return st, nil
+	return nil
 }
 
 func hashed(parts ...string) string {
@@ -125,8 +138,12 @@ func hashed(parts ...string) string {
 
 // PlanStack implements workflows.Stacks. A stack that somebody changes is waited for. It heartbeats.
 func (s *Stacks) PlanStack(ctx context.Context, in workflows.StackOf) (workflows.StackChanges, error) {
-	st, err := s.released(ctx, in)
+	st, err := s.stack(ctx, in)
 	if err != nil {
+		return workflows.StackChanges{}, err
+	}
+	defer beat(ctx, st.shown.Load)()
+	if err := st.want(ctx, in); err != nil {
 		return workflows.StackChanges{}, err
 	}
 	for {
@@ -170,8 +187,12 @@ func (s *Stacks) PlanStack(ctx context.Context, in workflows.StackOf) (workflows
 // has begun goes on when the activity is cancelled. A block is looked at before a change set is made
 // and before it is executed.
 func (s *Stacks) ApplyStack(ctx context.Context, in workflows.StackOf) (workflows.StackChanges, error) {
-	st, err := s.released(ctx, in)
+	st, err := s.stack(ctx, in)
 	if err != nil {
+		return workflows.StackChanges{}, err
+	}
+	defer beat(ctx, st.shown.Load)()
+	if err := st.want(ctx, in); err != nil {
 		return workflows.StackChanges{}, err
 	}
 	for {
@@ -296,6 +317,7 @@ func (s *Stacks) DeleteStack(ctx context.Context, in workflows.StackOf) error {
 	if err != nil {
 		return err
 	}
+	defer beat(ctx, st.shown.Load)()
 	for {
 		found, err := st.look(ctx, st.name)
 		if err != nil || found == nil {
@@ -426,7 +448,7 @@ const seenWithin = time.Minute
 func (st *stack) await(ctx context.Context, found *types.Stack, token string) (*types.Stack, error) {
 	id := aws.ToString(found.StackId)
 	began, seen := time.Now(), token == ""
-	err := poll(ctx, st.Settings.PollInterval, workflows.StackProgress{Status: string(found.StackStatus)}, func() (workflows.StackProgress, bool, error) {
+	err := st.watch(ctx, st.Settings.PollInterval, workflows.StackProgress{Status: string(found.StackStatus)}, func() (workflows.StackProgress, bool, error) {
 		now, err := st.look(ctx, id)
 		if err != nil {
 			return workflows.StackProgress{}, false, err
@@ -437,7 +459,7 @@ func (st *stack) await(ctx context.Context, found *types.Stack, token string) (*
 		}
 		*found = *now
 		if now.StackStatus == types.StackStatusDeleteComplete {
-			return workflows.StackProgress{}, true, nil
+			return workflows.StackProgress{Status: string(now.StackStatus)}, true, nil
 		}
 		newest, err := st.newest(ctx, now)
 		if err != nil {

@@ -4,9 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 
-	"github.com/goccy/go-yaml"
-	"github.com/goccy/go-yaml/ast"
-	"github.com/goccy/go-yaml/parser"
+	"go.yaml.in/yaml/v3"
 )
 
 // Limits of CloudFormation on templates, in bytes
@@ -45,33 +43,31 @@ func parseTemplate(body string) (stackTemplate, error) {
 	if json.Valid([]byte(body)) {
 		return t, json.Unmarshal([]byte(body), &t)
 	}
-	file, err := parser.ParseBytes([]byte(body), 0)
-	if err != nil {
+	// This parser bounds how deep a document is nested; others take minutes for hostile ones.
+	var document yaml.Node
+	if err := yaml.Unmarshal([]byte(body), &document); err != nil {
 		return t, fmt.Errorf("is no YAML: %w", err)
 	}
-	if len(file.Docs) != 1 || file.Docs[0].Body == nil {
-		return t, fmt.Errorf("holds %d YAML documents; exactly one is expected", len(file.Docs))
+	if line := aliasIn(&document); line > 0 {
+		return t, fmt.Errorf("line %d: CloudFormation understands no YAML aliases; write out what is meant", line)
 	}
-	var found aliases
-	ast.Walk(&found, file.Docs[0].Body)
-	if found.line > 0 {
-		return t, fmt.Errorf("line %d: CloudFormation understands no YAML aliases; write out what is meant", found.line)
-	}
-	if err := yaml.NodeToValue(file.Docs[0].Body, &t); err != nil {
+	if err := document.Decode(&t); err != nil {
 		return t, fmt.Errorf("is no template: %w", err)
 	}
 	return t, nil
 }
 
-// aliases finds the first alias of a document. Aliases of aliases grow beyond all bounds.
-type aliases struct{ line int }
-
-// Visit implements ast.Visitor.
-func (a *aliases) Visit(node ast.Node) ast.Visitor {
-	if alias, is := node.(*ast.AliasNode); is && a.line == 0 {
-		a.line = alias.GetToken().Position.Line
+// aliasIn is the line of the first alias in a node; 0 if there is none.
+func aliasIn(node *yaml.Node) int {
+	if node.Kind == yaml.AliasNode {
+		return node.Line
 	}
-	return a
+	for _, inner := range node.Content {
+		if line := aliasIn(inner); line > 0 {
+			return line
+		}
+	}
+	return 0
 }
 
 // check refuses what Fairway applies to no cluster. sized means that the sizes of groups are not
