@@ -24,7 +24,7 @@ var noChanges = []string{"didn't contain changes", "No updates are to be perform
 // deleted.
 func (st *stack) changeSet(ctx context.Context, found *types.Stack, todo step) (changes []workflows.ResourceChange, needed bool, err error) {
 	in := &cloudformation.CreateChangeSetInput{
-		StackName: &st.name, ChangeSetName: &st.token, ClientToken: &st.token,
+		StackName: &st.name, ChangeSetName: &st.token,
 		ChangeSetType: types.ChangeSetTypeUpdate,
 		Description:   aws.String("Fairway: version " + st.wanted.version),
 		// Roles have names of their own in most clusters. Macros are refused before.

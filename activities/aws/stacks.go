@@ -296,14 +296,13 @@ func (st *stack) outcome(ctx context.Context, ended *types.Stack, changes []work
 	if err != nil || len(events) == 0 {
 		return result, false, err
 	}
-	result = workflows.StackChanges{Stack: st.name, Changes: changes, Created: ended.LastUpdatedTime == nil}
 	switch ended.StackStatus {
 	case types.StackStatusCreateComplete, types.StackStatusUpdateComplete:
-		result.Created = ended.StackStatus == types.StackStatusCreateComplete
 		if changes == nil {
-			result.Changes = changesOf(events)
+			changes = changesOf(events)
 		}
-		return result, true, nil
+		result = workflows.StackChanges{Stack: st.name, Changes: changes, Created: ended.StackStatus == types.StackStatusCreateComplete}
+		return result, true, st.protect(ctx, ended)
 	default:
 		return workflows.StackChanges{}, true, st.failed("%s: %s", ended.StackStatus, cmp.Or(firstFailure(events), aws.ToString(ended.StackStatusReason), "no event says why"))
 	}
