@@ -1,0 +1,150 @@
+package render
+
+import (
+	"errors"
+	"maps"
+	"regexp"
+	"strconv"
+	"strings"
+
+	"github.com/fairway-project/fairway/registry"
+)
+
+// entry is a registry entry without methods: templates see fields only.
+type entry registry.Cluster
+
+// data is the dot of a template. The entry's fields can be had directly too, as `.ID` and as
+// `.Cluster.ID`: there are repositories of either kind.
+type data struct {
+	entry
+	Cluster  entry
+	NodePool any // a registry.NodePool in node-pools/, else nil
+	Values   map[string]any
+}
+
+func (r *rendering) clusterData() data {
+	return data{entry: entry(r.cluster), Cluster: entry(r.cluster), Values: r.values}
+}
+
+func (d data) ofPool(pool registry.NodePool) data {
+	pool.ConfigItems = overlaid(d.Cluster.ConfigItems, pool.ConfigItems)
+	d.NodePool = pool
+	return d
+}
+
+func (d data) with(value string, is any) data {
+	d.Values = maps.Clone(d.Values)
+	if d.Values == nil {
+		d.Values = map[string]any{}
+	}
+	d.Values[value] = is
+	return d
+}
+
+func overlaid(under, over map[string]string) map[string]string {
+	both := make(map[string]string, len(under)+len(over))
+	maps.Copy(both, under)
+	maps.Copy(both, over)
+	return both
+}
+
+// output is a rendered file. Where it differs from its source, lines of one are not those of the other.
+type output struct {
+	file, text string
+	same       bool
+}
+
+// problem describes something wrong with the output.
+func (o output) problem(line int, field, text string) Problem {
+	if line > 0 && !o.same {
+		text += " (in line " + strconv.Itoa(line) + " of what the template renders)"
+	}
+	return Problem{File: o.file, Line: line, Field: field, Text: text}
+}
+
+// template renders a file. The error is a Problem, unless the file could not be had.
+func (r *rendering) template(file string, dot data) (output, error) {
+	if err := r.checkTime(); err != nil {
+		return output{}, problemOf(file, err)
+	}
+	source, err := r.tree.read(file, r.limits.FileSize)
+	if err != nil {
+		return output{}, err
+	}
+	if strings.Count(source, "{{") > maxActions {
+		return output{}, Problem{File: file, Text: "has more than " + strconv.Itoa(maxActions) + " template actions"}
+	}
+	parsed, err := r.functions.Clone()
+	if err != nil {
+		return output{}, err
+	}
+	if parsed, err = parsed.New(file).Parse(source); err != nil {
+		return output{}, problemOf(file, err)
+	}
+	e := r.execution(file)
+	if err := guarded(parsed, e); err != nil {
+		return output{}, problemOf(file, err)
+	}
+	outer := r.current
+	r.current = e
+	err = parsed.Execute(e, dot)
+	r.current = outer
+	if err != nil {
+		return output{}, problemOf(file, err)
+	}
+	text := string(e.out)
+	return output{file: file, text: text, same: text == source}, nil
+}
+
+var (
+	executing   = regexp.MustCompile(`(?s)^executing ".*?" at <(.*?)>: (.*)$`)
+	missingKey  = regexp.MustCompile(`^map has no entry for key (".*")$`)
+	missingPart = regexp.MustCompile(`^can't evaluate field (\w+) in type .*$`)
+	missingPool = regexp.MustCompile(`^(nil data; no entry for key|nil pointer evaluating interface \{\})`)
+	calling     = regexp.MustCompile(`^error calling \w+: `)
+)
+
+// problemOf says what the template engine says, by file, line and expression.
+func problemOf(file string, err error) Problem {
+	problem := Problem{File: file, Text: err.Error()}
+	var limit *limitError
+	exceeded := errors.As(err, &limit)
+	if rest, ok := strings.CutPrefix(problem.Text, "template: "+file+":"); ok {
+		// Errors of parsing have a line, those of executing a column too.
+		for _, number := range []*int{&problem.Line, new(int)} {
+			digits, text, found := strings.Cut(rest, ":")
+			parsed, err := strconv.Atoi(digits)
+			if !found || err != nil {
+				break
+			}
+			*number, rest = parsed, text
+		}
+		problem.Text = strings.TrimSpace(rest)
+	}
+	if at := executing.FindStringSubmatch(problem.Text); at != nil {
+		problem.Field, problem.Text = at[1], explain(at[1], at[2])
+	}
+	if exceeded {
+		problem.Field, problem.Text = "", limit.text
+	}
+	return problem
+}
+
+func explain(expression, text string) string {
+	if key := missingKey.FindStringSubmatch(text); key != nil {
+		if strings.Contains(expression, "ConfigItems") {
+			return "there is no config item " + key[1] + "; give it a default in config-defaults.yaml or a value in the cluster's registry entry"
+		}
+		return "there is no " + key[1] + " here"
+	}
+	if part := missingPart.FindStringSubmatch(text); part != nil {
+		return "there is no field " + strconv.Quote(part[1]) + " here"
+	}
+	if strings.Contains(expression, ".NodePool.") && missingPool.MatchString(text) {
+		return "there is a node pool in node-pools/ only"
+	}
+	if call := calling.FindString(text); call != "" {
+		return strings.TrimPrefix(text, call)
+	}
+	return text
+}
