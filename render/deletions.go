@@ -93,7 +93,7 @@ func (r *rendering) deletions() Deletions {
 	}
 	var document deletionsDocument
 	if err := strictyaml.Decode(deletionsFile, []byte(rendered.text), &document); err != nil {
-		r.report(err)
+		r.report(rendered.relocated(err))
 		return Deletions{}
 	}
 	for list, deletions := range document.lists() {

@@ -101,7 +101,7 @@ func printf(format string, args ...any) (string, error) {
 	for _, arg := range args {
 		largest = max(largest, int(grow(reflect.ValueOf(arg), 0)))
 	}
-	if err := fits(times(verbs, largest) / 16); err != nil { // most texts are used once
+	if err := fits(verbs * largest / 16); err != nil { // most arguments are used once
 		return "", err
 	}
 	return fmt.Sprintf(format, args...), nil

@@ -18,7 +18,7 @@ const (
 // guarded puts the checks into all templates of a file. The checks' functions are added only now, so
 // that no template can be parsed that calls them by itself.
 func guarded(parsed *template.Template, e *execution) error {
-	g := guard{}
+	g := guard{literals: e.literals}
 	for _, t := range parsed.Templates() {
 		if t.Tree == nil || t.Root == nil {
 			continue
@@ -55,7 +55,10 @@ func check(name string, pos parse.Pos, weight int64) *parse.ActionNode {
 
 // guard weighs parse trees: the weight of nodes is how many of them are executed at most, without the
 // bodies of loops, whose turns are weighed one by one.
-type guard struct{ nodes int64 }
+type guard struct {
+	nodes    int64
+	literals map[*byte]parse.Pos
+}
 
 func (g *guard) list(list *parse.ListNode, nesting int) (int64, error) {
 	if list == nil {
@@ -80,6 +83,10 @@ func (g *guard) list(list *parse.ListNode, nesting int) (int64, error) {
 
 func (g *guard) node(node parse.Node, nesting int) (int64, error) {
 	switch n := node.(type) {
+	case *parse.TextNode:
+		if len(n.Text) > 0 {
+			g.literals[&n.Text[0]] = n.Pos
+		}
 	case *parse.ActionNode:
 		return 1 + g.pipe(n.Pipe), nil
 	case *parse.TemplateNode:

@@ -2,6 +2,7 @@ package render
 
 import (
 	"fmt"
+	"text/template/parse"
 	"time"
 )
 
@@ -17,7 +18,7 @@ type Limits struct {
 	FileOutput, Output int64
 	// FileWork and Work bound what one file and all may do until they are rendered: the bytes that
 	// functions read and make, and 64 for each node of a template that is executed. They give the same
-	// answer on every machine. Default 64 Mi and 512 Mi, about one million and eight million nodes.
+	// answer on every machine. Default 16 Mi and 256 Mi, about 250,000 nodes and four million.
 	FileWork, Work int64
 	// FileTime and Time end what is slow nevertheless; default 5 s and 30 s.
 	FileTime, Time time.Duration
@@ -45,7 +46,7 @@ func (l Limits) withDefaults() Limits {
 		of       *int64
 		defaults int64
 	}{
-		{&l.FileSize, 2 << 20}, {&l.FileOutput, 2 << 20}, {&l.Output, 16 << 20}, {&l.FileWork, 64 << 20}, {&l.Work, 512 << 20},
+		{&l.FileSize, 2 << 20}, {&l.FileOutput, 2 << 20}, {&l.Output, 16 << 20}, {&l.FileWork, 16 << 20}, {&l.Work, 256 << 20},
 	} {
 		if *limit.of == 0 {
 			*limit.of = limit.defaults
@@ -109,10 +110,15 @@ type execution struct {
 	work     int64
 	depth    int
 	out      []byte
+
+	// literals are the texts of the templates by where they are in memory: that is how a text is known
+	// when it is written.
+	literals map[*byte]parse.Pos
+	pieces   []piece
 }
 
 func (b *budget) execution(file string) *execution {
-	return &execution{budget: b, file: file, deadline: time.Now().Add(b.limits.FileTime)}
+	return &execution{budget: b, file: file, deadline: time.Now().Add(b.limits.FileTime), literals: map[*byte]parse.Pos{}}
 }
 
 func (e *execution) spend(work int64) error {
@@ -130,6 +136,9 @@ func (e *execution) spend(work int64) error {
 }
 
 func (e *execution) Write(p []byte) (int, error) {
+	if len(p) == 0 { // by the checks, whose own errors know the line
+		return 0, nil
+	}
 	if int64(len(e.out)+len(p)) > e.limits.FileOutput {
 		return 0, exceeded("renders more than %d bytes", e.limits.FileOutput)
 	}
@@ -139,6 +148,20 @@ func (e *execution) Write(p []byte) (int, error) {
 	if err := e.spend(int64(len(p))); err != nil {
 		return 0, err
 	}
+	e.addPiece(&p[0])
 	e.out = append(e.out, p...)
 	return len(p), nil
+}
+
+// addPiece notes where the output that follows comes from: a text of the source, or what comes after
+// the last such text.
+func (e *execution) addPiece(begin *byte) {
+	pos, literal := e.literals[begin]
+	if !literal && len(e.pieces) > 0 {
+		last := e.pieces[len(e.pieces)-1]
+		if pos = last.pos; last.literal {
+			pos += parse.Pos(len(e.out) - last.offset)
+		}
+	}
+	e.pieces = append(e.pieces, piece{offset: len(e.out), pos: pos, literal: literal})
 }

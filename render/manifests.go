@@ -78,21 +78,20 @@ func (r *rendering) manifestFiles() []string {
 	return files
 }
 
-// hash is a rendered manifest. It is kept because other manifests may ask for its hash, before or
-// after it is its turn.
-type hash struct {
-	output   output
-	err      error
-	rendered bool // false while it is being rendered
+// rendered is a manifest as it is rendered once: others may ask for its hash, before or after its turn.
+type rendered struct {
+	output output
+	err    error
+	done   bool
 }
 
 func (r *rendering) manifest(file string) (output, error) {
-	known := r.hashes[file]
+	known := r.rendered[file]
 	if known == nil {
-		known = &hash{}
-		r.hashes[file] = known
+		known = &rendered{}
+		r.rendered[file] = known
 		known.output, known.err = r.template(file, r.clusterData())
-		known.rendered = true
+		known.done = true
 	}
 	return known.output, known.err
 }
@@ -104,7 +103,7 @@ func (r *rendering) manifestHash(name string) (string, error) {
 	if !strings.HasPrefix(file, manifests) {
 		return "", fmt.Errorf("%q is not in %s", name, manifests)
 	}
-	if known := r.hashes[file]; known != nil && !known.rendered {
+	if known := r.rendered[file]; known != nil && !known.done {
 		return "", fmt.Errorf("%q is being rendered for this very file", name)
 	}
 	if r.nested++; r.nested > maxHashes {
@@ -328,8 +327,8 @@ func (r *rendering) refuseDuplicates(all []Manifest) {
 			id.namespace = ""
 		}
 		if before, duplicate := first[id]; duplicate {
-			r.report(Problem{File: m.File, Line: m.Line, Text: fmt.Sprintf("%s %s is in %s:%d already",
-				id.kind, strings.TrimPrefix(m.Object.GetNamespace()+"/"+id.name, "/"), before.File, before.Line)})
+			r.report(r.rendered[m.File].output.problem(m.Line, "", fmt.Sprintf("%s %s is in %s:%d already",
+				id.kind, strings.TrimPrefix(m.Object.GetNamespace()+"/"+id.name, "/"), before.File, r.rendered[before.File].output.sourceLine(before.Line))))
 			continue
 		}
 		first[id] = m

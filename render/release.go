@@ -51,7 +51,7 @@ func Render(files fs.FS, in Input) (*Release, error) {
 	}
 	r := &rendering{
 		budget: &budget{limits: limits, deadline: time.Now().Add(limits.Time)},
-		tree:   tree, cluster: in.Cluster, values: in.Values, hashes: map[string]*hash{},
+		tree:   tree, cluster: in.Cluster, values: in.Values, rendered: map[string]*rendered{},
 	}
 	r.cluster.Status = nil
 	r.functions = template.New("").Option("missingkey=error").Funcs(r.functionMap())
@@ -80,8 +80,8 @@ type rendering struct {
 	values    map[string]any
 	functions *template.Template // no template, but what all of them can call
 	current   *execution
-	hashes    map[string]*hash // of manifests, which are rendered once
-	nested    int              // hashes that are being made for each other
+	rendered  map[string]*rendered // manifests
+	nested    int                  // hashes that are being made for each other
 
 	problems []error
 	unread   error // a file could not be read

@@ -230,7 +230,7 @@ func TestWhatIsWrongIsRefusedWithFileLineAndFix(t *testing.T) {
 		"a file out of place":   {map[string]string{"manifests/a.yaml": "x"}, "manifests/a.yaml: is in no application's folder; manifests are manifests/<application>/<name>.yaml"},
 		"a file too deep":       {map[string]string{"manifests/a/b/c.yaml": "x"}, "manifests/a/b/c.yaml: is in no application's folder"},
 		"no YAML":               {manifest(configMap("a", "x") + "---\na: b\n c: d\n"), "manifests/a/a.yaml:9: is no YAML: mapping values are not allowed in this context"},
-		"no YAML of a template": {manifest("{{ if true }}{{ end }}\na: [\n"), "is no YAML: did not find expected node content (in line 2 of what the template renders)"},
+		"no YAML of a template": {manifest("{{ if true }}{{ end }}\na: [\n"), "is no YAML: did not find expected node content"},
 		"a duplicate key":       {manifest("a: b\na: c\n"), `manifests/a/a.yaml:2: is no YAML: key "a" already set in map`},
 		"no object":             {manifest("\n- a"), "manifests/a/a.yaml:2: is no Kubernetes object: must be keys with values"},
 		"no version":            {manifest("kind: A\nmetadata: {name: a}"), "manifests/a/a.yaml:1: apiVersion: is missing"},
@@ -255,7 +255,7 @@ func TestWhatIsWrongIsRefusedWithFileLineAndFix(t *testing.T) {
 
 		"a stack of nobody":          {map[string]string{"etcd/stack.yaml": "Resources: {A: {Type: B}}"}, "etcd/stack.yaml: Metadata.Tags: lacks `kubernetes.io/cluster/dev-1: owned`, by which Fairway finds the stacks of a cluster"},
 		"a stack of nothing":         {map[string]string{"cluster.yaml": "Metadata: {Tags: {}}"}, "cluster.yaml: Resources: is missing"},
-		"a stack with aliases":       {map[string]string{"cluster.yaml": stackYAML + "A: &a b\nC: *a\n"}, "cluster.yaml:4: is an alias; write out what it stands for (in line 4 of what the template renders)"},
+		"a stack with aliases":       {map[string]string{"cluster.yaml": stackYAML + "A: &a b\nC: *a\n"}, "cluster.yaml:4: is an alias; write out what it stands for"},
 		"a stack with one key twice": {map[string]string{"cluster.yaml": stackYAML + "Outputs:\n  A: b\n  A: c\n"}, `cluster.yaml:5: the key "A" is in line 4 already`},
 		"a stack that is too long":   {map[string]string{"cluster.yaml": stackYAML + "# " + strings.Repeat("x", 1<<20)}, "CloudFormation takes at most 1048576"},
 		"a tag that is a list":       {map[string]string{"cluster.yaml": "Metadata: {Tags: {a: [b]}}\nResources: {A: {}}"}, "cluster.yaml:1: Metadata.Tags.a: must be text"},
@@ -274,6 +274,34 @@ func TestWhatIsWrongIsRefusedWithFileLineAndFix(t *testing.T) {
 			require.ErrorAs(t, err, &problem)
 		})
 	}
+}
+
+func TestProblemsOfTheOutputNameTheLineOfTheSource(t *testing.T) {
+	source := `# {{/* nothing */}}
+{{- define "entry" }}
+{{ . }}: x
+{{- end }}
+apiVersion: v1
+{{- range 3 }}
+{{ template "entry" . }}
+{{- end }}
+kind: A
+metadata:
+  labels: {}
+{{ indent 2 "a: b\nname: 5" }}
+--- # next
+{{ if true }}apiVersion: v1{{ end }}
+name: x
+name: y
+`
+	_, err := render.Render(folder(map[string]string{
+		"manifests/a/a.yaml":       source,
+		"manifests/deletions.yaml": "{{ if true }}\n\n{{ range 3 }}\n{{ end }}{{ end }}\npost_apply:\n{{- range 2 }}\n- kind: A\n  {{ . | printf \"n%dme\" }}: x\n{{- end }}\n",
+	}), input())
+	require.EqualError(t, err, `manifests/a/a.yaml:5: metadata.name: must be text (in line 2 of what the template renders)
+manifests/a/a.yaml:16: is no YAML: key "name" already set in map (in line 17 of what the template renders)
+manifests/deletions.yaml:8: post_apply[0].n0me: is no known key; there are api_version, grace_period_seconds, has_owner, kind, labels, name, namespace, propagation_policy, selector (in line 9 of what the template renders)
+manifests/deletions.yaml:8: post_apply[1].n1me: is no known key; there are api_version, grace_period_seconds, has_owner, kind, labels, name, namespace, propagation_policy, selector (in line 11 of what the template renders)`)
 }
 
 func TestWhatIsMissingIsNamed(t *testing.T) {

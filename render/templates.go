@@ -4,8 +4,10 @@ import (
 	"errors"
 	"maps"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
+	"text/template/parse"
 
 	"github.com/fairway-project/fairway/registry"
 )
@@ -48,18 +50,62 @@ func overlaid(under, over map[string]string) map[string]string {
 	return both
 }
 
-// output is a rendered file. Where it differs from its source, lines of one are not those of the other.
+// output is a rendered file.
 type output struct {
-	file, text string
-	same       bool
+	file, source, text string
+	pieces             []piece
 }
 
-// problem describes something wrong with the output.
+// piece is what of an output was written at once: from an offset on, by what is at a position of the
+// source. A literal piece is a part of the source.
+type piece struct {
+	offset  int
+	pos     parse.Pos
+	literal bool
+}
+
+// problem describes something wrong with a line of the output, by the line of the source that made it.
 func (o output) problem(line int, field, text string) Problem {
-	if line > 0 && !o.same {
+	made := o.sourceLine(line)
+	if made != line {
 		text += " (in line " + strconv.Itoa(line) + " of what the template renders)"
 	}
-	return Problem{File: o.file, Line: line, Field: field, Text: text}
+	return Problem{File: o.file, Line: made, Field: field, Text: text}
+}
+
+func (o output) sourceLine(line int) int {
+	offset := 0
+	for range line - 1 {
+		offset += strings.IndexByte(o.text[offset:], '\n') + 1
+	}
+	rest := o.text[offset:]
+	offset += len(rest) - len(strings.TrimLeft(rest, " \t\r\n-"))
+	by, _ := slices.BinarySearchFunc(o.pieces, offset+1, func(p piece, offset int) int { return p.offset - offset })
+	if line == 0 || by == 0 {
+		return line
+	}
+	p := o.pieces[by-1]
+	made := 1 + strings.Count(o.source[:p.pos], "\n")
+	if p.literal {
+		made += strings.Count(o.text[p.offset:offset], "\n")
+	}
+	return made
+}
+
+// relocated are the problems that others have found with the output.
+func (o output) relocated(err error) error {
+	if problem, ok := err.(Problem); ok {
+		return o.problem(problem.Line, problem.Field, problem.Text)
+	}
+	joined, ok := err.(interface{ Unwrap() []error })
+	if !ok {
+		return err
+	}
+	var problems []error
+	for _, problem := range joined.Unwrap() {
+		problems = append(problems, o.relocated(problem))
+	}
+	return errors.Join(problems...)
 }
 
 // template renders a file. The error is a Problem, unless the file could not be had.
@@ -92,8 +138,7 @@ func (r *rendering) template(file string, dot data) (output, error) {
 	if err != nil {
 		return output{}, problemOf(file, err)
 	}
-	text := string(e.out)
-	return output{file: file, text: text, same: text == source}, nil
+	return output{file: file, source: source, text: string(e.out), pieces: e.pieces}, nil
 }
 
 var (
