@@ -134,6 +134,9 @@ func (r *rendering) objects(of output) ([]Manifest, error) {
 		if err != nil {
 			wrong = append(wrong, err)
 		}
+		if len(wrong) > maxProblems {
+			break
+		}
 	}
 	return found, errors.Join(wrong...)
 }

@@ -11,6 +11,7 @@ import (
 	"strings"
 	"text/template"
 	"time"
+	"unicode"
 
 	"github.com/fairway-project/fairway/registry"
 	"github.com/fairway-project/fairway/strictyaml"
@@ -89,12 +90,37 @@ type rendering struct {
 
 // report keeps what is wrong, so that everything can be told at once.
 func (r *rendering) report(err error) {
+	if joined, ok := err.(interface{ Unwrap() []error }); ok {
+		for _, each := range joined.Unwrap() {
+			r.report(each)
+		}
+		return
+	}
 	var problem Problem
 	if errors.As(err, &problem) {
-		r.problems = append(r.problems, err)
+		r.problems = append(r.problems, tellable(problem))
 	} else if r.unread == nil {
 		r.unread = err
 	}
+}
+
+// tellable is a problem without what a hostile file puts into it: endless texts, and bytes that
+// histories, terminals and chats cannot take.
+func tellable(p Problem) Problem {
+	p.File, p.Field, p.Text = short(p.File, 200), short(p.Field, 100), short(p.Text, 500)
+	return p
+}
+
+func short(text string, longest int) string {
+	if len(text) > longest {
+		text = text[:longest] + "…"
+	}
+	return strings.Map(func(c rune) rune {
+		if unicode.IsControl(c) {
+			return ' '
+		}
+		return c
+	}, strings.ToValidUTF8(text, "?"))
 }
 
 // over says that there is no sense in going on.

@@ -12,6 +12,7 @@ import (
 	"testing"
 	"testing/fstest"
 	"time"
+	"unicode/utf8"
 
 	"github.com/stretchr/testify/require"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
@@ -340,7 +341,24 @@ manifests/deletions.yaml:1: pre_apply[0].kind: is missing`)
 	}
 	_, err = render.Render(folder(files), input())
 	require.Equal(t, 21, len(strings.Split(err.Error(), "\n")))
-	require.ErrorContains(t, err, "\nand 13 more")
+	require.ErrorContains(t, err, "\nand 14 more")
+}
+
+func TestProblemsCanBeTold(t *testing.T) {
+	for _, content := range []string{
+		"{{ range 1.5 }}" + strings.Repeat("x\n", 100_000) + "{{ end }}",
+		"{{ parseInt64 \"" + strings.Repeat("x", 100_000) + "\" }}",
+		"{{ parseInt64 \"\xff\x1b[31m\" }}",
+		strings.Repeat("a", 100_000) + ": 1\n" + strings.Repeat("a", 100_000) + ": 1\n",
+		"apiVersion: v1\nkind: A\nmetadata: {name: a, labels: {\"\\e[31m\": 5}}",
+		strings.Repeat("---\na\n", 100_000),
+	} {
+		_, err := render.Render(folder(map[string]string{"manifests/a/a.yaml": content}), input())
+		require.ErrorContains(t, err, "manifests/a/a.yaml:")
+		require.Less(t, len(err.Error()), 21*1000)
+		require.True(t, utf8.ValidString(err.Error()))
+		require.NotContains(t, err.Error(), "\x1b")
+	}
 }
 
 func TestLinksAreNotFollowed(t *testing.T) {
