@@ -96,9 +96,13 @@ func (r *rendering) deletions() Deletions {
 		r.report(rendered.relocated(err))
 		return Deletions{}
 	}
+	if all := len(document.PreApply) + len(document.PostApply); all > r.limits.Objects {
+		r.report(Problem{File: deletionsFile, Text: fmt.Sprintf("holds more than %d deletions", r.limits.Objects)})
+		return Deletions{}
+	}
 	for list, deletions := range document.lists() {
 		for i := range deletions {
-			deletions[i].Line = at(root, list).Content[i].Line
+			deletions[i].Line = rendered.sourceLine(at(root, list).Content[i].Line)
 			deletions[i].Namespace = or(deletions[i].Namespace, defaultNamespace)
 		}
 	}

@@ -112,6 +112,9 @@ func (r *rendering) manifestHash(name string) (string, error) {
 	of, err := r.manifest(file)
 	r.nested--
 	if err != nil {
+		if !errors.As(err, new(Problem)) {
+			r.report(err)
+		}
 		// Not wrapped: limits that the other file exceeds are not this one's.
 		return "", fmt.Errorf("%q cannot be rendered: %v", name, err)
 	}
@@ -129,7 +132,7 @@ func (r *rendering) objects(of output) ([]Manifest, error) {
 		}
 		object, err := r.object(of, part)
 		if err == nil && object != nil {
-			found, err = flatten(found, of, part.line, object)
+			found, err = flatten(found, of, part, object)
 		}
 		if err != nil {
 			wrong = append(wrong, err)
@@ -141,10 +144,12 @@ func (r *rendering) objects(of output) ([]Manifest, error) {
 	return found, errors.Join(wrong...)
 }
 
-// part is a document of a file: its text begins after so many lines, and its content in a line.
+// part is a document of a file: its text begins after so many lines, and its content in a line and at
+// an offset.
 type part struct {
-	text         string
-	before, line int
+	text          string
+	before        int
+	line, content int
 }
 
 // documents splits a file where YAML does: at lines that begin with three dashes, or dots.
@@ -152,8 +157,8 @@ func documents(text string) []part {
 	var parts []part
 	begin, before, number := 0, 0, 0
 	end := func(at int) {
-		if line, ok := contentLine(text[begin:at]); ok {
-			parts = append(parts, part{text: text[begin:at], before: before, line: before + line})
+		if line, offset, ok := content(text[begin:at]); ok {
+			parts = append(parts, part{text: text[begin:at], before: before, line: before + line, content: begin + offset})
 		}
 	}
 	at := 0
@@ -178,16 +183,17 @@ func marks(line, mark string) bool {
 	return found && (rest == "" || strings.ContainsAny(rest[:1], " \t\r\n"))
 }
 
-// contentLine finds the first line that is more than a mark or a comment.
-func contentLine(text string) (line int, ok bool) {
+// content finds the first line that is more than a mark or a comment.
+func content(text string) (line, offset int, ok bool) {
 	for content := range strings.Lines(text) {
 		line++
-		content = strings.TrimSpace(strings.TrimPrefix(content, "---"))
-		if content != "" && !strings.HasPrefix(content, "#") {
-			return line, true
+		trimmed := strings.TrimSpace(strings.TrimPrefix(content, "---"))
+		if trimmed != "" && !strings.HasPrefix(trimmed, "#") {
+			return line, offset, true
 		}
+		offset += len(content)
 	}
-	return 0, false
+	return 0, 0, false
 }
 
 // object reads a document as the API server reads it; without content it is nil.
@@ -251,22 +257,22 @@ func (o output) checkAliases(part part) error {
 }
 
 // flatten adds an object, or the objects that a list holds.
-func flatten(to []Manifest, of output, line int, object map[string]any) ([]Manifest, error) {
+func flatten(to []Manifest, of output, part part, object map[string]any) ([]Manifest, error) {
 	kind, _ := object["kind"].(string)
 	items, isList := object["items"].([]any)
 	if !isList || !strings.HasSuffix(kind, "List") {
-		if err := of.checkObject(line, object); err != nil {
+		if err := of.checkObject(part.line, object); err != nil {
 			return to, err
 		}
-		return append(to, Manifest{File: of.file, Line: line, Object: &unstructured.Unstructured{Object: object}}), nil
+		return append(to, Manifest{File: of.file, Line: of.sourceLineAt(part.content), Object: &unstructured.Unstructured{Object: object}}), nil
 	}
 	for i, item := range items {
 		inner, ok := item.(map[string]any)
 		if !ok {
-			return to, of.problem(line, fmt.Sprintf("items[%d]", i), "is no Kubernetes object: must be keys with values")
+			return to, of.problem(part.line, fmt.Sprintf("items[%d]", i), "is no Kubernetes object: must be keys with values")
 		}
 		var err error
-		if to, err = flatten(to, of, line, inner); err != nil {
+		if to, err = flatten(to, of, part, inner); err != nil {
 			return to, err
 		}
 	}
@@ -330,8 +336,8 @@ func (r *rendering) refuseDuplicates(all []Manifest) {
 			id.namespace = ""
 		}
 		if before, duplicate := first[id]; duplicate {
-			r.report(r.rendered[m.File].output.problem(m.Line, "", fmt.Sprintf("%s %s is in %s:%d already",
-				id.kind, strings.TrimPrefix(m.Object.GetNamespace()+"/"+id.name, "/"), before.File, r.rendered[before.File].output.sourceLine(before.Line))))
+			r.report(Problem{File: m.File, Line: m.Line, Text: fmt.Sprintf("%s %s is in %s:%d already",
+				id.kind, strings.TrimPrefix(m.Object.GetNamespace()+"/"+id.name, "/"), before.File, before.Line)})
 			continue
 		}
 		first[id] = m

@@ -175,6 +175,16 @@ func TestManifestsAreOrderedByWhatOthersNeedThenByPath(t *testing.T) {
 	}, order)
 }
 
+func TestObjectsAndDeletionsNameTheLineOfTheSource(t *testing.T) {
+	release, err := render.Render(folder(map[string]string{
+		"manifests/a/a.yaml":       "# {{ indent 2 \"a\\nb\" | replace \"\\n\" \"\\n#\" }}\n{{ range $i := 2 }}\n---\n# next\napiVersion: v1\nkind: A\nmetadata: {name: a{{ $i }}}\n{{ end }}---\n" + configMap("b", "x"),
+		"manifests/deletions.yaml": "{{ if true }}\n\n{{ end }}{{/* a\ncomment */}}\npre_apply:\n{{ range 2 }}\n- {kind: A, name: a}\n{{ end }}",
+	}), input())
+	require.NoError(t, err)
+	require.Equal(t, []int{5, 5, 9}, []int{release.Manifests[0].Line, release.Manifests[1].Line, release.Manifests[2].Line})
+	require.Equal(t, []int{7, 7}, []int{release.Deletions.PreApply[0].Line, release.Deletions.PreApply[1].Line})
+}
+
 func TestObjectsAreReadAsTheAPIServerReadsThem(t *testing.T) {
 	release, err := render.Render(folder(map[string]string{"manifests/a/a.yaml": "apiVersion: v1\nkind: A\nmetadata: {name: a}\nspec: {whole: 3, half: 0.5, on: true, text: \"3\", same: &x [1], again: *x}\n"}), input())
 	require.NoError(t, err)
@@ -409,8 +419,8 @@ func (f failing) ReadDir(name string) ([]fs.DirEntry, error) {
 }
 
 func TestAFileThatCannotBeReadIsNoProblemOfTheConfiguration(t *testing.T) {
-	for _, file := range []string{"cluster.yaml", "manifests/a/a.yaml", "config-defaults.yaml", ".", "manifests/b"} {
-		_, err := render.Render(failing{folder(map[string]string{"config-defaults.yaml": "", "manifests/a/a.yaml": "", "manifests/b/b.yaml": "{{"}), file}, input())
+	for _, file := range []string{"cluster.yaml", "manifests/a/a.yaml", "config-defaults.yaml", ".", "manifests/b", "manifests/a/text"} {
+		_, err := render.Render(failing{folder(map[string]string{"config-defaults.yaml": "", "manifests/a/a.yaml": "# {{ manifestHash \"text\" }}", "manifests/a/text": "", "manifests/b/b.yaml": "{{"}), file}, input())
 		require.ErrorContains(t, err, "the disk is gone", file)
 		require.False(t, errors.As(err, new(render.Problem)), file)
 	}

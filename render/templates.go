@@ -74,22 +74,30 @@ func (o output) problem(line int, field, text string) Problem {
 }
 
 func (o output) sourceLine(line int) int {
+	if line == 0 {
+		return 0
+	}
 	offset := 0
 	for range line - 1 {
 		offset += strings.IndexByte(o.text[offset:], '\n') + 1
 	}
+	return o.sourceLineAt(offset)
+}
+
+// sourceLineAt is the line of the source that made what follows an offset of the output.
+func (o output) sourceLineAt(offset int) int {
 	rest := o.text[offset:]
 	offset += len(rest) - len(strings.TrimLeft(rest, " \t\r\n-"))
 	by, _ := slices.BinarySearchFunc(o.pieces, offset+1, func(p piece, offset int) int { return p.offset - offset })
-	if line == 0 || by == 0 {
-		return line
+	if by == 0 {
+		return 1
 	}
 	p := o.pieces[by-1]
-	made := 1 + strings.Count(o.source[:p.pos], "\n")
+	line := 1 + strings.Count(o.source[:p.pos], "\n")
 	if p.literal {
-		made += strings.Count(o.text[p.offset:offset], "\n")
+		line += strings.Count(o.text[p.offset:offset], "\n")
 	}
-	return made
+	return line
 }
 
 // relocated are the problems that others have found with the output.
