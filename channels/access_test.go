@@ -19,6 +19,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/fairway-project/fairway/channels"
+	"github.com/fairway-project/fairway/channels/channelstest"
 )
 
 func TestWhichAddressesAreAccepted(t *testing.T) {
@@ -85,7 +86,7 @@ func TestAGitThatIsTooOldIsRefusedAtTheStart(t *testing.T) {
 }
 
 // serve is a forge: the repository by http for those who have the token. Each answer may be changed.
-func serve(t *testing.T, o origin, change func(http.ResponseWriter, *http.Request) (done bool)) string {
+func serve(t *testing.T, o channelstest.Repository, change func(http.ResponseWriter, *http.Request) (done bool)) string {
 	t.Helper()
 	backend := filepath.Join(strings.TrimSpace(output(t, "git", "--exec-path")), "git-http-backend")
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -97,10 +98,10 @@ func serve(t *testing.T, o origin, change func(http.ResponseWriter, *http.Reques
 			http.Error(w, "who are you, "+r.Header.Get("Authorization")+"?", http.StatusUnauthorized)
 			return
 		}
-		(&cgi.Handler{Path: backend, Env: []string{"GIT_PROJECT_ROOT=" + filepath.Dir(o.dir), "GIT_HTTP_EXPORT_ALL=1"}}).ServeHTTP(w, r)
+		(&cgi.Handler{Path: backend, Env: []string{"GIT_PROJECT_ROOT=" + filepath.Dir(o.Dir), "GIT_HTTP_EXPORT_ALL=1"}}).ServeHTTP(w, r)
 	}))
 	t.Cleanup(server.Close)
-	return server.URL + "/" + filepath.Base(o.dir)
+	return server.URL + "/" + filepath.Base(o.Dir)
 }
 
 func output(t *testing.T, name string, args ...string) string {
@@ -113,8 +114,8 @@ func output(t *testing.T, name string, args ...string) string {
 const token = "t0ken-of-a-forge"
 
 func TestCredentialsAreUsedAndLeftNowhere(t *testing.T) {
-	o := newOrigin(t)
-	commit := o.commit("dev", "a.yaml", "1")
+	o := channelstest.New(t)
+	commit := o.Commit("dev", "a.yaml", "1")
 	t.Setenv("FORGE_TOKEN", token)
 	// A git in front of the real one shows what all users of the machine can see.
 	bin, seen := t.TempDir(), filepath.Join(t.TempDir(), "seen")
@@ -122,7 +123,7 @@ func TestCredentialsAreUsedAndLeftNowhere(t *testing.T) {
 	require.NoError(t, err)
 	require.NoError(t, os.WriteFile(filepath.Join(bin, "git"), []byte("#!/bin/sh\necho \"$@\" >> "+seen+"\nexec "+git+" \"$@\"\n"), 0o700)) //nolint:gosec // it has to run
 	t.Setenv("PATH", bin+":"+os.Getenv("PATH"))
-	m := o.mirror()
+	m := o.Mirror()
 	m.URL, m.TokenEnv = serve(t, o, nil), "FORGE_TOKEN"
 	head, err := m.Head(t.Context(), "dev")
 	require.NoError(t, err)
@@ -144,8 +145,8 @@ func TestCredentialsAreUsedAndLeftNowhere(t *testing.T) {
 }
 
 func TestWhyTheRepositoryCannotBeUsed(t *testing.T) {
-	o := newOrigin(t)
-	commit := o.commit("dev", "a.yaml", "1")
+	o := channelstest.New(t)
+	commit := o.Commit("dev", "a.yaml", "1")
 	t.Setenv("FORGE_TOKEN", token)
 	t.Setenv("OTHER_TOKEN", "s3cret-but-wrong")
 	nobody, err := net.Listen("tcp", "127.0.0.1:0")
@@ -190,7 +191,7 @@ func TestWhyTheRepositoryCannotBeUsed(t *testing.T) {
 }
 
 func TestARepositoryThatHangsIsLeftAlone(t *testing.T) {
-	o := newOrigin(t)
+	o := channelstest.New(t)
 	var open atomic.Int32
 	url := serve(t, o, func(_ http.ResponseWriter, r *http.Request) bool {
 		open.Add(1)
@@ -212,14 +213,14 @@ func TestARepositoryThatHangsIsLeftAlone(t *testing.T) {
 }
 
 func TestGitSettingsOfTheMachineDoNotCount(t *testing.T) {
-	o := newOrigin(t)
-	o.commit("dev", "a.yaml", "1")
+	o := channelstest.New(t)
+	o.Commit("dev", "a.yaml", "1")
 	home := t.TempDir()
 	require.NoError(t, os.WriteFile(filepath.Join(home, ".gitconfig"), []byte("[url \"/nonexistent/\"]\n\tinsteadOf = /\n"), 0o600))
 	t.Setenv("HOME", home)
 	t.Setenv("GIT_CONFIG_PARAMETERS", "'url./nonexistent/.insteadOf=/'")
 	t.Setenv("GIT_TRACE", "1")
-	heads, err := o.mirror().Heads(t.Context())
+	heads, err := o.Mirror().Heads(t.Context())
 	require.NoError(t, err)
 	require.Len(t, heads, 1)
 }

@@ -17,6 +17,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/fairway-project/fairway/channels"
+	"github.com/fairway-project/fairway/channels/channelstest"
 )
 
 func content(t *testing.T, m *channels.Mirror, commit, file string) string {
@@ -29,13 +30,13 @@ func content(t *testing.T, m *channels.Mirror, commit, file string) string {
 }
 
 func TestAMirrorFollowsTheRepository(t *testing.T) {
-	o := newOrigin(t)
-	first := o.commit("dev", "a.yaml", "1")
-	o.git("update-ref", "refs/heads/team/alpha", first)
-	o.git("update-ref", "refs/pull/1/head", first)
-	o.git("tag", "light", first)
-	o.git("tag", "-m", "annotated", "heavy", first)
-	m := o.mirror()
+	o := channelstest.New(t)
+	first := o.Commit("dev", "a.yaml", "1")
+	o.Git("update-ref", "refs/heads/team/alpha", first)
+	o.Git("update-ref", "refs/pull/1/head", first)
+	o.Git("tag", "light", first)
+	o.Git("tag", "-m", "annotated", "heavy", first)
+	m := o.Mirror()
 	require.NoError(t, m.Check(t.Context()))
 
 	heads, err := m.Heads(t.Context())
@@ -44,7 +45,7 @@ func TestAMirrorFollowsTheRepository(t *testing.T) {
 	require.NoDirExists(t, m.Dir, "a look at the branches fetches nothing")
 	require.Equal(t, "1", content(t, m, first, "a.yaml"))
 
-	second := o.commit("dev", "a.yaml", "2")
+	second := o.Commit("dev", "a.yaml", "2")
 	head, err := m.Head(t.Context(), "dev")
 	require.NoError(t, err)
 	require.Equal(t, second, head)
@@ -62,7 +63,7 @@ func TestAMirrorFollowsTheRepository(t *testing.T) {
 		require.NoError(t, err, ref)
 		require.Equal(t, want, commit, ref)
 	}
-	third := o.commit("dev", "a.yaml", "3")
+	third := o.Commit("dev", "a.yaml", "3")
 	commit, err := m.Resolve(t.Context(), third[:10])
 	require.NoError(t, err, "what is not in the mirror yet is fetched")
 	require.Equal(t, third, commit)
@@ -78,29 +79,29 @@ func TestAMirrorFollowsTheRepository(t *testing.T) {
 }
 
 func TestABranchThatIsNamedLikeACommitIsTheBranch(t *testing.T) {
-	o := newOrigin(t)
-	first := o.commit("dev", "a.yaml", "1")
-	second := o.commit("dev", "a.yaml", "2")
-	o.git("update-ref", "refs/heads/"+first[:7], second)
-	commit, err := o.mirror().Resolve(t.Context(), first[:7])
+	o := channelstest.New(t)
+	first := o.Commit("dev", "a.yaml", "1")
+	second := o.Commit("dev", "a.yaml", "2")
+	o.Git("update-ref", "refs/heads/"+first[:7], second)
+	commit, err := o.Mirror().Resolve(t.Context(), first[:7])
 	require.NoError(t, err)
 	require.Equal(t, second, commit)
 }
 
 func TestABranchInThePlaceOfAFolderOfBranches(t *testing.T) {
-	o := newOrigin(t)
-	first := o.commit("team", "a.yaml", "1")
-	m := o.mirror()
+	o := channelstest.New(t)
+	first := o.Commit("team", "a.yaml", "1")
+	m := o.Mirror()
 	require.Equal(t, "1", content(t, m, first, "a.yaml"))
-	o.git("update-ref", "-d", "refs/heads/team")
-	second := o.commit("team/dev", "a.yaml", "2")
+	o.Git("update-ref", "-d", "refs/heads/team")
+	second := o.Commit("team/dev", "a.yaml", "2")
 	require.Equal(t, "2", content(t, m, second, "a.yaml"))
 }
 
 func TestWhatIsNotThereIsSaid(t *testing.T) {
-	o := newOrigin(t)
-	commit := o.commit("dev", "a.yaml", "1")
-	m := o.mirror()
+	o := channelstest.New(t)
+	commit := o.Commit("dev", "a.yaml", "1")
+	m := o.Mirror()
 	_, err := m.Head(t.Context(), "alpha")
 	require.ErrorIs(t, err, channels.ErrUnknown)
 	require.ErrorContains(t, err, "no branch alpha")
@@ -122,9 +123,9 @@ func TestWhatIsNotThereIsSaid(t *testing.T) {
 }
 
 func TestHostileRefsNeverReachGit(t *testing.T) {
-	o := newOrigin(t)
-	commit := o.commit("dev", "a.yaml", "1")
-	m := o.mirror()
+	o := channelstest.New(t)
+	commit := o.Commit("dev", "a.yaml", "1")
+	m := o.Mirror()
 	mark := filepath.Join(t.TempDir(), "mark")
 	for _, ref := range []string{
 		"", "-", "--upload-pack=touch " + mark, "--upload-pack=touch${IFS}" + mark, "--all", "dev..alpha", "dev~1", "dev^", "dev:cluster", "*", "@", "HEAD@{1}",
@@ -141,11 +142,11 @@ func TestHostileRefsNeverReachGit(t *testing.T) {
 }
 
 func TestAFolderHoldsAllItsFilesAndCannotBeChanged(t *testing.T) {
-	o := newOrigin(t)
-	leaf := o.tree("100644 blob "+o.blob("x")+"\tx.yaml", "100755 blob "+o.blob("#!")+"\trun.sh")
-	commit := o.commitTree("dev", "folders", o.tree(
-		"040000 tree "+o.tree("040000 tree "+leaf+"\tapp", "100644 blob "+o.blob("")+"\tempty")+"\tcluster", "120000 blob "+o.blob("/etc/passwd")+"\toutside"))
-	m := o.mirror()
+	o := channelstest.New(t)
+	leaf := o.Tree("100644 blob "+o.Blob("x")+"\tx.yaml", "100755 blob "+o.Blob("#!")+"\trun.sh")
+	commit := o.CommitTree("dev", "folders", o.Tree(
+		"040000 tree "+o.Tree("040000 tree "+leaf+"\tapp", "100644 blob "+o.Blob("")+"\tempty")+"\tcluster", "120000 blob "+o.Blob("/etc/passwd")+"\toutside"))
+	m := o.Mirror()
 	folder, err := m.Tree(t.Context(), commit, "cluster")
 	require.NoError(t, err)
 	require.NoError(t, fstest.TestFS(folder, "app/x.yaml", "app/run.sh", "empty"))
@@ -161,36 +162,36 @@ func TestAFolderHoldsAllItsFilesAndCannotBeChanged(t *testing.T) {
 }
 
 func TestWhatNoConfigurationHoldsIsRefused(t *testing.T) {
-	o := newOrigin(t)
-	file := "100644 blob " + o.blob("x") + "\t"
-	wide := o.tree(file+"a", file+"b")
+	o := channelstest.New(t)
+	file := "100644 blob " + o.Blob("x") + "\t"
+	wide := o.Tree(file+"a", file+"b")
 	for range 14 { // 2^15 files in 15 trees
-		wide = o.tree("040000 tree "+wide+"\ta", "040000 tree "+wide+"\tb")
+		wide = o.Tree("040000 tree "+wide+"\ta", "040000 tree "+wide+"\tb")
 	}
-	deep := o.tree(file + "a")
+	deep := o.Tree(file + "a")
 	for range 20 {
-		deep = o.tree("040000 tree " + deep + "\td")
+		deep = o.Tree("040000 tree " + deep + "\td")
 	}
 	var names, heavy []string
 	for i := range 10_001 {
 		names = append(names, fmt.Sprintf("%s%05d", file, i))
 	}
-	eight := o.blob(strings.Repeat("x", 8<<20))
+	eight := o.Blob(strings.Repeat("x", 8<<20))
 	for i := range 9 {
 		heavy = append(heavy, fmt.Sprintf("100644 blob %s\t%d", eight, i))
 	}
-	m := o.mirror()
+	m := o.Mirror()
 	for want, tree := range map[string]string{
-		"a/link is a link; put a file in its place":                      o.tree("040000 tree " + o.tree("120000 blob "+o.blob("/etc/passwd")+"\tlink") + "\ta"),
-		"sub is a submodule":                                             o.tree("160000 commit " + strings.Repeat("1", 40) + "\tsub"),
-		"big has 8388609 bytes; at most 8388608 are read":                o.tree("100644 blob " + o.blob(strings.Repeat("x", 8<<20+1)) + "\tbig"),
-		"8 is too much: the files of a configuration have at most":       o.tree(heavy...),
-		"10000 is one too many: a configuration has at most 10000 files": o.tree(names...),
+		"a/link is a link; put a file in its place":                      o.Tree("040000 tree " + o.Tree("120000 blob "+o.Blob("/etc/passwd")+"\tlink") + "\ta"),
+		"sub is a submodule":                                             o.Tree("160000 commit " + strings.Repeat("1", 40) + "\tsub"),
+		"big has 8388609 bytes; at most 8388608 are read":                o.Tree("100644 blob " + o.Blob(strings.Repeat("x", 8<<20+1)) + "\tbig"),
+		"8 is too much: the files of a configuration have at most":       o.Tree(heavy...),
+		"10000 is one too many: a configuration has at most 10000 files": o.Tree(names...),
 		"a configuration has at most 10000 files and folders":            wide,
 		"lies more than 20 folders deep":                                 deep,
-		`a\b has a name that a file cannot have`:                         o.tree(file + `"a\\b"`),
+		`a\b has a name that a file cannot have`:                         o.Tree(file + `"a\\b"`),
 	} {
-		commit := o.commitTree("dev", want, o.tree("040000 tree "+tree+"\tcluster"))
+		commit := o.CommitTree("dev", want, o.Tree("040000 tree "+tree+"\tcluster"))
 		_, err := m.Tree(t.Context(), commit, "cluster")
 		require.ErrorIs(t, err, channels.ErrUnusable)
 		require.ErrorContains(t, err, want)
@@ -199,13 +200,13 @@ func TestWhatNoConfigurationHoldsIsRefused(t *testing.T) {
 }
 
 func TestACommitThatWasRewrittenStaysReadable(t *testing.T) {
-	o := newOrigin(t)
-	gone := o.commit("dev", "a.yaml", "1")
-	m, late := o.mirror(), o.mirror()
+	o := channelstest.New(t)
+	gone := o.Commit("dev", "a.yaml", "1")
+	m, late := o.Mirror(), o.Mirror()
 	require.Equal(t, "1", content(t, m, gone, "a.yaml"))
-	now := o.rewrite("dev", "a.yaml", "2")
+	now := o.Rewrite("dev", "a.yaml", "2")
 	require.Equal(t, "1", content(t, late, gone, "a.yaml"), "as long as the repository has it, it can be fetched")
-	o.prune()
+	o.Prune()
 	m = &channels.Mirror{URL: m.URL, Dir: m.Dir} // without what is in memory
 	require.Equal(t, "2", content(t, m, now, "a.yaml"))
 	require.Equal(t, "1", content(t, m, gone, "a.yaml"))
@@ -213,24 +214,24 @@ func TestACommitThatWasRewrittenStaysReadable(t *testing.T) {
 	require.NoError(t, err)
 	require.False(t, within)
 
-	_, err = o.mirror().Tree(t.Context(), gone, "cluster")
+	_, err = o.Mirror().Tree(t.Context(), gone, "cluster")
 	require.ErrorIs(t, err, channels.ErrGone)
 	require.ErrorContains(t, err, gone)
 }
 
 func TestPackingDropsNothing(t *testing.T) {
-	o := newOrigin(t)
-	gone := o.commit("dev", "a.yaml", "1")
-	m := o.mirror()
+	o := channelstest.New(t)
+	gone := o.Commit("dev", "a.yaml", "1")
+	m := o.Mirror()
 	require.Equal(t, "1", content(t, m, gone, "a.yaml"))
-	o.rewrite("dev", "a.yaml", "2")
-	o.prune()
+	o.Rewrite("dev", "a.yaml", "2")
+	o.Prune()
 	for i := range 1000 { // as loose as years of small fetches leave them
-		origin{t, m.Dir}.looseObject(i)
+		channelstest.In(t, m.Dir).LooseObject(i)
 	}
-	now := o.commit("dev", "a.yaml", "3")
+	now := o.Commit("dev", "a.yaml", "3")
 	require.Equal(t, "3", content(t, m, now, "a.yaml"))
-	require.Contains(t, origin{t, m.Dir}.git("count-objects", "-v"), "count: 0\n")
+	require.Contains(t, channelstest.In(t, m.Dir).Git("count-objects", "-v"), "count: 0\n")
 	m = &channels.Mirror{URL: m.URL, Dir: m.Dir}
 	require.Equal(t, "1", content(t, m, gone, "a.yaml"))
 }
@@ -271,15 +272,15 @@ func TestADamagedMirrorIsMadeAnew(t *testing.T) {
 	} {
 		for _, packed := range []bool{false, true} {
 			t.Run(fmt.Sprintf("%s, packed %t", damage, packed), func(t *testing.T) {
-				o := newOrigin(t)
-				first := o.commit("dev", "a.yaml", "1")
-				m := o.mirror()
+				o := channelstest.New(t)
+				first := o.Commit("dev", "a.yaml", "1")
+				m := o.Mirror()
 				require.Equal(t, "1", content(t, m, first, "a.yaml"))
 				if packed {
-					origin{t, m.Dir}.git("repack", "-adq")
+					channelstest.In(t, m.Dir).Git("repack", "-adq")
 				}
 				do(t, m.Dir)
-				second := o.commit("dev", "a.yaml", "2")
+				second := o.Commit("dev", "a.yaml", "2")
 				m = &channels.Mirror{URL: m.URL, Dir: m.Dir}
 				require.Equal(t, "2", content(t, m, second, "a.yaml"))
 				require.Equal(t, "1", content(t, m, first, "a.yaml"))
@@ -306,8 +307,8 @@ func overwrite(t *testing.T, dir, below string, change func([]byte) []byte) {
 }
 
 func TestManyRefsCostLittle(t *testing.T) {
-	o := newOrigin(t)
-	commit := o.commit("dev", "a.yaml", "1")
+	o := channelstest.New(t)
+	commit := o.Commit("dev", "a.yaml", "1")
 	var refs strings.Builder
 	refs.WriteString("# pack-refs with: peeled fully-peeled sorted \n" + commit + " refs/heads/dev\n")
 	for i := range 1000 {
@@ -316,8 +317,8 @@ func TestManyRefsCostLittle(t *testing.T) {
 	for i := range 8000 {
 		fmt.Fprintf(&refs, "%s refs/pull/%04d/head\n", commit, i)
 	}
-	require.NoError(t, os.WriteFile(filepath.Join(o.dir, "packed-refs"), []byte(refs.String()), 0o600))
-	m := o.mirror()
+	require.NoError(t, os.WriteFile(filepath.Join(o.Dir, "packed-refs"), []byte(refs.String()), 0o600))
+	m := o.Mirror()
 	timed := func(what string, do func()) {
 		began := time.Now()
 		do()
@@ -334,10 +335,10 @@ func TestManyRefsCostLittle(t *testing.T) {
 		require.Equal(t, commit, head)
 	})
 	timed("a new mirror", func() { require.Equal(t, "1", content(t, m, commit, "a.yaml")) })
-	next := o.commit("dev", "a.yaml", "2")
+	next := o.Commit("dev", "a.yaml", "2")
 	timed("a new commit", func() { require.Equal(t, "2", content(t, m, next, "a.yaml")) })
 	timed("from memory", func() { require.Equal(t, "2", content(t, m, next, "a.yaml")) })
-	require.Empty(t, origin{t, m.Dir}.git("for-each-ref", "refs/pull"))
+	require.Empty(t, channelstest.In(t, m.Dir).Git("for-each-ref", "refs/pull"))
 }
 
 // TestMain lets the test binary be another process that uses a mirror.
@@ -360,13 +361,13 @@ func TestMain(m *testing.M) {
 }
 
 func TestProcessesAndGoroutinesShareAMirror(t *testing.T) {
-	o := newOrigin(t)
+	o := channelstest.New(t)
 	var commits []string
 	for i := range 12 {
-		commits = append(commits, o.rewrite("dev", "a.yaml", fmt.Sprint(i)))
-		o.git("update-ref", fmt.Sprintf("refs/heads/kept/%d", i), commits[i])
+		commits = append(commits, o.Rewrite("dev", "a.yaml", fmt.Sprint(i)))
+		o.Git("update-ref", fmt.Sprintf("refs/heads/kept/%d", i), commits[i])
 	}
-	m := o.mirror()
+	m := o.Mirror()
 	var all sync.WaitGroup
 	for range 3 {
 		all.Go(func() {
