@@ -72,7 +72,7 @@ func TestAGitThatIsTooOldIsRefusedAtTheStart(t *testing.T) {
 		"git version 2.38.0": "", "git version 3.0.0": "", "git version 2.39.5 (Apple Git-154)": "",
 	} {
 		bin := t.TempDir()
-		require.NoError(t, os.WriteFile(filepath.Join(bin, "git"), []byte("#!/bin/sh\necho '"+answer+"'\n"), 0o700)) //nolint:gosec // it has to run
+		require.NoError(t, os.WriteFile(filepath.Join(bin, "git"), []byte("#!/bin/sh\necho '"+answer+"'\n"), 0o700))
 		t.Setenv("PATH", bin)
 		err := (&channels.Mirror{URL: "/srv/config.git", Dir: filepath.Join(bin, "mirror.git")}).Check(t.Context())
 		if want == "" {
@@ -121,7 +121,7 @@ func TestCredentialsAreUsedAndLeftNowhere(t *testing.T) {
 	bin, seen := t.TempDir(), filepath.Join(t.TempDir(), "seen")
 	git, err := exec.LookPath("git")
 	require.NoError(t, err)
-	require.NoError(t, os.WriteFile(filepath.Join(bin, "git"), []byte("#!/bin/sh\necho \"$@\" >> "+seen+"\nexec "+git+" \"$@\"\n"), 0o700)) //nolint:gosec // it has to run
+	require.NoError(t, os.WriteFile(filepath.Join(bin, "git"), []byte("#!/bin/sh\necho \"$@\" >> "+seen+"\nexec "+git+" \"$@\"\n"), 0o700))
 	t.Setenv("PATH", bin+":"+os.Getenv("PATH"))
 	m := o.Mirror()
 	m.URL, m.TokenEnv = serve(t, o, nil), "FORGE_TOKEN"

@@ -4,7 +4,8 @@ package channelstest
 import (
 	"bytes"
 	"compress/zlib"
-	"crypto/sha1" //nolint:gosec // what git uses
+	"crypto/sha1"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -44,10 +45,11 @@ func (o Repository) GitWith(input string, args ...string) string {
 		"GIT_AUTHOR_NAME=Anna", "GIT_AUTHOR_EMAIL=anna@example.org", "GIT_COMMITTER_NAME=Anna", "GIT_COMMITTER_EMAIL=anna@example.org")
 	command.Stdin = strings.NewReader(input)
 	out, err := command.Output()
-	if err != nil {
-		exit, _ := err.(*exec.ExitError) //nolint:errorlint // for its text
+	var exit *exec.ExitError
+	if errors.As(err, &exit) {
 		require.NoError(o.t, err, "git %v: %s", args, exit.Stderr)
 	}
+	require.NoError(o.t, err)
 	return strings.TrimSpace(string(out))
 }
 
