@@ -6,7 +6,9 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"maps"
 	"path"
+	"slices"
 	"strings"
 	"testing/fstest"
 
@@ -24,6 +26,8 @@ const (
 	maxFolder = 64 << 20 // bytes, of all files together
 	maxList   = 4 << 20  // bytes of a list of files
 	maxDepth  = 20
+	maxLinks  = 5 // from one to the next
+	maxTarget = 1024
 )
 
 // keptFolders is how many folders stay in memory: those of a few channels, and what their clusters go
@@ -31,8 +35,9 @@ const (
 const keptFolders = 6
 
 // Tree is a folder of the repository at a commit, with all its files in memory: clusters of a channel
-// share it, and what happens to the mirror does not concern it. It cannot be changed. ErrUnusable if
-// there is no such folder, or if it holds links, submodules or more than a configuration may.
+// share it, and what happens to the mirror does not concern it. It cannot be changed. A link to a file
+// of the folder is that file. ErrUnusable if there is no such folder, or if it holds other links,
+// submodules or more than a configuration may.
 func (m *Mirror) Tree(ctx context.Context, commit, folder string) (fs.FS, error) {
 	m.once.Do(func() { m.folders, _ = lru.New[string, fs.FS](keptFolders) }) // fails for sizes below 1 only
 	folder = path.Clean(folder)
@@ -65,10 +70,9 @@ func (m *Mirror) Tree(ctx context.Context, commit, folder string) (fs.FS, error)
 }
 
 func (m *Mirror) load(ctx context.Context, commit, folder string) (fs.FS, error) {
-	l := loader{files: fstest.MapFS{}}
+	var l loader
 	err := m.read(ctx, commit, func(c *object.Commit, storage *filesystem.Storage) error {
-		clear(l.files)
-		l = loader{ctx: ctx, commit: commit, storage: storage, files: l.files}
+		l = loader{ctx: ctx, commit: commit, storage: storage, files: fstest.MapFS{}, links: map[string]string{}}
 		tree, err := l.list(c.TreeHash, folder)
 		if err != nil {
 			return err
@@ -87,7 +91,10 @@ func (m *Mirror) load(ctx context.Context, commit, folder string) (fs.FS, error)
 				}
 			}
 		}
-		return l.add(tree, "", 1)
+		if err := l.add(tree, "", 1); err != nil {
+			return err
+		}
+		return l.follow()
 	})
 	if err != nil {
 		return nil, err
@@ -101,6 +108,7 @@ type loader struct {
 	commit  string
 	storage *filesystem.Storage
 	files   fstest.MapFS
+	links   map[string]string // to where each points, which may be anywhere
 	count   int
 	size    int64
 }
@@ -140,12 +148,44 @@ func (l *loader) add(tree *object.Tree, at string, depth int) error {
 			}
 			l.files[name] = &fstest.MapFile{Data: data, Mode: 0o444}
 		case filemode.Symlink:
-			return l.refuse(name, "is a link; put a file in its place")
+			target, err := l.content(entry.Hash, name)
+			if err != nil {
+				return err
+			}
+			if l.links[name] = string(target); len(target) > maxTarget {
+				return l.refuse(name, "is a link of %d bytes", len(target))
+			}
 		case filemode.Submodule:
 			return l.refuse(name, "is a submodule; put its files in its place")
 		default:
 			return l.refuse(name, "has the unknown mode %s", entry.Mode)
 		}
+	}
+	return nil
+}
+
+// follow puts files in the place of links to them, so that nothing that reads the folder has to know
+// of links, and none leads out of it.
+func (l *loader) follow() error {
+	for _, name := range slices.Sorted(maps.Keys(l.links)) {
+		at := name
+		for range maxLinks {
+			target, more := l.links[at]
+			if !more {
+				break
+			}
+			if at = path.Join(path.Dir(at), target); path.IsAbs(target) {
+				at = target
+			}
+		}
+		file := l.files[at]
+		if file == nil || file.Mode.IsDir() {
+			return l.refuse(name, "is a link to %.100q, which is no file of the folder; put a file in its place", l.links[name])
+		}
+		if l.size += int64(len(file.Data)); l.size > maxFolder {
+			return l.refuse(name, "is too much: the files of a configuration have at most %d bytes together", maxFolder)
+		}
+		l.files[name] = file
 	}
 	return nil
 }

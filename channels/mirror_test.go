@@ -161,6 +161,21 @@ func TestAFolderHoldsAllItsFilesAndCannotBeChanged(t *testing.T) {
 	require.NoError(t, fstest.TestFS(below, "x.yaml", "run.sh"))
 }
 
+func TestALinkToAFileOfTheFolderIsThatFile(t *testing.T) {
+	o := channelstest.New(t)
+	pools := o.Tree("040000 tree "+o.Tree("100644 blob "+o.Blob("x")+"\tstack.yaml")+"\ta", "040000 tree "+o.Tree("120000 blob "+o.Blob("../a/stack.yaml")+"\tstack.yaml")+"\tb",
+		"120000 blob "+o.Blob("b/./stack.yaml")+"\tc")
+	commit := o.CommitTree("dev", "links", o.Tree("040000 tree "+pools+"\tcluster"))
+	folder, err := o.Mirror().Tree(t.Context(), commit, "cluster")
+	require.NoError(t, err)
+	require.NoError(t, fstest.TestFS(folder, "a/stack.yaml", "b/stack.yaml", "c"))
+	for _, name := range []string{"b/stack.yaml", "c"} {
+		data, err := fs.ReadFile(folder, name)
+		require.NoError(t, err)
+		require.Equal(t, "x", string(data))
+	}
+}
+
 func TestWhatNoConfigurationHoldsIsRefused(t *testing.T) {
 	o := channelstest.New(t)
 	file := "100644 blob " + o.Blob("x") + "\t"
@@ -180,9 +195,16 @@ func TestWhatNoConfigurationHoldsIsRefused(t *testing.T) {
 	for i := range 9 {
 		heavy = append(heavy, fmt.Sprintf("100644 blob %s\t%d", eight, i))
 	}
+	link := func(target string) string { return "120000 blob " + o.Blob(target) + "\tlink" }
 	m := o.Mirror()
 	for want, tree := range map[string]string{
-		"a/link is a link; put a file in its place":                      o.Tree("040000 tree " + o.Tree("120000 blob "+o.Blob("/etc/passwd")+"\tlink") + "\ta"),
+		`a/link is a link to "/etc/passwd", which is no file of the folder; put a file in its place`: o.Tree("040000 tree " + o.Tree(link("/etc/passwd")) + "\ta"),
+		`a/link is a link to "../../x"`:                                  o.Tree("040000 tree " + o.Tree(link("../../x")) + "\ta"),
+		`link is a link to "link"`:                                       o.Tree(link("link")),
+		`link is a link to "nowhere"`:                                    o.Tree(link("nowhere")),
+		`link is a link to "a"`:                                          o.Tree("040000 tree "+o.Tree(file+"a")+"\ta", link("a")),
+		`link is a link to "/a"`:                                         o.Tree(file+"a", link("/a")),
+		`link is a link of 1025 bytes`:                                   o.Tree(link(strings.Repeat("a", 1025))),
 		"sub is a submodule":                                             o.Tree("160000 commit " + strings.Repeat("1", 40) + "\tsub"),
 		"big has 8388609 bytes; at most 8388608 are read":                o.Tree("100644 blob " + o.Blob(strings.Repeat("x", 8<<20+1)) + "\tbig"),
 		"8 is too much: the files of a configuration have at most":       o.Tree(heavy...),
