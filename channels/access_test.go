@@ -224,3 +224,21 @@ func TestGitSettingsOfTheMachineDoNotCount(t *testing.T) {
 	require.NoError(t, err)
 	require.Len(t, heads, 1)
 }
+
+func TestARepositoryThatNeverStopsTalkingIsNotListenedTo(t *testing.T) {
+	bin := t.TempDir()
+	require.NoError(t, os.WriteFile(filepath.Join(bin, "git"), []byte("#!/bin/sh\nexec yes 0000000000000000000000000000000000000000\n"), 0o700))
+	t.Setenv("PATH", bin+":"+os.Getenv("PATH"))
+	_, err := (&channels.Mirror{URL: "/srv/config.git"}).Heads(t.Context())
+	require.EqualError(t, err, "git ls-remote says more than 67108864 bytes")
+}
+
+func TestNonsenseForRefsIsRefused(t *testing.T) {
+	for _, answer := range []string{"hello", "0000\trefs/heads/dev", strings.Repeat("0", 40) + " refs/heads/dev"} {
+		bin := t.TempDir()
+		require.NoError(t, os.WriteFile(filepath.Join(bin, "git"), []byte("#!/bin/sh\nprintf '"+strings.ReplaceAll(answer, "\t", `\t`)+"\\n'\n"), 0o700))
+		t.Setenv("PATH", bin)
+		_, err := (&channels.Mirror{URL: "/srv/config.git"}).Heads(t.Context())
+		require.ErrorIs(t, err, channels.ErrUnusable)
+	}
+}

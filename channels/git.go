@@ -50,15 +50,19 @@ func (m *Mirror) git(ctx context.Context, dir string, args ...string) ([]byte, e
 	command.Dir = "/"
 	// git starts other processes, which would go on without it. SIGTERM lets it remove its lock files.
 	command.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	tell := func(signal syscall.Signal) error { return syscall.Kill(-command.Process.Pid, signal) }
+	var killing *time.Timer
 	command.Cancel = func() error {
-		group := -command.Process.Pid
-		time.AfterFunc(killAfter, func() { _ = syscall.Kill(group, syscall.SIGKILL) })
-		return syscall.Kill(group, syscall.SIGTERM)
+		killing = time.AfterFunc(killAfter, func() { _ = tell(syscall.SIGKILL) })
+		return tell(syscall.SIGTERM)
 	}
 	command.WaitDelay = 2 * killAfter
 	stdout, stderr := &bounded{limit: maxOutput, full: cancel}, &tail{limit: 8 << 10}
 	command.Stdout, command.Stderr = stdout, stderr
 	err = command.Run()
+	if killing != nil && killing.Stop() {
+		_ = tell(syscall.SIGKILL) // what git has left, if anything
+	}
 	var exit *exec.ExitError
 	switch {
 	case err == nil && !stdout.over:
