@@ -66,7 +66,7 @@ func (m *Mirror) git(ctx context.Context, dir string, args ...string) ([]byte, e
 	var exit *exec.ExitError
 	switch {
 	case err == nil && !stdout.over:
-		return stdout.Bytes(), nil
+		return stdout.kept.Bytes(), nil
 	case stdout.over:
 		return nil, fmt.Errorf("git %s says more than %d bytes", args[0], maxOutput)
 	case ctx.Err() != nil && errors.Is(context.Cause(ctx), errSlow):
@@ -185,21 +185,21 @@ func readable(text string, secrets []string) string {
 
 // bounded keeps output up to a limit, beyond which it ends the process.
 type bounded struct {
-	bytes.Buffer
+	kept  bytes.Buffer // not embedded: its ReadFrom knows no limit
 	limit int
 	over  bool
 	full  func()
 }
 
 func (b *bounded) Write(p []byte) (int, error) {
-	if b.Len()+len(p) > b.limit {
+	if b.kept.Len()+len(p) > b.limit {
 		if !b.over {
 			b.over = true
 			b.full()
 		}
 		return len(p), nil
 	}
-	return b.Buffer.Write(p)
+	return b.kept.Write(p)
 }
 
 // tail keeps the end of an output.

@@ -7,7 +7,6 @@ import (
 	"maps"
 	"net/url"
 	"path"
-	"path/filepath"
 	"slices"
 	"strings"
 	"time"
@@ -125,19 +124,6 @@ func (c Config) conduct(cluster registry.Cluster) ([]Conduct, error) {
 		standard = testUpdates
 	}
 	return []Conduct{byCluster, c.Update.Environments[cluster.Environment], standard, c.Update.Conduct}, nil
-}
-
-// locate makes paths start at a directory.
-func (u Update) locate(base string) {
-	all := []*Alerts{u.Alerts}
-	for _, environment := range u.Environments {
-		all = append(all, environment.Alerts)
-	}
-	for _, alerts := range all {
-		if alerts != nil && alerts.TokenFile != "" && !filepath.IsAbs(alerts.TokenFile) {
-			alerts.TokenFile = filepath.Join(base, alerts.TokenFile)
-		}
-	}
 }
 
 func (c *Config) checkUpdate(report func(field, format string, args ...any)) {

@@ -109,7 +109,7 @@ update:
 func TestWhatBelongsToAHealthyCluster(t *testing.T) {
 	parsed, err := config.Parse("/etc/fairway/fairway.yaml", []byte(minimal+`
 update:
-  alerts: {url: "https://prometheus.{cluster}.example.org", query: up == 0, token_file: token}
+  alerts: {url: "https://prometheus.{cluster}.example.org", query: up == 0, token_file: /etc/fairway/token}
   environments:
     test:
       system_namespaces: [kube-system, visibility]
