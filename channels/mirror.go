@@ -16,6 +16,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -232,15 +233,26 @@ func (m *Mirror) fetch(ctx context.Context, commit string) error {
 		if m.has(ctx, dir, commit) {
 			return nil
 		}
+		if m.damaged(ctx, dir, "") { // git may take what a branch points to for fetched
+			if err := m.build(ctx, dir); err != nil || m.has(ctx, dir, commit) {
+				return err
+			}
+		}
 		_, err := m.git(ctx, dir, "fetch", "--quiet", "--no-tags", "--no-write-fetch-head", "--no-auto-maintenance", "--", m.URL, commit)
-		switch {
-		case err == nil && m.has(ctx, dir, commit):
+		if err == nil && m.has(ctx, dir, commit) {
 			return nil
-		case err == nil, exitCode(err) > 0 && !errors.Is(classify(err), ErrUnreachable):
+		}
+		if err == nil || isGone(err) {
 			return fmt.Errorf("%w: %s is on no branch, and was not fetched before it went", ErrGone, commit)
 		}
 		return classify(err)
 	})
+}
+
+// isGone says whether the other side does not have, or not hand out, what was asked for.
+func isGone(err error) bool {
+	return exitCode(err) > 0 && slices.ContainsFunc([]string{"not our ref", "unadvertised object", "find remote ref"},
+		func(sign string) bool { return strings.Contains(err.Error(), sign) })
 }
 
 // refresh brings everything new.
@@ -281,10 +293,10 @@ func (m *Mirror) update(ctx context.Context, dir string) error {
 		m.tidy(ctx, dir)
 		return nil
 	}
-	if kind := classify(err); errors.Is(kind, ErrRefused) || errors.Is(kind, ErrUnreachable) || !m.damaged(ctx, dir, "") {
-		return kind
+	if exitCode(err) > 0 && m.damaged(ctx, dir, "") { // whatever git took for the reason
+		return m.build(ctx, dir)
 	}
-	return m.build(ctx, dir)
+	return classify(err)
 }
 
 func (m *Mirror) fetchAll(ctx context.Context, dir string) error {

@@ -236,9 +236,12 @@ func TestACommitThatWasRewrittenStaysReadable(t *testing.T) {
 	require.NoError(t, err)
 	require.False(t, within)
 
-	_, err = o.Mirror().Tree(t.Context(), gone, "cluster")
-	require.ErrorIs(t, err, channels.ErrGone)
-	require.ErrorContains(t, err, gone)
+	t.Setenv("FORGE_TOKEN", token)
+	for _, url := range []string{o.Dir, serve(t, o, nil)} {
+		_, err = (&channels.Mirror{URL: url, Dir: o.Mirror().Dir, TokenEnv: "FORGE_TOKEN"}).Tree(t.Context(), gone, "cluster")
+		require.ErrorIs(t, err, channels.ErrGone)
+		require.ErrorContains(t, err, gone)
+	}
 }
 
 func TestPackingDropsNothing(t *testing.T) {
@@ -281,6 +284,9 @@ func TestADamagedMirrorIsMadeAnew(t *testing.T) {
 		"a changed byte": func(t *testing.T, dir string) {
 			overwrite(t, dir, "objects", func(data []byte) []byte { data[len(data)/2] ^= 0xff; return data })
 		},
+		"no commit": func(t *testing.T, dir string) { remove(t, dir, "refs/heads/dev") },
+		"no folder": func(t *testing.T, dir string) { remove(t, dir, "refs/heads/dev:cluster") },
+		"no file":   func(t *testing.T, dir string) { remove(t, dir, "refs/heads/dev:cluster/a.yaml") },
 		"a build interrupted": func(t *testing.T, dir string) {
 			require.NoError(t, os.Rename(dir, dir+".old"))
 			require.NoError(t, os.Mkdir(dir+".new", 0o700))
@@ -304,13 +310,22 @@ func TestADamagedMirrorIsMadeAnew(t *testing.T) {
 				do(t, m.Dir)
 				second := o.Commit("dev", "a.yaml", "2")
 				m = &channels.Mirror{URL: m.URL, Dir: m.Dir}
-				require.Equal(t, "2", content(t, m, second, "a.yaml"))
 				require.Equal(t, "1", content(t, m, first, "a.yaml"))
+				require.Equal(t, "2", content(t, m, second, "a.yaml"))
 				within, err := m.Contains(t.Context(), first, second)
 				require.NoError(t, err)
 				require.True(t, within)
 			})
 		}
+	}
+}
+
+// remove drops an object, unless it is in a pack.
+func remove(t *testing.T, dir, object string) {
+	t.Helper()
+	hash := channelstest.In(t, dir).Git("rev-parse", object)
+	if err := os.Remove(filepath.Join(dir, "objects", hash[:2], hash[2:])); err != nil {
+		require.ErrorIs(t, err, fs.ErrNotExist)
 	}
 }
 

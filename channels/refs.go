@@ -31,7 +31,7 @@ func (m *Mirror) Head(ctx context.Context, branch string) (string, error) {
 		return "", fmt.Errorf("%w: %q cannot be the name of a branch", ErrUnknown, branch)
 	}
 	ref := "refs/heads/" + branch
-	refs, err := m.list(ctx, "--", m.URL, ref)
+	refs, err := m.list(ctx, "--heads", "--", m.URL, ref)
 	if err != nil {
 		return "", err
 	}
@@ -52,7 +52,7 @@ func (m *Mirror) Resolve(ctx context.Context, ref string) (string, error) {
 		return ref, err
 	}
 	branch, tag := "refs/heads/"+ref, "refs/tags/"+ref
-	refs, err := m.list(ctx, "--", m.URL, branch, tag, tag+"^{}")
+	refs, err := m.list(ctx, "--heads", "--tags", "--", m.URL, branch, tag, tag+"^{}")
 	if err != nil {
 		return "", err
 	}
