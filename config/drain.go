@@ -114,6 +114,7 @@ func (c *Config) Check(report func(field, format string, args ...any)) {
 	for _, environment := range slices.Sorted(maps.Keys(c.Drain.Environments)) {
 		check("drain.environments."+environment, environment)
 	}
+	c.checkUpdate(report)
 	c.checkRoll(report)
 }
 
