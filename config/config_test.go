@@ -59,7 +59,7 @@ worker:
 	require.Equal(t, config.Config{
 		TaskQueue:  "trains",
 		Registry:   config.Registry{File: "/etc/fairway/clusters/registry.yaml"},
-		Kubernetes: config.Kubernetes{Kubeconfig: "/var/lib/fairway/kubeconfig", PoolLabel: "example.org/pool", QPS: 12.5, Burst: 25},
+		Kubernetes: config.Kubernetes{Access: "kubeconfig", Kubeconfig: "/var/lib/fairway/kubeconfig", PoolLabel: "example.org/pool", QPS: 12.5, Burst: 25},
 		AWS: config.AWS{
 			AssumeRole: "arn:aws:iam::{account}:role/fairway", ClusterTag: "example.org/cluster/{cluster}",
 			PoolTag: "example.org/pool", PollInterval: 10 * time.Second,
@@ -78,7 +78,7 @@ func TestWhatIsLeftOutHasADefault(t *testing.T) {
 	want := config.Config{
 		TaskQueue:  "fairway",
 		Registry:   config.Registry{File: "/etc/fairway/registry.yaml"},
-		Kubernetes: config.Kubernetes{Kubeconfig: "/etc/fairway/kubeconfig", PoolLabel: "node.kubernetes.io/node-pool", QPS: 200, Burst: 400},
+		Kubernetes: config.Kubernetes{Access: "kubeconfig", Kubeconfig: "/etc/fairway/kubeconfig", PoolLabel: "node.kubernetes.io/node-pool", QPS: 200, Burst: 400},
 		AWS:        config.AWS{ClusterTag: "kubernetes.io/cluster/{cluster}", PoolTag: "node.kubernetes.io/node-pool", PollInterval: 5 * time.Second},
 		Replace:    config.Replace{NodeReadyWithin: 15 * time.Minute, Settle: 30 * time.Second},
 		Limits:     config.Limits{Fleet: 50, Account: 10, Region: 25},
@@ -127,6 +127,8 @@ func TestAWrongConfigurationIsRefusedWithFileLineAndField(t *testing.T) {
 	for name, test := range map[string]struct{ content, want string }{
 		"empty file":            {"", "fairway.yaml: registry.file: is missing\nfairway.yaml: kubernetes.kubeconfig: is missing"},
 		"no registry":           {"registry: {}\nkubernetes: {kubeconfig: k}", "fairway.yaml:1: registry.file: is missing"},
+		"no token file":         {"registry: {file: r}\nkubernetes: {access: token}", "fairway.yaml:2: kubernetes.token_file: is missing"},
+		"unknown access":        {"registry: {file: r}\nkubernetes: {access: ldap}", `fairway.yaml:2: kubernetes.access: is "ldap"; must be one of kubeconfig, token, eks`},
 		"no kubeconfig":         {"registry: {file: r}", "fairway.yaml: kubernetes.kubeconfig: is missing"},
 		"unknown key":           {minimal + "taskqueue: a\n", "fairway.yaml:5: taskqueue: is no known key; there are aws, drain, kubernetes, limits, notify, registry, replace, roll, task_queue, worker"},
 		"unknown key in a part": {minimal + "replace:\n  settled: 1s\n", "fairway.yaml:6: replace.settled: is no known key; there are node_ready_within, settle"},
