@@ -5,8 +5,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"github.com/fairway-project/fairway/calendar"
@@ -145,7 +147,13 @@ func Parse(path string, data []byte) (Config, error) {
 		return Config{}, err
 	}
 	base := filepath.Dir(path)
-	for _, file := range []*string{&c.Registry.File, &c.Repository.Mirror, &c.Repository.TokenFile, &c.Kubernetes.Kubeconfig, &c.Kubernetes.TokenFile, &c.Kubernetes.CAFile, &c.Notify.URLFile, &c.Notify.SecretFile} {
+	files := []*string{&c.Registry.File, &c.Repository.Mirror, &c.Repository.TokenFile, &c.Kubernetes.Kubeconfig, &c.Kubernetes.TokenFile, &c.Kubernetes.CAFile, &c.Notify.URLFile, &c.Notify.SecretFile}
+	for _, conduct := range append(slices.Collect(maps.Values(c.Update.Environments)), c.Update.Conduct) {
+		if conduct.Alerts != nil {
+			files = append(files, &conduct.Alerts.TokenFile)
+		}
+	}
+	for _, file := range files {
 		if *file != "" && !filepath.IsAbs(*file) {
 			*file = filepath.Join(base, *file)
 		}

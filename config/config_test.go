@@ -190,3 +190,17 @@ func TestTheRegistryIsReadThroughTheConfiguration(t *testing.T) {
 	require.NoError(t, err)
 	require.Empty(t, clusters)
 }
+
+func TestFilesThatHoldTokensStartAtTheConfiguration(t *testing.T) {
+	c, err := config.Parse("/etc/fairway/fairway.yaml", []byte(`registry: {file: r}
+kubernetes: {access: token, token_file: "tokens/{cluster}", ca_file: ca.pem}
+update:
+  alerts: {url: "https://prometheus.example.org", token_file: prometheus.token}
+  environments: {test: {alerts: {url: "https://prometheus.test.example.org", token_file: test.token}}}
+`))
+	require.NoError(t, err)
+	require.Equal(t, "/etc/fairway/tokens/{cluster}", c.Kubernetes.TokenFile)
+	require.Equal(t, "/etc/fairway/ca.pem", c.Kubernetes.CAFile)
+	require.Equal(t, "/etc/fairway/prometheus.token", c.Update.Alerts.TokenFile)
+	require.Equal(t, "/etc/fairway/test.token", c.Update.Environments["test"].Alerts.TokenFile)
+}

@@ -2,6 +2,7 @@ package manifests
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"net/http"
 	"path"
@@ -13,6 +14,7 @@ import (
 
 	"go.temporal.io/sdk/temporal"
 	"golang.org/x/sync/errgroup"
+	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -22,6 +24,7 @@ import (
 	"k8s.io/apimachinery/pkg/util/sets"
 	"k8s.io/client-go/util/csaupgrade"
 
+	"github.com/fairway-project/fairway/activities/kube"
 	"github.com/fairway-project/fairway/render"
 	"github.com/fairway-project/fairway/workflows"
 )
@@ -285,6 +288,9 @@ func (r *application) try(ctx context.Context, i *item) error {
 		return nil
 	}
 	_, err := r.send(ctx, i, true, i.forced())
+	if ours := only(err, append(legacyManagers.UnsortedList(), FieldManager)...); ours {
+		return nil
+	}
 	if kind, text := judge(err, i.secret()); kind != "" && !apierrors.IsNotFound(err) {
 		r.report(i.problem(kind, "%s", text))
 	}
@@ -306,9 +312,14 @@ func (r *application) applyItem(ctx context.Context, i *item) error {
 		return nil
 	}
 	answer, err := r.send(ctx, i, false, i.forced())
-	if legacyOnly(err) || err == nil && hasLegacy(answer.object) {
+	if only(err, legacyManagers.UnsortedList()...) || err == nil && hasLegacy(answer.object) {
 		if answer, err = r.adopt(ctx, i); err != nil && ctx.Err() == nil && conflictsOf(err) == nil {
 			return r.explain(ctx, "taking over "+i.id.String(), err)
+		}
+	}
+	if only(err, FieldManager) {
+		if answer, err = r.settle(ctx, i, err); err != nil && conflictsOf(err) == nil {
+			return r.explain(ctx, fmt.Sprintf("%s:%d: applying %s", i.File, i.Line, i.id), err)
 		}
 	}
 	if err != nil {
@@ -387,10 +398,11 @@ func (s *server) send(ctx context.Context, i *item, dry, force bool) (answer, er
 // side, or before there were marks.
 var legacyManagers = sets.New("kubectl-client-side-apply", "before-first-apply")
 
-func legacyOnly(err error) bool {
+// only says whether an error is a conflict with no others than these managers.
+func only(err error, managers ...string) bool {
 	conflicts := conflictsOf(err)
 	return len(conflicts) > 0 && !slices.ContainsFunc(conflicts, func(c metav1.StatusCause) bool {
-		return !slices.ContainsFunc(legacyManagers.UnsortedList(), func(manager string) bool {
+		return !slices.ContainsFunc(managers, func(manager string) bool {
 			return strings.HasPrefix(c.Message, fmt.Sprintf("conflict with %q", manager))
 		})
 	})
@@ -420,6 +432,33 @@ func (r *application) adopt(ctx context.Context, i *item) (answer, error) {
 		}
 	}
 	return r.send(ctx, i, false, i.forced())
+}
+
+// ---- objects that a drain has scaled
+
+// settle applies an object that only Fairway itself has changed otherwise: a drain gives lone pods a
+// second replica before they leave, and takes it back. Until then the manifest has to wait.
+func (r *application) settle(ctx context.Context, i *item, conflict error) (answer, error) {
+	surged := false
+	err := r.eachMetadata(ctx, &meta.RESTMapping{Resource: corev1.SchemeGroupVersion.WithResource("nodes"), Scope: meta.RESTScopeRoot}, "",
+		metav1.ListOptions{}, func(node *metav1.PartialObjectMetadata) {
+			var records []struct{ Namespace, Deployment string }
+			if json.Unmarshal([]byte(node.Annotations[kube.SurgedWorkloads]), &records) != nil {
+				return
+			}
+			for _, record := range records {
+				surged = surged || i.id.Kind == "Deployment" && record.Namespace == i.id.Namespace && record.Deployment == i.id.Name
+			}
+		})
+	if err != nil {
+		return answer{}, err
+	}
+	if surged {
+		return answer{}, temporal.NewApplicationErrorWithOptions(
+			fmt.Sprintf("cluster %s: %s has one replica more while a node is drained, and is applied afterwards: %v", r.cluster.ID, i.id, conflict),
+			workflows.Unreachable, temporal.ApplicationErrorOptions{Category: temporal.ApplicationErrorCategoryBenign, NextRetryDelay: 10 * time.Second})
+	}
+	return r.send(ctx, i, false, true)
 }
 
 // ---- what has changed

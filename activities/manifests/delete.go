@@ -81,7 +81,7 @@ func (a *Activities) deleteNamed(ctx context.Context, s *server, progress *progr
 	for _, target := range targets {
 		changes = append(changes, target.change("delete", ""))
 	}
-	return changes, nil
+	return bounded(changes), nil
 }
 
 // named finds the objects that entries of deletions.yaml mean. What is not there is fine; where

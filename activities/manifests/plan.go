@@ -3,11 +3,13 @@ package manifests
 import (
 	"context"
 	"fmt"
+	"slices"
 	"sync/atomic"
 
 	"golang.org/x/sync/errgroup"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 
 	"github.com/fairway-project/fairway/render"
 	"github.com/fairway-project/fairway/workflows"
@@ -15,6 +17,9 @@ import (
 
 // planDiffs bounds the diffs of a plan in bytes, all together; an answer of an activity may have 2 MiB.
 const planDiffs = 512 << 10
+
+// changesLimit is how many changes an answer names.
+const changesLimit = 2000
 
 // PlanManifests implements workflows.Manifests. Objects come in the order in which they are applied,
 // after the deletions before and ahead of those after it.
@@ -82,7 +87,14 @@ func (a *Activities) PlanManifests(ctx context.Context, in workflows.ManifestsOf
 	return bounded(changes), nil
 }
 
+// bounded keeps a list of changes small enough for an answer. What does not change goes first.
 func bounded(changes []workflows.ObjectChange) []workflows.ObjectChange {
+	if len(changes) > changesLimit {
+		changes = slices.DeleteFunc(changes, func(c workflows.ObjectChange) bool { return c.Action == "unchanged" && c.Diff == "" })
+	}
+	if more := len(changes) - changesLimit; more > 0 {
+		changes = append(changes[:changesLimit:changesLimit], workflows.ObjectChange{Action: "change", Kind: "objects", Name: fmt.Sprintf("and %d more", more)})
+	}
 	left := planDiffs
 	for i := range changes {
 		if left -= len(changes[i].Diff); left < 0 {
@@ -98,17 +110,7 @@ func (s *server) plan(ctx context.Context, i *item) (workflows.ObjectChange, pro
 	if i.mapping == nil { // its CRD is still to be applied
 		return created(change, i), nil, nil
 	}
-	live, err := s.of(i.mapping, i.id.Namespace).Get(ctx, i.id.Name, metav1.GetOptions{})
-	if apierrors.IsNotFound(err) {
-		live, err = nil, nil
-	}
-	if err != nil {
-		return change, nil, s.explain(ctx, "reading "+i.id.String(), err)
-	}
-	answer, err := s.send(ctx, i, true, i.forced())
-	if legacyOnly(err) { // applying takes these fields over
-		answer, err = s.send(ctx, i, true, true)
-	}
+	live, answer, err := s.compare(ctx, i)
 	if apierrors.IsNotFound(err) && live == nil { // its namespace is not there yet
 		return created(change, i), nil, nil
 	}
@@ -132,6 +134,27 @@ func (s *server) plan(ctx context.Context, i *item) (workflows.ObjectChange, pro
 		change.Action = "unchanged"
 	}
 	return change, nil, nil
+}
+
+// compare returns an object as it is, nil if it is not there, and as it would be.
+func (s *server) compare(ctx context.Context, i *item) (*unstructured.Unstructured, answer, error) {
+	for attempt := 1; ; attempt++ {
+		live, err := s.of(i.mapping, i.id.Namespace).Get(ctx, i.id.Name, metav1.GetOptions{})
+		if apierrors.IsNotFound(err) {
+			live, err = nil, nil
+		}
+		if err != nil {
+			return nil, answer{}, s.explain(ctx, "reading "+i.id.String(), err)
+		}
+		tried, err := s.send(ctx, i, true, i.forced())
+		if only(err, append(legacyManagers.UnsortedList(), FieldManager)...) { // applying takes these fields over
+			tried, err = s.send(ctx, i, true, true)
+		}
+		// What a controller has written between the two requests is no difference that applying makes.
+		if err != nil || live == nil || live.GetResourceVersion() == tried.object.GetResourceVersion() || attempt == 5 {
+			return live, tried, err
+		}
+	}
 }
 
 func created(change workflows.ObjectChange, i *item) workflows.ObjectChange {

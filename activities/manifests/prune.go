@@ -27,6 +27,7 @@ type leftovers struct {
 	targets []target
 	kept    []workflows.ObjectChange // that are left although no manifest contains them, and why
 	total   int                      // of all that Fairway has applied
+	needed  int                      // of these that manifests contain
 	kinds   sets.Set[schema.GroupKind]
 	stay    sets.Set[schema.GroupKind] // kinds of what is left
 	allowed bool                       // however many they are
@@ -89,7 +90,7 @@ func (s *server) findLeftovers(ctx context.Context, release *render.Release) (le
 		}
 		found.targets = append(found.targets, t)
 	}
-	found.total = len(needed) + len(candidates)
+	found.needed, found.total = len(needed), len(needed)+len(candidates)
 	slices.SortFunc(found.targets, func(a, b target) int {
 		return cmp.Or(compareBool(a.GroupKind == namespaceKind, b.GroupKind == namespaceKind),
 			compareBool(a.GroupKind == crdKind, b.GroupKind == crdKind), strings.Compare(a.identity.String(), b.identity.String()))
@@ -114,7 +115,7 @@ func compareBool(a, b bool) int {
 // refuse says why so much is not pruned; empty if it is.
 func (l leftovers) refuse() string {
 	few := len(l.targets) <= pruneFreely || 2*len(l.targets) <= l.total
-	if all := len(l.targets) == l.total; l.allowed || l.total == 0 || few && !all {
+	if l.allowed || len(l.targets) == 0 || few && l.needed > 0 {
 		return ""
 	}
 	return fmt.Sprintf("pruning would delete %d of the %d objects that Fairway has applied, which is all of them or more than half; "+
@@ -141,7 +142,7 @@ func (a *Activities) prune(ctx context.Context, s *server, progress *progress, r
 	for _, target := range found.targets {
 		changes = append(changes, target.change("delete", ""))
 	}
-	return changes, nil
+	return bounded(changes), nil
 }
 
 // shorten takes the kinds out of the inventory that nothing is left of.
