@@ -22,6 +22,7 @@ import (
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/sets"
+	"k8s.io/client-go/rest"
 	"k8s.io/client-go/util/csaupgrade"
 
 	"github.com/fairway-project/fairway/activities/kube"
@@ -131,6 +132,10 @@ func (s *server) itemsOf(release *render.Release) ([]*item, problems) {
 			report("metadata.name is missing")
 			continue
 		}
+		if err := asPath(i.id.NamespacedName); err != nil {
+			report("%v", err)
+			continue
+		}
 		mapping, err := s.kinds().RESTMapping(kind.GroupKind(), kind.Version)
 		switch {
 		case err == nil:
@@ -155,6 +160,16 @@ func (s *server) itemsOf(release *render.Release) ([]*item, problems) {
 		items = append(items, i)
 	}
 	return items, wrong
+}
+
+// asPath refuses names that would lead a request to something else than an object.
+func asPath(name types.NamespacedName) error {
+	for _, part := range []string{name.Namespace, name.Name} {
+		if wrong := rest.IsValidPathSegmentName(part); len(wrong) > 0 {
+			return fmt.Errorf("%q is no name: %s", part, strings.Join(wrong, ", "))
+		}
+	}
+	return nil
 }
 
 // tidy gives the object its place and our label, and drops what only the API server may say.

@@ -162,12 +162,13 @@ func testInvalid(s *scene) {
 		"apiVersion: v1\nkind: ConfigMap\nmetadata: {name: label, namespace: NS, labels: {version: 1.0}}",
 		good, good,
 		"apiVersion: v1\nkind: ConfigMap\nmetadata: {generateName: x-, namespace: NS}",
+		"apiVersion: v1\nkind: ConfigMap\nmetadata: {name: ../secrets/x, namespace: NS}",
 	}, "\n---\n"))
 	s.forget()
 	_, err = s.apply()
-	s.requireError(err, workflows.InvalidInput, "4 of 5 manifests are wrong",
+	s.requireError(err, workflows.InvalidInput, "5 of 6 manifests are wrong",
 		"a/kinds.yaml:1: Unheard of: the cluster has no kind Unheard in example.org/v1, and no manifest defines it",
-		"metadata.labels: values must be text", "is in cluster/manifests/a/kinds.yaml:", "metadata.name is missing")
+		"metadata.labels: values must be text", "is in cluster/manifests/a/kinds.yaml:", "metadata.name is missing", `"../secrets/x" is no name`)
 	require.Zero(s, s.count("PATCH"), "nothing is applied if that much is known")
 }
 

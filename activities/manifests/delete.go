@@ -128,6 +128,9 @@ func (s *server) named(ctx context.Context, deletions []render.Deletion) ([]targ
 // meant finds the objects of one entry, by name or by labels.
 func (s *server) meant(ctx context.Context, deletion render.Deletion, mapping *meta.RESTMapping, wrong func(string, ...any) error) ([]*metav1.PartialObjectMetadata, error) {
 	namespace := cmp.Or(deletion.Namespace, metav1.NamespaceSystem)
+	if err := asPath(types.NamespacedName{Namespace: namespace, Name: deletion.Name}); err != nil {
+		return nil, wrong("%v", err)
+	}
 	if deletion.Name != "" {
 		object, err := s.metadataOf(mapping, namespace).Get(ctx, deletion.Name, metav1.GetOptions{})
 		if apierrors.IsNotFound(err) {

@@ -66,6 +66,7 @@ func testDeletions(s *scene) {
 
 	for message, deletion := range map[string]render.Deletion{
 		"deletions.yaml:7: needs a name, labels or a selector":       {Kind: "ConfigMap", Line: 7},
+		`deletions.yaml:7: "a/b" is no name`:                         {Kind: "ConfigMap", Name: "a/b", Line: 7},
 		"deletions.yaml:7: selector: ":                               {Kind: "ConfigMap", Selector: "a in", Line: 7},
 		"deletions.yaml:7: labels: ":                                 {Kind: "ConfigMap", Labels: map[string]string{"a": "b c"}, Line: 7},
 		`deletions.yaml:7: propagation_policy is "Sideways"`:         {Kind: "ConfigMap", Name: "x", PropagationPolicy: "Sideways", Line: 7},

@@ -45,7 +45,7 @@ func (s *server) explain(ctx context.Context, doing string, err error) error {
 		return temporal.NewApplicationError(say("%v", err), workflows.Unreachable)
 	case apierrors.IsUnauthorized(err), apierrors.IsForbidden(err):
 		return temporal.NewApplicationError(say("the API server refuses: %v; check the credentials (kubernetes.access) and deploy/kubernetes/rbac-manifests.yaml", err), workflows.AccessDenied)
-	case apierrors.IsInvalid(err), apierrors.IsBadRequest(err):
+	case apierrors.IsInvalid(err), apierrors.IsBadRequest(err), apierrors.IsMethodNotSupported(err):
 		return invalid("%s", say("%v", err))
 	case apierrors.IsTooManyRequests(err):
 		delay := time.Second
@@ -59,10 +59,12 @@ func (s *server) explain(ctx context.Context, doing string, err error) error {
 	}
 }
 
-// deniedByAdmission tells a webhook that does not want an object from missing rights: both are 403.
+// deniedByAdmission tells somebody who does not want an object from missing rights: both are 403.
 func deniedByAdmission(err error) bool {
-	return apierrors.IsForbidden(err) && strings.Contains(err.Error(), "admission webhook")
+	return apierrors.IsForbidden(err) && slices.ContainsFunc(admissionTexts, func(text string) bool { return strings.Contains(err.Error(), text) })
 }
+
+var admissionTexts = []string{"admission webhook", "ValidatingAdmissionPolicy", "violates PodSecurity", "exceeded quota"}
 
 // ---- what is wrong with objects
 

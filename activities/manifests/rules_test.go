@@ -1,12 +1,17 @@
 package manifests
 
 import (
+	"errors"
 	"fmt"
+	"net/url"
 	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
+	"go.temporal.io/sdk/temporal"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 	"sigs.k8s.io/yaml"
 
 	"github.com/fairway-project/fairway/render"
@@ -149,6 +154,36 @@ func TestPruningMostOfWhatThereIsNeedsAWord(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			l := leftovers{targets: make([]target, test.goes), needed: test.needed, total: test.goes + test.needed + test.kept, allowed: test.allowed}
 			require.Equal(t, test.refused, l.refuse() != "")
+		})
+	}
+}
+
+func TestARefusalIsMissingRightsOnlyIfNobodyObjects(t *testing.T) {
+	s := &server{}
+	s.cluster.ID = "dev-1"
+	forbidden := func(text string) error {
+		return apierrors.NewForbidden(schema.GroupResource{Resource: "pods"}, "x", errors.New(text))
+	}
+	for name, test := range map[string]struct {
+		err  error
+		kind string
+	}{
+		"rights":               {forbidden(`User "fairway" cannot patch resource "pods"`), workflows.AccessDenied},
+		"no login":             {apierrors.NewUnauthorized("no"), workflows.AccessDenied},
+		"a webhook":            {forbidden(`admission webhook "images.example.org" denied the request: no tag`), workflows.InvalidInput},
+		"a policy":             {forbidden(`ValidatingAdmissionPolicy 'p' with binding 'b' denied request: no`), workflows.InvalidInput},
+		"pod security":         {forbidden(`violates PodSecurity "restricted:latest"`), workflows.InvalidInput},
+		"a webhook that fails": {apierrors.NewInternalError(errors.New(`failed calling webhook "x"`)), workflows.Unreachable},
+		"too busy":             {apierrors.NewTooManyRequests("busy", 3), workflows.Unreachable},
+		"no answer":            {&url.Error{Op: "Get", URL: "https://x", Err: errors.New("connection refused")}, workflows.Unreachable},
+		"a method that it has not": {apierrors.NewMethodNotSupported(schema.GroupResource{Resource: "tokenreviews"}, "list"),
+			workflows.InvalidInput},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var typed *temporal.ApplicationError
+			require.ErrorAs(t, s.explain(t.Context(), "doing", test.err), &typed)
+			require.Equal(t, test.kind, typed.Type())
+			require.Contains(t, typed.Message(), "cluster dev-1: doing: ")
 		})
 	}
 }
