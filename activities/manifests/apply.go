@@ -58,10 +58,11 @@ func (a *Activities) ApplyManifests(ctx context.Context, in workflows.ManifestsO
 	if err != nil {
 		return workflows.Applied{}, err
 	}
-	run, err := a.newApplication(ctx, s, release, progress)
-	if err != nil {
+	items, problems := s.itemsOf(release)
+	if err := problems.err(s.cluster.ID, fmt.Sprintf("%d of %d manifests are wrong", len(problems), len(release.Manifests))); err != nil {
 		return workflows.Applied{}, err
 	}
+	run := &application{server: s, gate: a.gate(s.cluster.ID), progress: progress, items: items}
 	return run.apply(ctx)
 }
 
@@ -105,16 +106,6 @@ type application struct {
 	crds     []*unstructured.Unstructured // that were applied
 }
 
-func (a *Activities) newApplication(ctx context.Context, s *server, release *render.Release, progress *progress) (*application, error) {
-	run := &application{server: s, gate: a.gate(s.cluster.ID), progress: progress}
-	var problems problems
-	run.items, problems = s.itemsOf(release)
-	if err := problems.err(s.cluster.ID, fmt.Sprintf("%d of %d manifests are wrong", len(problems), len(release.Manifests))); err != nil {
-		return nil, err
-	}
-	return run, nil
-}
-
 // itemsOf looks up the kinds of all manifests and finds what is wrong without asking for each.
 func (s *server) itemsOf(release *render.Release) ([]*item, problems) {
 	defined := definedKinds(release)
@@ -141,6 +132,9 @@ func (s *server) itemsOf(release *render.Release) ([]*item, problems) {
 		case err == nil:
 			i.mapping = mapping
 		case meta.IsNoMatchError(err) && defined[kind]:
+		case meta.IsNoMatchError(err) && s.silence(kind.Group) != nil:
+			wrong = append(wrong, i.problem(workflows.Unreachable, "whoever serves %s does not answer: %v", kind.GroupVersion(), s.silence(kind.Group)))
+			continue
 		case meta.IsNoMatchError(err):
 			report("the cluster has no kind %s in %s, and no manifest defines it", kind.Kind, kind.GroupVersion())
 			continue
@@ -491,7 +485,7 @@ func traceOf(object metav1.Object) trace {
 	for _, entry := range object.GetManagedFields() {
 		if entry.Manager == FieldManager && entry.Operation == metav1.ManagedFieldsOperationApply && entry.Subresource == "" {
 			if entry.Time != nil && entry.FieldsV1 != nil {
-				t.ours = entry.Time.UTC().Format(time.RFC3339) + string(entry.FieldsV1.Raw)
+				t.ours = entry.Time.UTC().Format(time.RFC3339) + entry.FieldsV1.GetRawString()
 			}
 		}
 	}

@@ -1,6 +1,7 @@
 package manifests_test
 
 import (
+	"errors"
 	"fmt"
 	"net/http"
 	"strings"
@@ -10,10 +11,12 @@ import (
 	"go.temporal.io/sdk/temporal"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/fairway-project/fairway/activities/kube"
 	"github.com/fairway-project/fairway/activities/manifests"
+	"github.com/fairway-project/fairway/render"
 	"github.com/fairway-project/fairway/workflows"
 )
 
@@ -243,4 +246,34 @@ func testSurged(s *scene) {
 	require.Equal(s, workflows.Applied{Changed: 1}, applied)
 	replicas, _, _ := unstructured.NestedInt64(s.get(deployments, "lonely").Object, "spec", "replicas")
 	require.EqualValues(s, 1, replicas)
+}
+
+// An API server that is extended by another one, which does not answer.
+func testSilentGroup(s *scene) {
+	services := s.dynamic.Resource(schema.GroupVersionResource{Group: "apiregistration.k8s.io", Version: "v1", Resource: "apiservices"})
+	_, err := services.Create(s.Context(), &unstructured.Unstructured{Object: map[string]any{
+		"apiVersion": "apiregistration.k8s.io/v1", "kind": "APIService", "metadata": map[string]any{"name": "v1.silent.example.org"},
+		"spec": map[string]any{
+			"group": "silent.example.org", "version": "v1", "groupPriorityMinimum": int64(100), "versionPriority": int64(100),
+			"service": map[string]any{"name": "nobody", "namespace": "default"}, "insecureSkipTLSVerify": true,
+		},
+	}}, metav1.CreateOptions{})
+	s.must(err)
+	defer func() { s.must(services.Delete(s.Context(), "v1.silent.example.org", metav1.DeleteOptions{})) }()
+	s.manifest("a/thing.yaml", "apiVersion: silent.example.org/v1\nkind: Thing\nmetadata: {name: thing, namespace: NS}")
+	s.eventually("the group is known to be silent", func() bool {
+		_, err = s.apply()
+		var typed *temporal.ApplicationError
+		return errors.As(err, &typed) && typed.Type() == workflows.Unreachable
+	})
+	s.requireError(err, workflows.Unreachable, "a/thing.yaml:1: Thing "+s.namespace+"/thing: whoever serves silent.example.org/v1 does not answer")
+	s.release.Deletions.PreApply = []render.Deletion{{Name: "thing", Kind: "Thing", APIVersion: "silent.example.org/v1"}, {Name: "thing", Kind: "Unheard"}}
+	_, err = s.remove(workflows.BeforeApply)
+	s.requireError(err, workflows.Unreachable, "whoever serves silent.example.org does not answer")
+
+	s.release.Manifests = nil
+	s.manifest("a/c.yaml", "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: c, namespace: NS}")
+	applied, err := s.apply()
+	s.must(err)
+	require.Equal(s, workflows.Applied{Created: 1}, applied, "others do not need it")
 }

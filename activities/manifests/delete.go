@@ -99,6 +99,9 @@ func (s *server) named(ctx context.Context, deletions []render.Deletion) ([]targ
 			return nil, nil, wrong("%v", err)
 		}
 		mapping, err := s.kindNamed(deletion.Kind, deletion.APIVersion)
+		if group := groupOf(deletion); meta.IsNoMatchError(err) && s.silence(group) != nil {
+			return nil, nil, s.explain(ctx, fmt.Sprintf("%s:%d: whoever serves %s does not answer", deletionsFile, deletion.Line, group), s.silence(group))
+		}
 		if meta.IsNoMatchError(err) {
 			name := cmp.Or(deletion.Name, deletion.Selector, labels.FormatLabels(deletion.Labels))
 			changes = append(changes, workflows.ObjectChange{
@@ -123,6 +126,14 @@ func (s *server) named(ctx context.Context, deletions []render.Deletion) ([]targ
 		}
 	}
 	return targets, changes, nil
+}
+
+// groupOf is the group that an entry names, if it does.
+func groupOf(deletion render.Deletion) string {
+	if version, err := schema.ParseGroupVersion(deletion.APIVersion); err == nil && version.Group != "" {
+		return version.Group
+	}
+	return schema.ParseGroupResource(deletion.Kind).Group
 }
 
 // meant finds the objects of one entry, by name or by labels.

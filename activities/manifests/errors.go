@@ -86,6 +86,9 @@ type problem struct {
 // problems are collected by many at a time.
 type problems []problem
 
+// severity orders kinds of problems: what no retry mends comes last.
+var severity = []string{workflows.Unreachable, workflows.Conflict, workflows.InvalidInput}
+
 // err sums up what is wrong; nil if nothing is.
 func (ps problems) err(cluster, what string) error {
 	if len(ps) == 0 {
@@ -93,12 +96,12 @@ func (ps problems) err(cluster, what string) error {
 	}
 	ps = slices.Clone(ps)
 	slices.SortStableFunc(ps, func(a, b problem) int { return cmp.Compare(a.order, b.order) })
-	kind := workflows.Conflict
+	kind := ps[0].kind
 	var text strings.Builder
 	fmt.Fprintf(&text, "cluster %s: %s:", cluster, what)
 	for i, p := range ps {
-		if p.kind == workflows.InvalidInput {
-			kind = workflows.InvalidInput
+		if slices.Index(severity, p.kind) > slices.Index(severity, kind) {
+			kind = p.kind
 		}
 		if i < problemLimit {
 			fmt.Fprintf(&text, "\n%s:%d: %s", p.file, p.line, shorten(p.text, textLimit))

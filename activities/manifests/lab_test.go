@@ -48,6 +48,7 @@ func TestOnAnAPIServer(t *testing.T) {
 		{"all that is wrong is named", testInvalid},
 		{"a block stops before the next object", testBlock},
 		{"a refusal is handed on at once", testBusy},
+		{"kinds of a server that does not answer are not taken for wrong", testSilentGroup},
 		{"deletions", testDeletions},
 		{"what holds data is not deleted without a mark", testGuards},
 		{"what does not go is named with its finalizers", testHeld},

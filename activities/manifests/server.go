@@ -43,6 +43,7 @@ type server struct {
 	mu     sync.Mutex
 	mapper meta.RESTMapper
 	groups []*restmapper.APIGroupResources
+	silent map[string]error // why groups have not told their kinds
 }
 
 func (a *Activities) connect(ctx context.Context, name string) (*server, error) {
@@ -95,16 +96,42 @@ func (p prompt) RoundTrip(request *http.Request) (*http.Response, error) {
 
 // ---- kinds
 
-// discover asks which kinds there are: two requests.
+// discover asks which kinds there are: two requests. Groups that somebody else serves, who does not
+// answer, are noted: nobody knows then which kinds they have.
 func (s *server) discover(ctx context.Context) error {
-	groups, err := restmapper.GetAPIGroupResources(s.discovery)
+	asked := &discoverer{DiscoveryInterface: s.discovery}
+	groups, err := restmapper.GetAPIGroupResources(asked)
 	if err != nil {
 		return s.explain(ctx, "asking for its kinds", err)
 	}
+	silent := map[string]error{}
+	if failed, partly := discovery.GroupDiscoveryFailedErrorGroups(asked.err); partly {
+		for version, err := range failed {
+			silent[version.Group] = err
+		}
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.groups, s.mapper = groups, restmapper.NewDiscoveryRESTMapper(groups)
+	s.groups, s.mapper, s.silent = groups, restmapper.NewDiscoveryRESTMapper(groups), silent
 	return nil
+}
+
+// discoverer keeps the error that restmapper drops where some groups have answered.
+type discoverer struct {
+	discovery.DiscoveryInterface
+	err error
+}
+
+func (d *discoverer) ServerGroupsAndResources() (groups []*metav1.APIGroup, resources []*metav1.APIResourceList, err error) {
+	groups, resources, d.err = d.DiscoveryInterface.ServerGroupsAndResources()
+	return groups, resources, d.err
+}
+
+// silence says why the kinds of a group are unknown; nil if they are known.
+func (s *server) silence(group string) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.silent[group]
 }
 
 func (s *server) kinds() meta.RESTMapper {
