@@ -75,12 +75,13 @@ func (a *Activities) CheckHealth(ctx context.Context, in workflows.CheckHealth) 
 		return workflows.Health{}, invalid("%v", err)
 	}
 	var found complaints
-	if err := s.checkNodes(ctx, &found); err != nil {
+	excused, err := s.checkNodes(ctx, &found)
+	if err != nil {
 		return workflows.Health{}, err
 	}
 	for _, namespace := range settings.SystemNamespaces {
 		progress.say("looking at the workloads of namespace %s", namespace)
-		if err := s.checkWorkloads(ctx, namespace, &found); err != nil {
+		if err := s.checkWorkloads(ctx, namespace, excused, &found); err != nil {
 			return workflows.Health{}, err
 		}
 	}
@@ -116,10 +117,11 @@ func (c *complaints) health() workflows.Health {
 }
 
 // checkNodes complains about nodes that are not Ready. Those that Fairway is emptying, has given up
-// for a while, or that have just been started, are no problem of the cluster.
-func (s *server) checkNodes(ctx context.Context, found *complaints) error {
+// for a while, or that have just been started, are no problem of the cluster. It returns how many
+// nodes may lack pods of DaemonSets.
+func (s *server) checkNodes(ctx context.Context, found *complaints) (excused int, err error) {
 	ready, booting := 0, 0
-	err := s.each(ctx, corev1.SchemeGroupVersion.WithResource("nodes"), "", func(object *unstructured.Unstructured) error {
+	err = s.each(ctx, corev1.SchemeGroupVersion.WithResource("nodes"), "", func(object *unstructured.Unstructured) error {
 		var node corev1.Node
 		if err := runtime.DefaultUnstructuredConverter.FromUnstructured(object.Object, &node); err != nil {
 			return err
@@ -127,11 +129,17 @@ func (s *server) checkNodes(ctx context.Context, found *complaints) error {
 		at := slices.IndexFunc(node.Status.Conditions, func(c corev1.NodeCondition) bool { return c.Type == corev1.NodeReady })
 		_, cordoned := node.Annotations[kube.CordonedBy]
 		_, quarantined := node.Annotations[kube.Quarantined]
+		isReady := at >= 0 && node.Status.Conditions[at].Status == corev1.ConditionTrue
+		young := time.Since(node.CreationTimestamp.Time) < bootWithin
+		leaving := cordoned || quarantined || node.DeletionTimestamp != nil
+		if young || leaving {
+			excused++
+		}
 		switch {
-		case at >= 0 && node.Status.Conditions[at].Status == corev1.ConditionTrue:
+		case isReady:
 			ready++
-		case cordoned, quarantined, node.DeletionTimestamp != nil:
-		case time.Since(node.CreationTimestamp.Time) < bootWithin:
+		case leaving:
+		case young:
 			booting++
 		case at < 0:
 			found.add("Node %s is not Ready: it has never said so.", node.Name)
@@ -144,7 +152,7 @@ func (s *server) checkNodes(ctx context.Context, found *complaints) error {
 	if err == nil && ready == 0 && booting > 0 {
 		found.add("No node is Ready; %d have been started less than %s ago.", booting, bootWithin)
 	}
-	return err
+	return excused, err
 }
 
 // workloadKinds are those whose pods make up a cluster's system.
@@ -154,10 +162,10 @@ var workloadKinds = []schema.GroupVersionResource{
 	{Group: "apps", Version: "v1", Resource: "daemonsets"},
 }
 
-func (s *server) checkWorkloads(ctx context.Context, namespace string, found *complaints) error {
+func (s *server) checkWorkloads(ctx context.Context, namespace string, excused int, found *complaints) error {
 	for _, resource := range workloadKinds {
 		if err := s.each(ctx, resource, namespace, func(object *unstructured.Unstructured) error {
-			if why := notReady(object); why != "" {
+			if why := notReady(object); why != "" && !runsElsewhere(object, excused) {
 				found.add("%s %s/%s is not ready: %s.", object.GetKind(), namespace, object.GetName(), why)
 			}
 			return nil
@@ -166,6 +174,17 @@ func (s *server) checkWorkloads(ctx context.Context, namespace string, found *co
 		}
 	}
 	return nil
+}
+
+// runsElsewhere says whether a DaemonSet lacks no more pods than there are nodes that come or go.
+func runsElsewhere(object *unstructured.Unstructured, excused int) bool {
+	field := func(path ...string) int64 {
+		n, _, _ := unstructured.NestedInt64(object.Object, path...)
+		return n
+	}
+	desired := field("status", "desiredNumberScheduled")
+	return object.GetKind() == "DaemonSet" && field("status", "observedGeneration") == object.GetGeneration() &&
+		desired-field("status", "updatedNumberScheduled") <= int64(excused) && desired-field("status", "numberAvailable") <= int64(excused)
 }
 
 // each lists objects of a kind, page by page.

@@ -65,6 +65,28 @@ func TestADaemonSetThatOthersRollIsReadyWithOldPods(t *testing.T) {
 	require.Equal(t, "Updated: 0/2", notReady(object(t, fmt.Sprintf(text, "RollingUpdate"))))
 }
 
+func TestADaemonSetMayLackPodsOnNodesThatComeOrGo(t *testing.T) {
+	const text = `{apiVersion: apps/v1, kind: %s, metadata: {name: a, generation: %d},
+		status: {observedGeneration: 2, desiredNumberScheduled: 5, currentNumberScheduled: 5, updatedNumberScheduled: %d, numberAvailable: %d, numberReady: 4}}`
+	for name, test := range map[string]struct {
+		kind                string
+		generation, updated int
+		available, excused  int
+		want                bool
+	}{
+		"no node comes":          {"DaemonSet", 2, 5, 4, 0, false},
+		"a node comes":           {"DaemonSet", 2, 5, 4, 1, true},
+		"more than the nodes":    {"DaemonSet", 2, 5, 3, 1, false},
+		"it is being rolled":     {"DaemonSet", 2, 3, 5, 1, false},
+		"its change is not seen": {"DaemonSet", 3, 5, 5, 1, false},
+		"a Deployment":           {"Deployment", 2, 5, 5, 1, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			require.Equal(t, test.want, runsElsewhere(object(t, fmt.Sprintf(text, test.kind, test.generation, test.updated, test.available)), test.excused))
+		})
+	}
+}
+
 func TestPhasesAreNamespacesKindsAndFolders(t *testing.T) {
 	var release render.Release
 	for _, line := range []string{
