@@ -5,8 +5,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"github.com/fairway-project/fairway/calendar"
@@ -49,9 +51,17 @@ func (r Registry) Clusters(ctx context.Context) (registry.Clusters, error) {
 
 // Kubernetes says how the API servers of clusters are reached.
 type Kubernetes struct {
+	// Access is where credentials come from: "kubeconfig" (default), "token" or "eks".
+	Access string `yaml:"access" validate:"oneof=kubeconfig token eks"`
 	// Kubeconfig holds a context for each cluster, named like the cluster's id. Relative paths
 	// start at fairway.yaml; default is the environment variable KUBECONFIG.
-	Kubeconfig string `yaml:"kubeconfig" validate:"required"`
+	Kubeconfig string `yaml:"kubeconfig" validate:"required_if=Access kubeconfig"`
+	// TokenFile is the file of a bearer token for the registry's api_server_url, with {cluster} for
+	// the cluster's id; read again when it changes. Only for access token.
+	TokenFile string `yaml:"token_file" validate:"required_if=Access token"`
+	// CAFile is the file of the authorities of API servers, with {cluster} for the cluster's id.
+	// Default: those of the system; with access eks, what EKS says of the cluster.
+	CAFile string `yaml:"ca_file"`
 	// PoolLabel is the label of nodes that names their pool; default "node.kubernetes.io/node-pool".
 	PoolLabel string `yaml:"pool_label"`
 	// QPS and Burst limit the requests to one API server, all activities of a worker together;
@@ -137,7 +147,13 @@ func Parse(path string, data []byte) (Config, error) {
 		return Config{}, err
 	}
 	base := filepath.Dir(path)
-	for _, file := range []*string{&c.Registry.File, &c.Repository.Mirror, &c.Repository.TokenFile, &c.Kubernetes.Kubeconfig, &c.Notify.URLFile, &c.Notify.SecretFile} {
+	files := []*string{&c.Registry.File, &c.Repository.Mirror, &c.Repository.TokenFile, &c.Kubernetes.Kubeconfig, &c.Kubernetes.TokenFile, &c.Kubernetes.CAFile, &c.Notify.URLFile, &c.Notify.SecretFile}
+	for _, conduct := range append(slices.Collect(maps.Values(c.Update.Environments)), c.Update.Conduct) {
+		if conduct.Alerts != nil {
+			files = append(files, &conduct.Alerts.TokenFile)
+		}
+	}
+	for _, file := range files {
 		if *file != "" && !filepath.IsAbs(*file) {
 			*file = filepath.Join(base, *file)
 		}
@@ -149,6 +165,7 @@ func defaults() Config {
 	return Config{
 		TaskQueue: DefaultTaskQueue,
 		Kubernetes: Kubernetes{
+			Access:     "kubeconfig",
 			Kubeconfig: os.Getenv("KUBECONFIG"),
 			PoolLabel:  "node.kubernetes.io/node-pool",
 			QPS:        200,

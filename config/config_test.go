@@ -68,7 +68,7 @@ worker:
 	require.Equal(t, config.Config{
 		TaskQueue:  "trains",
 		Registry:   config.Registry{File: "/etc/fairway/clusters/registry.yaml"},
-		Kubernetes: config.Kubernetes{Kubeconfig: "/var/lib/fairway/kubeconfig", PoolLabel: "example.org/pool", QPS: 12.5, Burst: 25},
+		Kubernetes: config.Kubernetes{Access: "kubeconfig", Kubeconfig: "/var/lib/fairway/kubeconfig", PoolLabel: "example.org/pool", QPS: 12.5, Burst: 25},
 		AWS: config.AWS{
 			AssumeRole: "arn:aws:iam::{account}:role/fairway", ClusterTag: "example.org/cluster/{cluster}",
 			PoolTag: "example.org/pool", Bucket: "configuration-{account}", NetworkTag: "network=clusters", PollInterval: 10 * time.Second,
@@ -91,7 +91,7 @@ func TestWhatIsLeftOutHasADefault(t *testing.T) {
 	want := config.Config{
 		TaskQueue:  "fairway",
 		Registry:   config.Registry{File: "/etc/fairway/registry.yaml"},
-		Kubernetes: config.Kubernetes{Kubeconfig: "/etc/fairway/kubeconfig", PoolLabel: "node.kubernetes.io/node-pool", QPS: 200, Burst: 400},
+		Kubernetes: config.Kubernetes{Access: "kubeconfig", Kubeconfig: "/etc/fairway/kubeconfig", PoolLabel: "node.kubernetes.io/node-pool", QPS: 200, Burst: 400},
 		AWS:        config.AWS{ClusterTag: "kubernetes.io/cluster/{cluster}", PoolTag: "node.kubernetes.io/node-pool", Bucket: "fairway-{account}-{region}", PollInterval: 5 * time.Second},
 		Repository: config.Repository{Timeout: time.Minute, Path: "cluster"},
 		Replace:    config.Replace{NodeReadyWithin: 15 * time.Minute, Settle: 30 * time.Second},
@@ -141,6 +141,8 @@ func TestAWrongConfigurationIsRefusedWithFileLineAndField(t *testing.T) {
 	for name, test := range map[string]struct{ content, want string }{
 		"empty file":            {"", "fairway.yaml: registry.file: is missing\nfairway.yaml: kubernetes.kubeconfig: is missing"},
 		"no registry":           {"registry: {}\nkubernetes: {kubeconfig: k}", "fairway.yaml:1: registry.file: is missing"},
+		"no token file":         {"registry: {file: r}\nkubernetes: {access: token}", "fairway.yaml:2: kubernetes.token_file: is missing"},
+		"unknown access":        {"registry: {file: r}\nkubernetes: {access: ldap}", `fairway.yaml:2: kubernetes.access: is "ldap"; must be one of kubeconfig, token, eks`},
 		"no kubeconfig":         {"registry: {file: r}", "fairway.yaml: kubernetes.kubeconfig: is missing"},
 		"unknown key":           {minimal + "taskqueue: a\n", "fairway.yaml:5: taskqueue: is no known key; there are aws, drain, kubernetes, limits, notify, registry, replace, repository, roll, rollout, task_queue, update, worker"},
 		"unknown key in a part": {minimal + "replace:\n  settled: 1s\n", "fairway.yaml:6: replace.settled: is no known key; there are node_ready_within, settle"},
@@ -201,4 +203,18 @@ func TestTheRegistryIsReadThroughTheConfiguration(t *testing.T) {
 	clusters, err := c.Registry.Clusters(t.Context())
 	require.NoError(t, err)
 	require.Empty(t, clusters)
+}
+
+func TestFilesThatHoldTokensStartAtTheConfiguration(t *testing.T) {
+	c, err := config.Parse("/etc/fairway/fairway.yaml", []byte(`registry: {file: r}
+kubernetes: {access: token, token_file: "tokens/{cluster}", ca_file: ca.pem}
+update:
+  alerts: {url: "https://prometheus.example.org", token_file: prometheus.token}
+  environments: {test: {alerts: {url: "https://prometheus.test.example.org", token_file: test.token}}}
+`))
+	require.NoError(t, err)
+	require.Equal(t, "/etc/fairway/tokens/{cluster}", c.Kubernetes.TokenFile)
+	require.Equal(t, "/etc/fairway/ca.pem", c.Kubernetes.CAFile)
+	require.Equal(t, "/etc/fairway/prometheus.token", c.Update.Alerts.TokenFile)
+	require.Equal(t, "/etc/fairway/test.token", c.Update.Environments["test"].Alerts.TokenFile)
 }

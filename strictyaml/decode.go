@@ -168,7 +168,7 @@ const inlined = "(inline)"
 
 func explain(e validator.FieldError) string {
 	switch e.Tag() {
-	case "required", "required_with", "required_without":
+	case "required", "required_if", "required_with", "required_without":
 		return "is missing"
 	case "oneof":
 		return fmt.Sprintf("is %q; must be one of %s", e.Value(), strings.Join(strings.Fields(e.Param()), ", "))
