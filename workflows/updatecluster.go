@@ -557,7 +557,10 @@ func (u *updating) removePools(ctx workflow.Context) error {
 			return err
 		}
 		if u.pool(stack.Pool).State == "stopped" {
-			return nil
+			return nil // another part has failed
+		}
+		if err := u.safePoint(ctx); err != nil {
+			return err
 		}
 		if err := u.deleteStack(ctx, stack); err != nil {
 			return err
@@ -916,7 +919,7 @@ func (u *updating) notify(ctx workflow.Context, kind, text string) {
 	}
 }
 
-// final errors of what an update changes: to try again would not help before somebody mends something.
+// beyondRetry are errors of what an update changes that somebody has to mend first.
 var beyondRetry = []string{StackFailed, Conflict, Unhealthy, VersionGone, InvalidInput, ClusterNotFound}
 
 // applying is for what an update changes and waits for. It heartbeats.
