@@ -88,6 +88,7 @@ func (c *clusterActor) want(ctx workflow.Context, want Want) {
 		workflow.GetLogger(ctx).Error("a wanted version was not understood and is left out", "cluster", want.Cluster, "version", want.Version)
 		return
 	}
+	want.Lifecycle = cmp.Or(want.Lifecycle, registry.Ready)
 	u := &c.Updates
 	if u.Current == "" && len(u.Mixed) == 0 && u.Running == nil && len(u.History) == 0 {
 		u.Current, u.Last = want.Current, want.Last // this actor has not seen an update yet

@@ -372,10 +372,13 @@ func (u *updating) stack(name string) StackOf {
 	return StackOf{Cluster: u.in.Cluster, Version: u.version, Stack: name}
 }
 
+// apiServerWithin is how long the API server of a new cluster may take to answer.
+const apiServerWithin = time.Hour
+
 func (u *updating) awaitAPIServer(ctx workflow.Context) error {
 	return u.step(ctx, "API server", func() (string, error) {
 		return "ready", u.unlessEnough(ctx, func(ctx workflow.Context) workflow.Future {
-			return workflow.ExecuteActivity(applying(ctx, "wait for the API server"), "AwaitAPIServer", u.manifests())
+			return workflow.ExecuteActivity(decided(watching(ctx, "wait for the API server", apiServerWithin)), "AwaitAPIServer", u.manifests())
 		})
 	})
 }
@@ -425,9 +428,13 @@ func (u *updating) awaitWorkloads(ctx workflow.Context) error {
 }
 
 func (u *updating) startAwaitWorkloads(ctx workflow.Context) workflow.Future {
-	return workflow.ExecuteActivity(applying(ctx, "wait for the workloads"), "AwaitWorkloads",
+	return workflow.ExecuteActivity(decided(watching(ctx, "wait for the workloads", u.plan.Settings.HealthyWithin+unreachableWithin)), "AwaitWorkloads",
 		AwaitWorkloads{Cluster: u.in.Cluster, Version: u.version, Within: u.plan.Settings.HealthyWithin, Since: workflow.Now(ctx)})
 }
+
+// unreachableWithin is for how long more nobody may know how a cluster does. One whose API server does
+// not answer is not healthy either.
+const unreachableWithin = 10 * time.Minute
 
 // rollPools replaces the nodes that are not as their pools' stacks want them by now: those of the
 // control plane first, one pool after another.
@@ -592,7 +599,9 @@ func (u *updating) verify(ctx workflow.Context) error {
 		}
 		for pause := 5 * time.Second; ; pause = min(2*pause, 2*time.Minute) {
 			var health Health
-			if err := workflow.ExecuteActivity(changing(ctx, "is the cluster healthy"), "CheckHealth", CheckHealth{Cluster: u.in.Cluster}).Get(ctx, &health); err != nil {
+			options := workflow.GetActivityOptions(changing(ctx, "is the cluster healthy"))
+			options.ScheduleToCloseTimeout = u.plan.Settings.HealthyWithin + unreachableWithin
+			if err := workflow.ExecuteActivity(workflow.WithActivityOptions(ctx, options), "CheckHealth", CheckHealth{Cluster: u.in.Cluster}).Get(ctx, &health); err != nil {
 				return "", err
 			}
 			late := workflow.Now(ctx).Add(pause).Sub(since) > u.plan.Settings.HealthyWithin

@@ -206,6 +206,24 @@ func TestAClusterHasItsTimeToBecomeHealthy(t *testing.T) {
 	require.Greater(t, outcome.Ended.Sub(outcome.Started), 10*time.Minute)
 }
 
+func TestAClusterThatDoesNotAnswerAfterAnUpdateIsNotHealthy(t *testing.T) {
+	for _, call := range []string{"workloads", "health"} {
+		t.Run(call, func(t *testing.T) {
+			s := newSite()
+			s.fail = func(name string) error {
+				if name == call && slices.Contains(s.story, "list stacks") {
+					return temporal.NewApplicationErrorWithOptions("The API server does not answer.", workflows.Unreachable, temporal.ApplicationErrorOptions{NextRetryDelay: 5 * time.Minute})
+				}
+				return nil
+			}
+			outcome := s.update(t, s.environment(t), fromV1)
+			require.Equal(t, "failed", outcome.Phase)
+			require.Contains(t, outcome.Problems[0].Title, "The API server does not answer.")
+			require.Less(t, outcome.Ended.Sub(noon), time.Hour)
+		})
+	}
+}
+
 func TestAFailedUpdateGoesBackByItselfWhereThatIsConfigured(t *testing.T) {
 	for _, call := range []string{"stack dev-1 2", "manifests 2", "roll worker"} {
 		t.Run(call, func(t *testing.T) {
