@@ -189,6 +189,11 @@ type clusterActor struct {
 	busy int
 	// reported is the last message to the channel's actor.
 	reported ClusterReport
+	// child is the last update that this run has started. If another one is in the way, conflicts
+	// counts how often, and free is when to try again.
+	child     workflow.ChildWorkflowFuture
+	conflicts int
+	free      time.Time
 }
 
 func (c *clusterActor) handle(ctx workflow.Context) error {

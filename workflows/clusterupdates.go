@@ -71,6 +71,12 @@ func (c *clusterActor) follow(ctx workflow.Context) {
 		switch {
 		case c.Updates.outdated():
 			c.supersede(ctx)
+		case in != nil && c.child != nil && !c.child.IsReady():
+			// The last one has told how it ended, and is about to end.
+			_ = workflow.Await(ctx, func() bool { return c.news != seen || c.child.IsReady() })
+		case in != nil && now.Before(c.free):
+			_, _ = workflow.AwaitWithOptions(ctx, workflow.AwaitOptions{Timeout: c.free.Sub(now), TimerOptions: workflow.TimerOptions{Summary: "until another update has ended"}},
+				func() bool { return c.news != seen })
 		case in != nil:
 			c.start(ctx, *in)
 		case again.IsZero():
@@ -99,6 +105,9 @@ func (c *clusterActor) want(ctx workflow.Context, want Want) {
 		want.Lifecycle = registry.Ready
 	case want.Lifecycle == registry.DecommissionRequested && u.gone():
 		want.Lifecycle = registry.Decommissioned
+	}
+	if u.Want != nil { // updates may have told them
+		want.RetryAfter, want.RetryAtMost = cmp.Or(want.RetryAfter, u.Want.RetryAfter), cmp.Or(want.RetryAtMost, u.Want.RetryAtMost)
 	}
 	if u.Pinned != nil && !want.Hold && want.Version != u.Pinned.Not {
 		u.Pinned = nil
@@ -204,10 +213,11 @@ func (c *clusterActor) start(ctx workflow.Context, in UpdateClusterInput) {
 	switch {
 	case err == nil:
 		running.Run = execution.RunID
+		c.child, c.conflicts = child, 0
 		workflow.GoNamed(ctx, "end of an update", func(ctx workflow.Context) { c.seeEnd(ctx, running, child) })
 	case temporal.IsWorkflowExecutionAlreadyStartedError(err):
-		// Somebody else has started it, or an actor that this one does not know of: it is told to end.
-		running.Version, u.Asked = "", asked
+		u.Running, u.Asked = nil, asked
+		c.makeRoom(ctx, in.Version)
 	case ctx.Err() != nil:
 		return
 	default:
@@ -215,6 +225,18 @@ func (c *clusterActor) start(ctx workflow.Context, in UpdateClusterInput) {
 		c.ended(ctx, lost(running, workflow.Now(ctx), "the update could not be started: "+reasonOf(err), false))
 	}
 	c.tell(ctx)
+}
+
+// makeRoom deals with an update that this run of the actor has not started. Mostly it is about to end,
+// and only a moment has to pass. One that somebody else has started is told to end.
+func (c *clusterActor) makeRoom(ctx workflow.Context, version string) {
+	if c.conflicts == 3 {
+		if err := workflow.SignalExternalWorkflow(ctx, UpdateClusterID(c.Cluster), "", SupersedeName, version).Get(ctx, nil); err != nil {
+			workflow.GetLogger(ctx).Info("an unknown update was not told to end; it may have ended", "error", err)
+		}
+	}
+	c.free = workflow.Now(ctx).Add(min(time.Second<<min(c.conflicts, 16), 5*time.Minute))
+	c.conflicts++
 }
 
 // seeEnd notices that an update has ended without a word, such as by a termination. It sees only those
@@ -251,11 +273,7 @@ func (c *clusterActor) supersede(ctx workflow.Context) {
 	running.Superseded = true
 	err := workflow.SignalExternalWorkflow(ctx, UpdateClusterID(c.Cluster), running.Run, SupersedeName, version).Get(ctx, nil)
 	if unknown := (*temporal.UnknownExternalWorkflowExecutionError)(nil); errors.As(err, &unknown) && c.Updates.Running == running {
-		if running.Version == "" { // it ended before it could be told to
-			c.Updates.Running = nil
-		} else {
-			c.ended(ctx, lost(running, workflow.Now(ctx), "it was ended from outside", true))
-		}
+		c.ended(ctx, lost(running, workflow.Now(ctx), "it was ended from outside", true))
 	} else if err != nil && ctx.Err() == nil {
 		workflow.GetLogger(ctx).Warn("an update was not told that another version is wanted", "error", err)
 	}
@@ -273,6 +291,9 @@ func (c *clusterActor) ended(ctx workflow.Context, o UpdateOutcome) {
 		return
 	}
 	u.Running = nil
+	if u.Want != nil {
+		u.Want.RetryAfter, u.Want.RetryAtMost = cmp.Or(o.RetryAfter, u.Want.RetryAfter), cmp.Or(o.RetryAtMost, u.Want.RetryAtMost)
+	}
 	problem := ""
 	if len(o.Problems) > 0 {
 		problem = o.Problems[0].Title
@@ -295,7 +316,7 @@ func (r *RunningUpdate) is(o UpdateOutcome) bool {
 	if r.Run != "" && o.Run != "" {
 		return r.Run == o.Run
 	}
-	return r.Version == "" || r.Version == o.Version
+	return r.Version == o.Version
 }
 
 // done takes over what a successful update has made of the cluster.
@@ -339,18 +360,17 @@ func (u *ClusterUpdates) undone(o UpdateOutcome, now time.Time) {
 		failed.Attempts = f.Attempts + 1
 	}
 	if o.Phase != "cancelled" && !o.Restored {
-		failed.Next = now.Add(u.pause(o, failed.Attempts))
+		failed.Next = now.Add(u.pause(failed.Attempts))
 	}
 	u.Failed = &failed
 }
 
 // pause is the time until a failed update is tried again.
-func (u ClusterUpdates) pause(o UpdateOutcome, attempts int) time.Duration {
-	var want Want
+func (u ClusterUpdates) pause(attempts int) time.Duration {
+	pause, most := retryAfter, retryAtMost
 	if u.Want != nil {
-		want = *u.Want
+		pause, most = cmp.Or(u.Want.RetryAfter, pause), cmp.Or(u.Want.RetryAtMost, most)
 	}
-	pause, most := cmp.Or(o.RetryAfter, want.RetryAfter, retryAfter), cmp.Or(o.RetryAtMost, want.RetryAtMost, retryAtMost)
 	for ; attempts > 1 && pause < most; attempts-- {
 		pause *= 2
 	}
@@ -543,7 +563,7 @@ func (u ClusterUpdates) String() string {
 		text += fmt.Sprintf(" %s went back to `%s`, where it stays until another version is wanted than `%s`: %s.", p.By, p.Version, p.Not, p.Reason)
 	}
 	if r := u.Running; r != nil {
-		text += fmt.Sprintf(" **%s** to `%s` since %s.", r.Kind, cmp.Or(r.Version, "an unknown version"), r.Since.UTC().Format(time.RFC3339))
+		text += fmt.Sprintf(" **%s** to `%s` since %s.", r.Kind, r.Version, r.Since.UTC().Format(time.RFC3339))
 	}
 	if f := u.Failed; f != nil {
 		next := "it is not tried again by itself"

@@ -31,6 +31,8 @@ type updates struct {
 	end func(in workflows.UpdateClusterInput, progress *workflows.UpdateProgress)
 	// silent makes updates end without a word.
 	silent bool
+	// linger is the time from the word to the end.
+	linger time.Duration
 }
 
 func newUpdates(t *testing.T, register ...func(*updates)) *updates {
@@ -81,7 +83,7 @@ func (u *updates) run(ctx workflow.Context, in workflows.UpdateClusterInput) (wo
 		_ = workflow.SignalExternalWorkflow(ctx, workflows.ClusterID(in.Cluster), "", workflows.UpdatedName,
 			workflows.UpdateOutcome{UpdateProgress: progress, Workflow: info.ID, Run: info.RunID}).Get(ctx, nil)
 	}
-	return progress, nil
+	return progress, workflow.Sleep(ctx, u.linger)
 }
 
 func (u *updates) at(after time.Duration, do func()) { u.env.RegisterDelayedCallback(do, after) }
@@ -165,6 +167,16 @@ func TestOfTwoWantsInQuickSuccessionTheNewestWins(t *testing.T) {
 	require.True(t, u.inputs[1].Fix, "what an update has left halfway is for the next one to mend")
 	require.Equal(t, v1, u.inputs[1].From)
 	require.Empty(t, state.Updates.Mixed)
+}
+
+func TestTheNextUpdateBeginsWhenTheLastOneHasReallyEnded(t *testing.T) {
+	u := newUpdates(t)
+	u.linger = 10 * time.Second
+	u.at(0, u.want(v2))
+	u.at(time.Minute, u.want(v3))
+	state := u.live(4 * time.Hour)
+	require.Equal(t, []string{"update 2 after 0s", "update 3 after 1m10s"}, u.started)
+	require.Equal(t, v3, state.Updates.Current)
 }
 
 func TestAWantThatGoesBackToWhatWasThereIsAnUpdateToo(t *testing.T) {
@@ -362,7 +374,7 @@ func TestAnUpdateThatTheActorDoesNotKnowIsEndedFirst(t *testing.T) {
 	})
 	u.env.SetStartWorkflowOptions(client.StartWorkflowOptions{ID: "both", TaskQueue: "test"})
 	u.env.ExecuteWorkflow("both")
-	require.Equal(t, []string{"update 3 after 0s", "update 2 after 10m0s"}, u.started)
+	require.Equal(t, []string{"update 3 after 0s", "update 2 after 10m15s"}, u.started, "one that is about to end gets a moment, another one is told to")
 	require.Equal(t, "2 done", u.reports[len(u.reports)-1])
 }
 
