@@ -210,6 +210,8 @@ const (
 	UpdateDone      = "update-done"
 	UpdateFailed    = "update-failed"
 	UpdateCancelled = "update-cancelled"
+	RolledBack      = "rolled-back"
+	RolloutStopped  = "rollout-stopped"
 )
 
 // ClusterInfo is a cluster of the registry, as far as workflows and the command line need it.

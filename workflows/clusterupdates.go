@@ -125,7 +125,7 @@ func (c *clusterActor) blockByRegistry(ctx workflow.Context, reason string) {
 	at := slices.IndexFunc(c.Blocks, func(b Block) bool { return b.Scope == registryBlock })
 	switch {
 	case at < 0 && reason != "":
-		c.Blocks = append(c.Blocks, Block{ID: registryBlock, Scope: registryBlock, Reason: reason, By: "the cluster's registry entry", Since: now})
+		c.Blocks = append(c.Blocks, Block{ID: registryBlock, Scope: registryBlock, Reason: reason, By: "cluster_update_block", Since: now})
 	case at >= 0 && reason == "":
 		lifted := c.Blocks[at]
 		lifted.Until = now
@@ -392,6 +392,7 @@ func (c *clusterActor) report(ctx workflow.Context) {
 	}
 	report := ClusterReport{Cluster: c.Cluster, Version: want.Version, Current: c.Updates.Current}
 	report.State, report.Problem = c.Updates.Standing()
+	report.Held = report.State == rollout.Allowed && len(c.Holding(workflow.Now(ctx), "")) > 0
 	if report == c.reported {
 		return
 	}
@@ -542,7 +543,11 @@ func (c *clusterActor) attributes() []temporal.SearchAttributeUpdate {
 	if c.Updates.Current != "" {
 		version = VersionAttribute.ValueSet(c.Updates.Current)
 	}
-	return []temporal.SearchAttributeUpdate{ChannelAttribute.ValueSet(c.Updates.Want.Channel), PhaseAttribute.ValueSet(string(state)), version}
+	attributes := []temporal.SearchAttributeUpdate{ChannelAttribute.ValueSet(c.Updates.Want.Channel), PhaseAttribute.ValueSet(string(state)), version}
+	if environment := c.Updates.Want.Environment; environment != "" {
+		attributes = append(attributes, EnvironmentAttribute.ValueSet(environment))
+	}
+	return attributes
 }
 
 // String says for people where the versions of the cluster stand; nothing before any is wanted.

@@ -52,7 +52,11 @@ func newUpdates(t *testing.T, register ...func(*updates)) *updates {
 			u.mu.Lock()
 			defer u.mu.Unlock()
 			r := report.(workflows.ClusterReport)
-			u.reports = append(u.reports, fmt.Sprintf("%s %s", r.Version[:1], r.State))
+			text := fmt.Sprintf("%s %s", r.Version[:1], r.State)
+			if r.Held {
+				text += " held"
+			}
+			u.reports = append(u.reports, text)
 			return nil
 		})
 	return u
@@ -243,7 +247,7 @@ func TestAnUpdateBeginsWhenTheLastBlockEnds(t *testing.T) {
 	u.at(time.Minute, u.want(v2))
 	u.live(5 * time.Hour)
 	require.Equal(t, []string{"update 2 after 3h0m0s"}, u.started)
-	require.Equal(t, []string{"2 allowed", "2 updating", "2 done"}, u.reports)
+	require.Equal(t, []string{"2 allowed held", "2 allowed", "2 updating", "2 done"}, u.reports)
 
 	u = newUpdates(t)
 	u.at(0, u.ask(workflows.BlockName, workflows.BlockRequest{Reason: "incident"}))
@@ -257,7 +261,7 @@ func TestTheBlockOfARegistryEntryHoldsUntilItIsGoneThere(t *testing.T) {
 	u := newUpdates(t)
 	u.at(0, u.want(v2, blocked))
 	u.at(time.Hour, func() {
-		require.Equal(t, []workflows.Block{{ID: "registry", Scope: "registry", Reason: "migration", By: "the cluster's registry entry", Since: noon}}, u.state().Blocks)
+		require.Equal(t, []workflows.Block{{ID: "registry", Scope: "registry", Reason: "migration", By: "cluster_update_block", Since: noon}}, u.state().Blocks)
 		u.refused(workflows.UnblockName, workflows.UnblockRequest{ID: "registry"}, "remove the config item cluster_update_block")()
 		u.ask(workflows.UnblockName, workflows.UnblockRequest{})()
 	})

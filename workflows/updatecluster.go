@@ -742,7 +742,11 @@ func (u *updating) end(ctx workflow.Context, err error) error {
 			u.addProblem(err)
 		}
 		u.ended(ctx, "failed", reasonOf(err))
-		u.notify(ctx, UpdateFailed, u.failText(err))
+		kind := UpdateFailed
+		if u.progress.Restored {
+			kind = RolledBack
+		}
+		u.notify(ctx, kind, u.failText(err))
 	}
 	if len(u.progress.Problems) > 0 {
 		status.Problems = u.progress.Problems

@@ -244,7 +244,7 @@ func TestAFailedUpdateGoesBackByItselfWhereThatIsConfigured(t *testing.T) {
 			require.Equal(t, []string{
 				"prepare 1", "stack etcd-dev-1 1", "stack dev-1 1", "stack dev-1-master 1", "stack dev-1-spot 1", "stack dev-1-worker 1",
 				"delete objects before", "manifests 1", "delete objects after", "workloads", "roll master", "roll worker", "roll spot", "list stacks",
-				"workloads", "health", "tell update-failed", "status",
+				"workloads", "health", "tell rolled-back", "status",
 			}, back)
 			require.Equal(t, v1, s.last().Status.CurrentVersion)
 			require.Empty(t, s.last().Status.NextVersion)

@@ -262,6 +262,8 @@ type Want struct {
 	// Current is what the registry says that the cluster has; an actor that knows better ignores it.
 	Current string `json:"current_version,omitempty"`
 	Last    string `json:"last_version,omitempty"`
+	// Environment of the cluster, for the search attributes of its actor.
+	Environment string `json:"environment,omitempty"`
 	// Block is the config item cluster_update_block of the entry; empty means none.
 	Block string `json:"block,omitempty"`
 	// Hold means that the channel has not let the cluster go on yet: Block and Lifecycle are news,
@@ -487,6 +489,9 @@ type ClusterReport struct {
 	At      time.Time     `json:"at"`
 	Problem string        `json:"problem,omitempty"`
 	Current string        `json:"current_version,omitempty"`
+	// Held means that a block of this cluster alone, not one of its channel or the fleet, keeps it
+	// from going on.
+	Held bool `json:"held,omitempty"`
 }
 
 // ChannelState is all that a channel's actor knows; the answer to StateQuery.
