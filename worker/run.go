@@ -115,6 +115,7 @@ func register(w worker.Registry, c config.Config, temporal client.Client) {
 	w.RegisterWorkflow(workflows.RollPool)
 	w.RegisterWorkflow(workflows.ReplaceNode)
 	w.RegisterWorkflow(workflows.Cluster)
+	w.RegisterWorkflow(workflows.UpdateCluster)
 	w.RegisterWorkflow(workflows.Fleet)
 
 	hook := &notify.Activities{Settings: c.Notify}
