@@ -2,7 +2,6 @@
 package config
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -10,7 +9,6 @@ import (
 	"time"
 
 	"github.com/fairway-project/fairway/calendar"
-	"github.com/fairway-project/fairway/registry"
 	"github.com/fairway-project/fairway/strictyaml"
 )
 
@@ -34,17 +32,6 @@ type Config struct {
 	Rollout    Rollout    `yaml:"rollout"`
 	Notify     Notify     `yaml:"notify"`
 	Worker     Worker     `yaml:"worker"`
-}
-
-// Registry says where the list of clusters is.
-type Registry struct {
-	// File is the path of a registry file, relative to fairway.yaml.
-	File string `yaml:"file" validate:"required"`
-}
-
-// Clusters reads the registry that the configuration names.
-func (r Registry) Clusters(ctx context.Context) (registry.Clusters, error) {
-	return registry.File{Path: r.File}.Clusters(ctx)
 }
 
 // Kubernetes says how the API servers of clusters are reached.
@@ -137,7 +124,7 @@ func Parse(path string, data []byte) (Config, error) {
 		return Config{}, err
 	}
 	base := filepath.Dir(path)
-	for _, file := range []*string{&c.Registry.File, &c.Repository.Mirror, &c.Repository.TokenFile, &c.Kubernetes.Kubeconfig, &c.Notify.URLFile, &c.Notify.SecretFile} {
+	for _, file := range []*string{&c.Registry.File, &c.Registry.StatusFile, &c.Registry.TokenFile, &c.Repository.Mirror, &c.Repository.TokenFile, &c.Kubernetes.Kubeconfig, &c.Notify.URLFile, &c.Notify.SecretFile} {
 		if *file != "" && !filepath.IsAbs(*file) {
 			*file = filepath.Join(base, *file)
 		}
@@ -148,6 +135,7 @@ func Parse(path string, data []byte) (Config, error) {
 func defaults() Config {
 	return Config{
 		TaskQueue: DefaultTaskQueue,
+		Registry:  Registry{Timeout: 10 * time.Second},
 		Kubernetes: Kubernetes{
 			Kubeconfig: os.Getenv("KUBECONFIG"),
 			PoolLabel:  "node.kubernetes.io/node-pool",

@@ -43,7 +43,7 @@ it asks (an API server, AWS) does not answer, 130 interrupted (work that was sta
 	cmd.PersistentFlags().StringVarP(&c.output, "output", "o", "table", "table or json")
 	_ = cmd.RegisterFlagCompletionFunc("output", cobra.FixedCompletions([]string{"table", "json"}, cobra.ShellCompDirectiveNoFileComp))
 	cmd.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usage(err) })
-	cmd.AddCommand(c.statusCommand(), c.clusterCommand(), c.nodeCommand(), c.poolCommand(), c.blockersCommand(), c.configCommand())
+	cmd.AddCommand(c.statusCommand(), c.clusterCommand(), c.nodeCommand(), c.poolCommand(), c.blockersCommand(), c.configCommand(), c.registryCommand())
 	for _, each := range all(cmd) {
 		wrapArgs(each)
 	}

@@ -119,9 +119,10 @@ func register(w worker.Registry, c config.Config, temporal client.Client) {
 
 	hook := &notify.Activities{Settings: c.Notify}
 	w.RegisterActivity(hook)
-	known := &clusters.Activities{Read: c.Registry.Clusters, Settings: c.Settings, Notify: c.Notify.Configured()}
+	known := &clusters.Activities{Read: c.Registry.Clusters, Write: c.Registry.WriteStatus, Settings: c.Settings, Notify: c.Notify.Configured()}
 	w.RegisterActivity(known.ListClusters)
 	w.RegisterActivity(known.FindPool)
+	w.RegisterActivity(known.WriteStatus)
 	w.RegisterActivity(&fleet.Activities{Temporal: temporal, TaskQueue: c.TaskQueue})
 	asker := blocks.Asker{Temporal: temporal}
 	w.RegisterActivity(&kube.Activities{
