@@ -98,7 +98,7 @@ type AnswerError struct {
 }
 
 func (e *AnswerError) Error() string {
-	return fmt.Sprintf("the cluster registry answers nonsense: %s: %v", e.Request, e.Err)
+	return fmt.Sprintf("the cluster registry answers nonsense: %s: %s", e.Request, shortened(e.Err.Error(), 4000))
 }
 
 func (e *AnswerError) Unwrap() error { return e.Err }
@@ -301,14 +301,18 @@ func (a answer) detail() string {
 	}
 	for _, text := range []string{problem.Detail, problem.Message, problem.Title} {
 		if text != "" {
-			quoted := strconv.Quote(strings.ToValidUTF8(text, "?"))
-			if len(quoted) > 400 {
-				quoted = strings.ToValidUTF8(quoted[:400], "") + `..."`
-			}
-			return quoted
+			return strconv.Quote(shortened(text, 400))
 		}
 	}
 	return ""
+}
+
+// shortened keeps an error readable, and small enough for a workflow's history, whatever is in it.
+func shortened(text string, limit int) string {
+	if len(text) > limit {
+		text = text[:limit] + "..."
+	}
+	return strings.ToValidUTF8(text, "?")
 }
 
 func prefixed(prefix, text string) string {
@@ -391,6 +395,7 @@ func (d *document) checked() (Clusters, error) {
 			}
 			return nameOf(d.Clusters[i], i) + ": "
 		})
+		problems[p] = shortened(problems[p], 300)
 	}
 	if more > 0 {
 		problems = append(problems, fmt.Sprintf("and %d more", more))

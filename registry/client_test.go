@@ -121,7 +121,18 @@ func TestAnErrorStaysReadableHoweverMuchIsWrong(t *testing.T) {
 	_, err := client.Clusters(t.Context())
 	require.ErrorContains(t, err, `cluster "c0": channel: is missing`)
 	require.ErrorContains(t, err, " more")
-	require.Less(t, len(err.Error()), 4000)
+	require.Less(t, len(err.Error()), 4200)
+
+	long := strings.Repeat("x", 1<<20)
+	for _, entry := range []string{strings.Replace(zalando, `"ready"`, `"`+long+`"`, 1), strings.Replace(zalando, `"aws:1:`, `"/`+long, 1), strings.Replace(zalando, `"min_size":1`, `"min_size":1`+strings.Repeat("0", 1<<20), 1)} {
+		client, _ = connect(t, answering(200, `{"items":[`+entry+`]}`))
+		_, err = client.Clusters(t.Context())
+		require.Error(t, err)
+		require.Less(t, len(err.Error()), 4200)
+	}
+	client, _ = connect(t, answering(400, `{"detail":"`+long+`"}`))
+	_, err = client.Clusters(t.Context())
+	require.Less(t, len(err.Error()), 1000)
 }
 
 // endless sends spaces until nobody reads any more.

@@ -20,6 +20,15 @@ func (c *cli) registryCommand() *cobra.Command {
 	return cmd
 }
 
+// registryError tells a registry that does not answer from one that is wrong.
+func registryError(err error) error {
+	var silent *registry.UnreachableError
+	if errors.As(err, &silent) {
+		return unreachable("%w", err)
+	}
+	return usage(err)
+}
+
 // registryServer is what the flags of `fairway registry serve` say.
 type registryServer struct {
 	listen, database, tokensFile, tokensEnv, cert, key, imported string

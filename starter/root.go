@@ -88,7 +88,7 @@ func (c *cli) configCommand() *cobra.Command {
 	cmd := &cobra.Command{Use: "config", Short: "Look at Fairway's configuration"}
 	cmd.AddCommand(&cobra.Command{
 		Use:     "validate",
-		Short:   "Check fairway.yaml and the registry file that it names",
+		Short:   "Check fairway.yaml and the registry that it names",
 		Example: "  fairway config validate --config fairway.yaml",
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -98,7 +98,7 @@ func (c *cli) configCommand() *cobra.Command {
 			}
 			clusters, err := loaded.Registry.Clusters(cmd.Context())
 			if err != nil {
-				return usage(err)
+				return registryError(err)
 			}
 			return c.print(cmd.OutOrStdout(), struct {
 				Valid    bool `json:"valid"`

@@ -38,8 +38,8 @@ func run(ctx context.Context, c config.Config) error {
 	}
 	defer func() { _ = logger.Sync() }()
 
-	if _, err := c.Registry.Clusters(ctx); err != nil {
-		return &usageError{err}
+	if err := awaitRegistry(ctx, c.Registry.Clusters, logger); err != nil {
+		return ignoreStop(ctx, &usageError{err})
 	}
 	options, err := envconfig.LoadDefaultClientOptions()
 	if err != nil {

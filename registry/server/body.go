@@ -61,7 +61,7 @@ func (o object) into(fields map[string]any) error {
 		var wrong *json.UnmarshalTypeError
 		if errors.As(err, &wrong) {
 			field := strings.TrimSuffix(name+"."+wrong.Field, ".")
-			return failed(http.StatusBadRequest, "%s: is a %s; must be of type %s", field, wrong.Value, wrong.Type)
+			return failed(http.StatusBadRequest, "%s: is a %.100s; must be of type %s", field, wrong.Value, wrong.Type)
 		}
 		if err != nil {
 			return failed(http.StatusBadRequest, "%s: %v", name, err)
