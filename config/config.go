@@ -2,7 +2,6 @@
 package config
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"maps"
@@ -12,7 +11,6 @@ import (
 	"time"
 
 	"github.com/fairway-project/fairway/calendar"
-	"github.com/fairway-project/fairway/registry"
 	"github.com/fairway-project/fairway/strictyaml"
 )
 
@@ -36,17 +34,6 @@ type Config struct {
 	Rollout    Rollout    `yaml:"rollout"`
 	Notify     Notify     `yaml:"notify"`
 	Worker     Worker     `yaml:"worker"`
-}
-
-// Registry says where the list of clusters is.
-type Registry struct {
-	// File is the path of a registry file, relative to fairway.yaml.
-	File string `yaml:"file" validate:"required"`
-}
-
-// Clusters reads the registry that the configuration names.
-func (r Registry) Clusters(ctx context.Context) (registry.Clusters, error) {
-	return registry.File{Path: r.File}.Clusters(ctx)
 }
 
 // Kubernetes says how the API servers of clusters are reached.
@@ -147,7 +134,7 @@ func Parse(path string, data []byte) (Config, error) {
 		return Config{}, err
 	}
 	base := filepath.Dir(path)
-	files := []*string{&c.Registry.File, &c.Repository.Mirror, &c.Repository.TokenFile, &c.Kubernetes.Kubeconfig, &c.Kubernetes.TokenFile, &c.Kubernetes.CAFile, &c.Notify.URLFile, &c.Notify.SecretFile}
+	files := []*string{&c.Registry.File, &c.Registry.StatusFile, &c.Registry.TokenFile, &c.Repository.Mirror, &c.Repository.TokenFile, &c.Kubernetes.Kubeconfig, &c.Kubernetes.TokenFile, &c.Kubernetes.CAFile, &c.Notify.URLFile, &c.Notify.SecretFile}
 	for _, conduct := range append(slices.Collect(maps.Values(c.Update.Environments)), c.Update.Conduct) {
 		if conduct.Alerts != nil {
 			files = append(files, &conduct.Alerts.TokenFile)
@@ -164,6 +151,7 @@ func Parse(path string, data []byte) (Config, error) {
 func defaults() Config {
 	return Config{
 		TaskQueue: DefaultTaskQueue,
+		Registry:  Registry{Timeout: 10 * time.Second},
 		Kubernetes: Kubernetes{
 			Access:     "kubeconfig",
 			Kubeconfig: os.Getenv("KUBECONFIG"),

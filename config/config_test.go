@@ -67,7 +67,7 @@ worker:
 	c.Drain, c.Roll, c.Update, c.Rollout = config.Drain{}, config.Roll{}, config.Update{}, config.Rollout{} // have tests of their own
 	require.Equal(t, config.Config{
 		TaskQueue:  "trains",
-		Registry:   config.Registry{File: "/etc/fairway/clusters/registry.yaml"},
+		Registry:   config.Registry{File: "/etc/fairway/clusters/registry.yaml", Timeout: 10 * time.Second},
 		Kubernetes: config.Kubernetes{Access: "kubeconfig", Kubeconfig: "/var/lib/fairway/kubeconfig", PoolLabel: "example.org/pool", QPS: 12.5, Burst: 25},
 		AWS: config.AWS{
 			AssumeRole: "arn:aws:iam::{account}:role/fairway", ClusterTag: "example.org/cluster/{cluster}",
@@ -90,7 +90,7 @@ worker:
 func TestWhatIsLeftOutHasADefault(t *testing.T) {
 	want := config.Config{
 		TaskQueue:  "fairway",
-		Registry:   config.Registry{File: "/etc/fairway/registry.yaml"},
+		Registry:   config.Registry{File: "/etc/fairway/registry.yaml", Timeout: 10 * time.Second},
 		Kubernetes: config.Kubernetes{Access: "kubeconfig", Kubeconfig: "/etc/fairway/kubeconfig", PoolLabel: "node.kubernetes.io/node-pool", QPS: 200, Burst: 400},
 		AWS:        config.AWS{ClusterTag: "kubernetes.io/cluster/{cluster}", PoolTag: "node.kubernetes.io/node-pool", Bucket: "fairway-{account}-{region}", PollInterval: 5 * time.Second},
 		Repository: config.Repository{Timeout: time.Minute, Path: "cluster"},

@@ -38,8 +38,8 @@ func run(ctx context.Context, c config.Config) error {
 	}
 	defer func() { _ = logger.Sync() }()
 
-	if _, err := c.Registry.Clusters(ctx); err != nil {
-		return &usageError{err}
+	if err := awaitRegistry(ctx, c.Registry.Clusters, logger); err != nil {
+		return ignoreStop(ctx, &usageError{err})
 	}
 	options, err := envconfig.LoadDefaultClientOptions()
 	if err != nil {
@@ -120,9 +120,10 @@ func register(w worker.Registry, c config.Config, temporal client.Client) {
 
 	hook := &notify.Activities{Settings: c.Notify}
 	w.RegisterActivity(hook)
-	known := &clusters.Activities{Read: c.Registry.Clusters, Settings: c.Settings, Notify: c.Notify.Configured()}
+	known := &clusters.Activities{Read: c.Registry.Clusters, Write: c.Registry.WriteStatus, Settings: c.Settings, Notify: c.Notify.Configured()}
 	w.RegisterActivity(known.ListClusters)
 	w.RegisterActivity(known.FindPool)
+	w.RegisterActivity(known.WriteStatus)
 	w.RegisterActivity(&fleet.Activities{Temporal: temporal, TaskQueue: c.TaskQueue})
 	asker := blocks.Asker{Temporal: temporal}
 	w.RegisterActivity(&kube.Activities{

@@ -9,6 +9,7 @@ import (
 	"go.temporal.io/sdk/temporal"
 	"go.temporal.io/sdk/workflow"
 
+	"github.com/fairway-project/fairway/registry"
 	"github.com/fairway-project/fairway/roll"
 )
 
@@ -91,7 +92,7 @@ type Notifications interface {
 	Notify(context.Context, Notification) error
 }
 
-// Registry is what workflows ask of the cluster registry. activities/registry implements it.
+// Registry is what workflows ask of the cluster registry. activities/clusters implements it.
 type Registry interface {
 	// ListClusters reports all clusters, or those named by id or alias. ClusterNotFound if one is unknown.
 	ListClusters(context.Context, ListClusters) ([]ClusterInfo, error)
@@ -224,9 +225,14 @@ type ClusterInfo struct {
 	Region      string `json:"region"`
 	Lifecycle   string `json:"lifecycle_status"`
 	Version     string `json:"current_version,omitempty"`
+	NextVersion string `json:"next_version,omitempty"`
+	LastVersion string `json:"last_version,omitempty"`
 	Owner       string `json:"owner,omitempty"`
 	Pools       int    `json:"node_pools"`
-	Problem     string `json:"problem,omitempty"`
+	Criticality int    `json:"criticality_level"`
+	// Problem is the title of the first of Problems.
+	Problem  string             `json:"problem,omitempty"`
+	Problems []registry.Problem `json:"problems,omitempty"`
 }
 
 // Parameters of the activities. Cluster is always a registry id or alias.
