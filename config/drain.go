@@ -115,6 +115,7 @@ func (c *Config) Check(report func(field, format string, args ...any)) {
 		check("drain.environments."+environment, environment)
 	}
 	c.checkRoll(report)
+	c.Notify.check(report)
 }
 
 func contradictions(p drain.ForcePolicy, report func(field, problem string)) {

@@ -87,7 +87,7 @@ type Turns interface {
 
 // Notifications is how workflows tell people. activities/notify implements it.
 type Notifications interface {
-	// Notify tells the configured hook; without one it does nothing.
+	// Notify tells the configured hook and the routes that match; without them it does nothing.
 	Notify(context.Context, Notification) error
 }
 
@@ -169,8 +169,9 @@ type PoolInfo struct {
 type Notification struct {
 	// ID is the same for the same thing, so that a receiver can tell repetitions.
 	ID      string    `json:"id"`
-	Kind    string    `json:"kind"` // force-soon, forced, quarantined, fallback, roll-stopped, roll-done
+	Kind    string    `json:"kind"` // such as force-soon; see the kinds of notifications
 	Cluster string    `json:"cluster"`
+	Channel string    `json:"channel,omitempty"` // default: that of the cluster
 	Pool    string    `json:"pool,omitempty"`
 	Node    string    `json:"node,omitempty"`
 	Pod     string    `json:"pod,omitempty"` // namespace/name
@@ -203,6 +204,12 @@ const (
 	Fallback    = "fallback"
 	RollStopped = "roll-stopped"
 	RollDone    = "roll-done"
+
+	UpdateBegins   = "update-begins"
+	UpdateDone     = "update-done"
+	UpdateFailed   = "update-failed"
+	RolledBack     = "rolled-back"
+	RolloutStopped = "rollout-stopped"
 )
 
 // ClusterInfo is a cluster of the registry, as far as workflows and the command line need it.
