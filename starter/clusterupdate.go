@@ -240,6 +240,10 @@ func (c *cli) followUpdate(cmd *cobra.Command, conn *connection, cluster string,
 	}
 	for look := time.Tick(500 * time.Millisecond); ; {
 		view, run, over := conn.lookForUpdate(ctx, cluster, old, asked)
+		if over && run == "" {
+			report.end()
+			return c.settled(cmd, cluster)
+		}
 		if over {
 			report.end()
 			return c.concludeUpdate(cmd, conn, cluster, run)
@@ -264,7 +268,8 @@ func (c *connection) lookForUpdate(ctx context.Context, cluster, old string, kno
 		run = description.WorkflowExecutionInfo.Execution.RunId
 	}
 	if run == "" || run == old || slices.Contains(known, run) {
-		return c.whyNotBegun(ctx, cluster, run != "" && run == old), "", false
+		view, over = c.whyNotBegun(ctx, cluster, run != "" && run == old)
+		return view, "", over
 	}
 	if description.WorkflowExecutionInfo.Status != enumspb.WORKFLOW_EXECUTION_STATUS_RUNNING {
 		return rollView{}, run, true
@@ -278,18 +283,32 @@ func (c *connection) lookForUpdate(ctx context.Context, cluster, old string, kno
 	return view, run, false
 }
 
-// whyNotBegun says what an update waits for that has not begun.
-func (c *connection) whyNotBegun(ctx context.Context, cluster string, oldRuns bool) rollView {
-	view := rollView{Counts: counts{Total: len(updatePhases)}, Label: "not begun", Step: "waiting for the cluster to begin"}
+// whyNotBegun says what an update waits for that has not begun, or that none is needed: the one under way
+// went back by itself.
+func (c *connection) whyNotBegun(ctx context.Context, cluster string, oldRuns bool) (view rollView, settled bool) {
+	view = rollView{Counts: counts{Total: len(updatePhases)}, Label: "not begun", Step: "waiting for the cluster to begin"}
 	if oldRuns {
 		view.Step = "waiting until the update under way has reached a safe point"
 	}
-	if blocks, err := c.blocks(ctx, cluster); err == nil {
-		for _, block := range blocks {
-			view.Waits = append(view.Waits, "the cluster is "+block.String())
-		}
+	state, err := c.clusterState(ctx, cluster)
+	if err != nil {
+		return rollView{Step: unanswered}, false
 	}
-	return view
+	u := state.Updates
+	if u.Running == nil && u.Pinned != nil && u.Pinned.Version == u.Current {
+		return view, true
+	}
+	for _, block := range holding(state.Blocks, "", time.Now()) {
+		view.Waits = append(view.Waits, "the cluster is "+block.String())
+	}
+	return view, false
+}
+
+// settled says that nothing had to be done.
+func (c *cli) settled(cmd *cobra.Command, cluster string) error {
+	return c.print(cmd.OutOrStdout(), map[string]string{"cluster": cluster, "phase": "done"}, func(t *table) {
+		t.line("Cluster %s has that version already, and stays on it.", cluster)
+	})
 }
 
 // updatePhases are the phases of an update, in their order.
