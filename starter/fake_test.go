@@ -61,8 +61,8 @@ type fakeAnswer struct {
 	answer any
 }
 
-func (a fakeAnswer) Get(_ context.Context, out any) error { return into(a.answer, out) }
-func (a fakeAnswer) HasValue() bool                       { return true }
+func (a fakeAnswer) Get(_ context.Context, out any) error                       { return into(a.answer, out) }
+func (a fakeAnswer) Cancel(context.Context, client.CancelActivityOptions) error { return nil }
 
 type fakeValue struct{ answer any }
 

@@ -73,7 +73,7 @@ func (c *connection) askWithin(ctx context.Context, within time.Duration, activi
 		return c.explain(err)
 	}
 	err = handle.Get(ctx, out)
-	if ctx.Err() != nil { // whoever asked is gone; so should the work be
+	if err != nil && ctx.Err() != nil { // whoever asked is gone; so should the work be
 		soon, done := context.WithTimeout(context.WithoutCancel(ctx), 2*time.Second)
 		defer done()
 		_ = handle.Cancel(soon, client.CancelActivityOptions{Reason: "nobody waits for it any more"})
