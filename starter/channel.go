@@ -58,12 +58,14 @@ type channelStatus struct {
 	Clusters []string `json:"clusters"`
 	Problems int      `json:"problems"`
 	// Head is the commit; empty where nobody has told yet.
-	Head    string             `json:"head,omitempty"`
-	Title   string             `json:"title,omitempty"`
-	Since   time.Time          `json:"since,omitzero"`
-	OnHead  int                `json:"on_head"`
-	States  map[string]int     `json:"states,omitempty"` // clusters by state
-	Stopped string             `json:"stopped,omitempty"`
+	Head    string         `json:"head,omitempty"`
+	Title   string         `json:"title,omitempty"`
+	Since   time.Time      `json:"since,omitzero"`
+	OnHead  int            `json:"on_head"`
+	States  map[string]int `json:"states,omitempty"` // clusters by state
+	Stopped string         `json:"stopped,omitempty"`
+	// Problem is why the head is not known.
+	Problem string             `json:"problem,omitempty"`
 	Oldest  *oldestVersion     `json:"oldest,omitempty"` // nil where all are on the head
 	Blocks  []workflows.Block  `json:"-"`
 	members []workflows.Member // as the channel's actor knows them
@@ -83,6 +85,12 @@ type oldestVersion struct {
 	Version string    `json:"version"`
 	Cluster string    `json:"cluster"`
 	Since   time.Time `json:"since"`
+}
+
+// channelState is workflows.ChannelState, with why the head is not known.
+type channelState struct {
+	workflows.ChannelState
+	Problem string `json:"problem,omitempty"`
 }
 
 // channelsOf groups clusters by their channels, in the order of the registry.
@@ -110,7 +118,7 @@ func (c *connection) addChannels(ctx context.Context, channels []channelStatus) 
 	group.SetLimit(asking)
 	for i := range channels {
 		group.Go(func() error {
-			var state workflows.ChannelState
+			var state channelState
 			exists, err := c.query(ctx, workflows.ChannelID(channels[i].Channel), "", workflows.StateQuery, &state)
 			switch {
 			case err != nil:
@@ -127,7 +135,8 @@ func (c *connection) addChannels(ctx context.Context, channels []channelStatus) 
 }
 
 // add takes over what the channel's actor knows.
-func (s *channelStatus) add(state workflows.ChannelState, now time.Time) {
+func (s *channelStatus) add(state channelState, now time.Time) {
+	s.Problem = state.Problem
 	s.Head, s.Title, s.Since, s.Stopped, s.members = state.Commit, state.Title, state.Since, state.Stopped, state.Members
 	s.Blocks, s.States = holding(state.Blocks.Holding, "channel "+s.Channel, now), map[string]int{}
 	s.wanted = map[string]string{}
@@ -177,6 +186,8 @@ func showChannels(t *table, channels []channelStatus) {
 			t.line("Channel %s %s; what is known of it is missing here.", s.Channel, s.answer)
 		case s.answer == noActor:
 			t.line("Channel %s: %s; `fairway sync` does.", s.Channel, s.answer)
+		case s.Problem != "":
+			t.line("The head of channel %s is not known: %s", s.Channel, s.Problem)
 		case s.Stopped != "":
 			t.line("Channel %s lets no more clusters go on: %s", s.Channel, s.Stopped)
 		}
@@ -210,7 +221,7 @@ on, but held by a block, a window or a limit), updating, done or failed.`,
 				return err
 			}
 			defer conn.Close()
-			var state workflows.ChannelState
+			var state channelState
 			exists, err := conn.query(cmd.Context(), workflows.ChannelID(channel), "", workflows.StateQuery, &state)
 			if err != nil {
 				return unreachable("no worker tells of channel %s: %w", channel, err)
@@ -223,7 +234,7 @@ on, but held by a block, a window or a limit), updating, done or failed.`,
 	}
 }
 
-func showChannel(t *table, state workflows.ChannelState, now time.Time) {
+func showChannel(t *table, state channelState, now time.Time) {
 	done := 0
 	for _, member := range state.Members {
 		if member.State == rollout.Done {
@@ -232,6 +243,9 @@ func showChannel(t *table, state workflows.ChannelState, now time.Time) {
 	}
 	t.row("Channel:", state.Channel)
 	t.row("Head:", strings.TrimSpace(shortCommit(state.Commit)+" "+cut(state.Title, 80)))
+	if state.Problem != "" {
+		t.row("Not known:", cut(state.Problem, 200))
+	}
 	t.row("Since:", sinceText(state.Since))
 	t.row("Clusters:", fmt.Sprintf("%d of %d on the head", done, len(state.Members)))
 	t.row("Waves:", wavesText(state, now))
@@ -264,7 +278,7 @@ func waveName(wave int) string {
 }
 
 // wavesText says how far the waves are and when the next one may go.
-func wavesText(state workflows.ChannelState, now time.Time) string {
+func wavesText(state channelState, now time.Time) string {
 	last := 0
 	for _, member := range state.Members {
 		last = max(last, member.Wave)

@@ -1,6 +1,8 @@
 package main
 
 import (
+	"fmt"
+
 	"github.com/spf13/cobra"
 
 	"github.com/fairway-project/fairway/workflows"
@@ -61,13 +63,30 @@ func (c *cli) fleetUnblockCommand() *cobra.Command {
 	}
 }
 
+// syncRequest and syncResult are workflows.SyncFleet and its answer, with what people may say and want to
+// know besides.
+type syncRequest struct {
+	workflows.SyncFleet
+	Shrunk bool `json:"shrunk,omitempty"`
+}
+
+type syncResult struct {
+	workflows.SyncResult
+	Lost     []string `json:"lost,omitempty"`     // clusters whose updates ended without a word
+	Problems []string `json:"problems,omitempty"` // whole sentences
+}
+
 func (c *cli) syncCommand() *cobra.Command {
-	return &cobra.Command{
+	var in syncRequest
+	cmd := &cobra.Command{
 		Use:   "sync [CHANNEL]",
 		Short: "Compare registry and repository with what channels know now, instead of at the next turn",
 		Long: `Compare registry and repository with what channels know now, instead of at the next turn
-(update.sync_every). Channels for which something is new are told, and let their clusters go on.`,
-		Example:           "  fairway sync\n  fairway sync dev",
+(update.sync_every). Channels for which something is new are told, and let their clusters go on.
+
+A registry that suddenly lacks more than half of the clusters is not believed; --shrunk says that it is
+right.`,
+		Example:           "  fairway sync\n  fairway sync dev\n  fairway sync --shrunk",
 		Args:              cobra.MaximumNArgs(1),
 		ValidArgsFunction: c.completeChannel,
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -76,28 +95,42 @@ func (c *cli) syncCommand() *cobra.Command {
 				return err
 			}
 			defer conn.Close()
-			in := workflows.SyncFleet{}
 			if len(args) > 0 {
 				if in.Channel, err = conn.knownChannel(cmd.Context(), args[0]); err != nil {
 					return err
 				}
 			}
-			var result workflows.SyncResult
-			err = patiently(cmd.ErrOrStderr(), "asks the registry and the repository", func() error {
+			var result syncResult
+			if err := patiently(cmd.ErrOrStderr(), "asks the registry and the repository", func() error {
 				return conn.askLong(cmd.Context(), "SyncFleet", in, &result)
-			})
-			if err != nil {
+			}); err != nil {
 				return err
 			}
-			return c.print(cmd.OutOrStdout(), result, func(t *table) {
-				t.line("The registry has %s.", counted(result.Clusters, "cluster"))
-				if len(result.Told) == 0 {
-					t.line("Nothing is new for any channel.")
-				}
-				for _, channel := range result.Told {
-					t.line("Channel %s was told what is new.", channel)
-				}
-			})
+			if err := c.print(cmd.OutOrStdout(), result, result.show); err != nil {
+				return err
+			}
+			if len(result.Problems) > 0 {
+				return fmt.Errorf("%s while comparing; what is not concerned was told", countVerb(len(result.Problems), "problem", "arose", "arose"))
+			}
+			return nil
 		},
+	}
+	cmd.Flags().BoolVar(&in.Shrunk, "shrunk", false, "believe a registry that has lost more than half of its clusters")
+	return cmd
+}
+
+func (r syncResult) show(t *table) {
+	t.line("The registry has %s.", counted(r.Clusters, "cluster"))
+	if len(r.Told) == 0 {
+		t.line("Nothing is new for any channel.")
+	}
+	for _, channel := range r.Told {
+		t.line("Channel %s was told what is new.", channel)
+	}
+	for _, cluster := range r.Lost {
+		t.line("The update of cluster %s ended without a word; it is begun again.", cluster)
+	}
+	for _, problem := range r.Problems {
+		t.line("Problem: %s", problem)
 	}
 }
