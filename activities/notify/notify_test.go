@@ -11,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -41,6 +42,7 @@ const path = "/services/T0/hush"
 type hook struct {
 	*httptest.Server
 	calls atomic.Int32
+	mutex sync.Mutex
 	last  *http.Request
 	body  []byte
 }
@@ -50,8 +52,10 @@ func serve(t *testing.T, answer http.HandlerFunc) *hook {
 	h := &hook{}
 	h.Server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		h.calls.Add(1)
-		h.last = r
-		h.body, _ = io.ReadAll(r.Body)
+		body, _ := io.ReadAll(r.Body)
+		h.mutex.Lock()
+		h.last, h.body = r, body
+		h.mutex.Unlock()
 		answer(w, r)
 	}))
 	t.Cleanup(h.Close)

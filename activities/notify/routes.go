@@ -85,6 +85,9 @@ func (a *Activities) shout(ctx context.Context, route config.Route, n workflows.
 	}
 	flight := a.told.flight(route.Name)
 	result := flight.group.DoChan(n.ID, func() (any, error) {
+		if a.told.has("route "+route.Name, n) { // it has arrived meanwhile
+			return nil, nil
+		}
 		select {
 		case flight.places <- struct{}{}:
 			defer func() { <-flight.places }()
