@@ -137,15 +137,12 @@ func Parse(path string, data []byte) (Config, error) {
 		return Config{}, err
 	}
 	base := filepath.Dir(path)
-	files := []*string{&c.Registry.File, &c.Repository.Mirror, &c.Repository.TokenFile, &c.Kubernetes.Kubeconfig, &c.Notify.URLFile, &c.Notify.SecretFile}
-	for i := range c.Notify.Routes {
-		files = append(files, &c.Notify.Routes[i].URLFile)
-	}
-	for _, file := range files {
+	for _, file := range []*string{&c.Registry.File, &c.Repository.Mirror, &c.Repository.TokenFile, &c.Kubernetes.Kubeconfig, &c.Notify.URLFile, &c.Notify.SecretFile} {
 		if *file != "" && !filepath.IsAbs(*file) {
 			*file = filepath.Join(base, *file)
 		}
 	}
+	c.Notify.startAt(base)
 	return c, nil
 }
 

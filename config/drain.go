@@ -114,8 +114,8 @@ func (c *Config) Check(report func(field, format string, args ...any)) {
 	for _, environment := range slices.Sorted(maps.Keys(c.Drain.Environments)) {
 		check("drain.environments."+environment, environment)
 	}
-	c.checkRoll(report)
 	c.Notify.check(report)
+	c.checkRoll(report)
 }
 
 func contradictions(p drain.ForcePolicy, report func(field, problem string)) {

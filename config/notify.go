@@ -3,6 +3,7 @@ package config
 import (
 	"fmt"
 	"path"
+	"path/filepath"
 	"strconv"
 	"time"
 )
@@ -49,6 +50,15 @@ type Route struct {
 
 // Configured says whether there is anybody to tell.
 func (n Notify) Configured() bool { return n.URLEnv != "" || n.URLFile != "" || len(n.Routes) > 0 }
+
+// startAt has relative paths of routes start at a folder.
+func (n Notify) startAt(folder string) {
+	for i := range n.Routes {
+		if file := &n.Routes[i].URLFile; *file != "" && !filepath.IsAbs(*file) {
+			*file = filepath.Join(folder, *file)
+		}
+	}
+}
 
 func (n Notify) check(report func(field, format string, args ...any)) {
 	names := map[string]int{}
