@@ -169,7 +169,7 @@ type PoolInfo struct {
 type Notification struct {
 	// ID is the same for the same thing, so that a receiver can tell repetitions.
 	ID      string    `json:"id"`
-	Kind    string    `json:"kind"` // such as force-soon; see the kinds of notifications
+	Kind    string    `json:"kind"` // see below
 	Cluster string    `json:"cluster"`
 	Channel string    `json:"channel,omitempty"` // default: that of the cluster
 	Pool    string    `json:"pool,omitempty"`
@@ -205,11 +205,12 @@ const (
 	RollStopped = "roll-stopped"
 	RollDone    = "roll-done"
 
-	UpdateBegins   = "update-begins"
-	UpdateDone     = "update-done"
-	UpdateFailed   = "update-failed"
-	RolledBack     = "rolled-back"
-	RolloutStopped = "rollout-stopped"
+	UpdateBegins    = "update-begins"
+	UpdateDone      = "update-done"
+	UpdateFailed    = "update-failed"
+	UpdateCancelled = "update-cancelled"
+	RolledBack      = "rolled-back"
+	RolloutStopped  = "rollout-stopped"
 )
 
 // ClusterInfo is a cluster of the registry, as far as workflows and the command line need it.
