@@ -320,7 +320,7 @@ func updateView(progress workflows.UpdateProgress) rollView {
 	view := rollView{
 		Counts: counts{Total: len(updatePhases), Done: max(0, at)},
 		Label:  progress.Phase,
-		Step:   progress.Phase + ": " + strings.ReplaceAll(progress.Step, "`", ""),
+		Step:   strings.TrimSuffix(progress.Phase+": "+strings.ReplaceAll(progress.Step, "`", ""), ": "),
 	}
 	if at >= 0 {
 		view.Label = fmt.Sprintf("phase %d of %d, %s", at+1, len(updatePhases), progress.Phase)

@@ -248,6 +248,12 @@ func describePending(pending *workflow.PendingActivityInfo) []string {
 	if drained, ok := drainOf(pending); ok {
 		return describeDrain(drained)
 	}
+	var stack workflows.StackProgress
+	if name := pending.ActivityType.GetName(); name == "ApplyStack" || name == "DeleteStack" {
+		if converter.GetDefaultDataConverter().FromPayloads(pending.HeartbeatDetails, &stack) == nil && stack.Status != "" {
+			return []string{strings.TrimSuffix(stack.Status+": "+stack.Event, ": ")}
+		}
+	}
 	var text string
 	if converter.GetDefaultDataConverter().FromPayloads(pending.HeartbeatDetails, &text) == nil && text != "" {
 		return []string{text}
