@@ -161,6 +161,22 @@ func (c *cli) unblock(cmd *cobra.Command, conn *connection, scope actor, request
 	})
 }
 
+// blockText says what a block holds, by whom and why.
+func blockText(b workflows.Block) string {
+	text := b.Scope
+	if b.Pool != "" {
+		text = strings.TrimSpace(text + " pool " + b.Pool)
+	}
+	if text != "" {
+		text += ", "
+	}
+	text += fmt.Sprintf("by %s: %s", b.By, b.Reason)
+	if !b.Until.IsZero() {
+		text += fmt.Sprintf(" (until %s)", b.Until.Local().Format(time.DateTime))
+	}
+	return text + " [" + b.ID + "]"
+}
+
 // capital begins a sentence with a text.
 func capital(text string) string {
 	if text == "" {

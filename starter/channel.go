@@ -254,7 +254,7 @@ func showChannel(t *table, state channelState, now time.Time) {
 		t.row("", "`fairway channel resume "+state.Channel+"` lets it go on")
 	}
 	for i, block := range holding(state.Blocks.Holding, "channel "+state.Channel, now) {
-		t.row(map[bool]string{true: "Blocked:"}[i == 0], fmt.Sprintf("%s [%s]", block, block.ID))
+		t.row(map[bool]string{true: "Blocked:"}[i == 0], blockText(block))
 	}
 	t.flush()
 	t.line("")

@@ -27,7 +27,7 @@ func TestAChannelIsDescribedByItsWaves(t *testing.T) {
 	requireRow(t, text, "Head:", "9f2c41d3 Raise the limits of CoreDNS")
 	requireRow(t, text, "Clusters:", "1 of 3 on the head")
 	requireRow(t, text, "Waves:", "1 of 3 let go on; the next one in 5m")
-	requireRow(t, text, "Blocked:", "blocked by ann: sale [block-1]")
+	requireRow(t, text, "Blocked:", "channel dev, by ann: sale [block-1]")
 	requireRow(t, text, "canary", "a", "done")
 	requireRow(t, text, "1", "b", "failed", "60s", "1b7e0055#bbbbbbbb", "9f2c41d3#aaaaaaaa", "stack b rolled back")
 	requireRow(t, text, "2", "c", "waiting")

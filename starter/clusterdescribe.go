@@ -159,14 +159,7 @@ func (d clusterDescription) show(t *table, now time.Time) {
 		t.row("Pinned:", fmt.Sprintf("to %s and not %s, by %s at %s: %s", shortVersion(p.Version), shortVersion(p.Not), p.By, p.At.Local().Format(time.DateTime), p.Reason))
 	}
 	for i, block := range d.Blocks {
-		scope := ""
-		if block.Scope != "" {
-			scope = " (" + block.Scope + ")"
-		}
-		if block.Pool != "" {
-			scope += " (pool " + block.Pool + ")"
-		}
-		t.row(map[bool]string{true: "Blocked:"}[i == 0], fmt.Sprintf("%s%s [%s]", block, scope, block.ID))
+		t.row(map[bool]string{true: "Blocked:"}[i == 0], blockText(block))
 	}
 	if f := u.Failed; f != nil {
 		t.row("Failed:", fmt.Sprintf("attempt %d at %s, %s: %s", f.Attempts, shortVersion(f.Version), sinceText(f.At), f.Problem))

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"regexp"
 	"slices"
 	"strings"
 	"sync"
@@ -185,21 +186,7 @@ func (w *watching) show(status fleetStatus, now time.Time) error {
 
 func (s fleetStatus) show(t *table) {
 	showChannels(t, s.Channels)
-	if len(s.Updating) > 0 {
-		t.line("")
-		t.row("UPDATING", "KIND", "TO", "SINCE", "PHASE", "NODES", "LEFT", "STEP")
-		for _, each := range s.Updating {
-			nodes := ""
-			if each.Nodes > 0 {
-				nodes = fmt.Sprintf("%d of %d", each.Done, each.Nodes)
-			}
-			t.row(each.Cluster, each.Kind, shortVersion(each.Version), age(each.Started), each.Phase, nodes, each.Left, cut(each.Step, 80))
-			for _, line := range each.WaitsFor {
-				t.row("", "", "", "", "", "", "", "  "+cut(line, 120))
-			}
-		}
-		t.flush()
-	}
+	s.showUpdating(t)
 	if len(s.Failed) > 0 {
 		t.line("")
 		t.row("FAILED", "CHANNEL", "SINCE", "WANTED", "PROBLEM")
@@ -240,6 +227,64 @@ func (s fleetStatus) show(t *table) {
 	if len(s.Silent) > 0 {
 		t.line("\nNo worker answered for %s: %s. What is known of them is missing here.", counted(len(s.Silent), "workflow"), strings.Join(s.Silent[:min(len(s.Silent), 5)], ", "))
 	}
+}
+
+// showUpdating shows the updates under way, and those that only wait by what they wait for.
+func (s fleetStatus) showUpdating(t *table) {
+	waiting := map[string][]string{}
+	var reasons []string
+	heading := false
+	for _, each := range s.Updating {
+		if each.Waits {
+			reason := each.waitsFor()
+			if _, known := waiting[reason]; !known {
+				reasons = append(reasons, reason)
+			}
+			waiting[reason] = append(waiting[reason], each.Cluster)
+			continue
+		}
+		if !heading {
+			heading = true
+			t.line("")
+			t.row("UPDATING", "KIND", "TO", "SINCE", "PHASE", "NODES", "LEFT", "STEP")
+		}
+		nodes := ""
+		if each.Nodes > 0 {
+			nodes = fmt.Sprintf("%d of %d", each.Done, each.Nodes)
+		}
+		t.row(each.Cluster, each.Kind, shortVersion(each.Version), age(each.Started), each.Phase, nodes, each.Left, cut(each.Step, 80))
+		for _, line := range each.WaitsFor {
+			t.row("", "", "", "", "", "", "", "  "+cut(line, 120))
+		}
+	}
+	t.flush()
+	if len(reasons) > 0 {
+		t.line("")
+		t.row("WAITING", "CLUSTERS", "FOR")
+		for _, reason := range reasons {
+			names := waiting[reason]
+			shown := strings.Join(names[:min(len(names), listedWaiting)], ", ")
+			if more := len(names) - listedWaiting; more > 0 {
+				shown += fmt.Sprintf(" and %d more", more)
+			}
+			t.row(len(names), shown, cut(reason, 120))
+		}
+		t.flush()
+	}
+}
+
+// listedWaiting is how many clusters are named that wait for the same.
+const listedWaiting = 4
+
+// attempts begin what is told of an activity that is tried again.
+var attempts = regexp.MustCompile(`^attempt \d+, because `)
+
+// waitsFor is what an update waits for, in words that are the same for all that wait for the same.
+func (u updateStatus) waitsFor() string {
+	if len(u.WaitsFor) == 0 {
+		return u.Step
+	}
+	return attempts.ReplaceAllString(u.WaitsFor[0], "")
 }
 
 // what names what a block holds.

@@ -156,3 +156,16 @@ func TestTurnsOfClustersAreNoNodes(t *testing.T) {
 	}
 	require.Equal(t, "The limits across clusters bind: 3 nodes are being replaced by 1 roll, and 1 roll is waiting for a turn.", status.limits())
 }
+
+func TestUpdatesThatWaitForTheSameAreOneLine(t *testing.T) {
+	status := fleetStatus{}
+	for i := range 6 {
+		status.Updating = append(status.Updating, updateStatus{Cluster: fmt.Sprintf("c-%d", i), Phase: "waiting", Waits: true, WaitsFor: []string{fmt.Sprintf("attempt %d, because no window is open until 22:00", i+2)}})
+	}
+	status.Updating = append(status.Updating, updateStatus{Cluster: "d", Phase: "waiting", Waits: true, Step: "a turn"}, updateStatus{Cluster: "e", Phase: "stacks", Step: "stack e", WaitsFor: []string{"UPDATE_IN_PROGRESS"}})
+	text := shown(t, status.show)
+	requireRow(t, text, "6", "c-0, c-1, c-2, c-3 and 2 more", "no window is open until 22:00")
+	requireRow(t, text, "1", "d", "a turn")
+	requireRow(t, text, "e", "-", "-", "-", "stacks")
+	require.Contains(t, text, "  UPDATE_IN_PROGRESS")
+}

@@ -108,7 +108,11 @@ func (c *connection) awaitStill(cmd *cobra.Command, cluster, pool string) ([]str
 			report = newReport(cmd.ErrOrStderr(), max(1, most))
 		}
 		if report != nil {
-			report.show(rollView{Counts: counts{Total: max(1, most), Done: max(0, most-len(now.changing))}, Label: counted(len(now.changing), "step") + " under way",
+			label := counted(len(now.changing), "step") + " under way"
+			if len(now.changing) == 0 {
+				label = "nothing changes; looking once more"
+			}
+			report.show(rollView{Counts: counts{Total: max(1, most), Done: max(0, most-len(now.changing))}, Label: label,
 				Step: "waiting until what is under way has stopped; the block holds already", Waits: now.changing})
 		}
 		select {
