@@ -273,7 +273,7 @@ func (c *cli) showRun(cmd *cobra.Command, conn *connection, cluster string, u wo
 	case err != nil:
 		return unreachable("no worker tells of run %s: %w", full, err)
 	case !exists:
-		return usage(fmt.Errorf("Temporal keeps the history of run %s no longer; `fairway cluster history %s` shows what its actor remembers", full, cluster))
+		return usage(fmt.Errorf("the history of run %s is no longer kept; `fairway cluster history %s` shows what the actor of the cluster remembers", full, cluster))
 	}
 	return c.print(cmd.OutOrStdout(), progress, func(t *table) { showUpdate(t, progress) })
 }

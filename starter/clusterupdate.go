@@ -1,19 +1,16 @@
 package main
 
 import (
-	"bufio"
 	"cmp"
 	"context"
 	"errors"
 	"fmt"
-	"os"
 	"slices"
 	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
 	enumspb "go.temporal.io/api/enums/v1"
-	"golang.org/x/term"
 
 	"github.com/fairway-project/fairway/workflows"
 )
@@ -96,7 +93,7 @@ Stacks, manifests and nodes go back as they went forth; what applications have s
 				return c.print(cmd.OutOrStdout(), plan, func(t *table) { plan.show(t, false) })
 			}
 			if !yes {
-				if err := confirm(cmd, cluster, fmt.Sprintf("Cluster %s goes back from version %s to %s.\n`fairway cluster rollback %s --dry-run` says what changes.",
+				if err := confirm(cmd, "the cluster's id", cluster, fmt.Sprintf("Cluster %s goes back from version %s to %s. `fairway cluster rollback %s --dry-run` says what changes.",
 					cluster, shortVersion(newestOf(state.Updates)), shortVersion(request.Version), cluster)); err != nil {
 					return err
 				}
@@ -185,19 +182,6 @@ func (c *cli) completePastVersion(cmd *cobra.Command, args []string, _ string) (
 		out = append(out, shortVersion(version))
 	}
 	return out, cobra.ShellCompDirectiveNoFileComp | cobra.ShellCompDirectiveKeepOrder
-}
-
-// confirm has somebody at a terminal type a name.
-func confirm(cmd *cobra.Command, name, what string) error {
-	if !term.IsTerminal(int(os.Stdin.Fd())) {
-		return usage(fmt.Errorf("%s\nConfirm it with --yes", what))
-	}
-	fmt.Fprintf(cmd.ErrOrStderr(), "%s\nType %s to go on: ", what, name)
-	typed, err := bufio.NewReader(cmd.InOrStdin()).ReadString('\n')
-	if err != nil || strings.TrimSpace(typed) != name {
-		return usage(fmt.Errorf("that is not %s; nothing has been changed", name))
-	}
-	return nil
 }
 
 // order tells the actor of a cluster to begin, and follows what it begins if wanted.
