@@ -145,6 +145,7 @@ func Parse(path string, data []byte) (Config, error) {
 			*file = filepath.Join(base, *file)
 		}
 	}
+	c.Notify.startAt(base)
 	return c, nil
 }
 

@@ -115,6 +115,7 @@ func (c *Config) Check(report func(field, format string, args ...any)) {
 		check("drain.environments."+environment, environment)
 	}
 	c.checkUpdate(report)
+	c.Notify.check(report)
 	c.checkRoll(report)
 	c.Registry.check(report)
 }

@@ -121,6 +121,7 @@ func register(w worker.Registry, c config.Config, temporal client.Client) {
 	hook := &notify.Activities{Settings: c.Notify}
 	w.RegisterActivity(hook)
 	known := &clusters.Activities{Read: c.Registry.Clusters, Write: c.Registry.WriteStatus, Settings: c.Settings, Notify: c.Notify.Configured()}
+	hook.Find = known.Find
 	w.RegisterActivity(known.ListClusters)
 	w.RegisterActivity(known.FindPool)
 	w.RegisterActivity(known.WriteStatus)

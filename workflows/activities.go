@@ -88,7 +88,7 @@ type Turns interface {
 
 // Notifications is how workflows tell people. activities/notify implements it.
 type Notifications interface {
-	// Notify tells the configured hook; without one it does nothing.
+	// Notify tells the configured hook and the routes that match; without them it does nothing.
 	Notify(context.Context, Notification) error
 }
 
@@ -174,6 +174,7 @@ type Notification struct {
 	ID      string    `json:"id"`
 	Kind    string    `json:"kind"` // see below
 	Cluster string    `json:"cluster"`
+	Channel string    `json:"channel,omitempty"` // default: that of the cluster
 	Pool    string    `json:"pool,omitempty"`
 	Node    string    `json:"node,omitempty"`
 	Pod     string    `json:"pod,omitempty"` // namespace/name
