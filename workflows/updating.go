@@ -226,10 +226,15 @@ type (
 	}
 	SyncFleet struct {
 		Channel string `json:"channel,omitempty"` // default: all
+		// Shrunk believes a registry that has lost more than half of the clusters that are known.
+		Shrunk bool `json:"shrunk,omitempty"`
 	}
 	SyncResult struct {
 		Clusters int      `json:"clusters"`
 		Told     []string `json:"told,omitempty"` // channels
+		// Lost are clusters whose updates ended without a word.
+		Lost     []string `json:"lost,omitempty"`
+		Problems []string `json:"problems,omitempty"` // whole sentences
 	}
 )
 
@@ -255,8 +260,10 @@ type Want struct {
 	// Block is the config item cluster_update_block of the entry; empty means none.
 	Block string `json:"block,omitempty"`
 	// Hold means that the channel has not let the cluster go on yet: Block and Lifecycle are news,
-	// Version is not to be started.
+	// Version is not to be started, and what was wanted before is not to be tried again.
 	Hold bool `json:"hold,omitempty"`
+	// Environment of the cluster, for the search attributes of its actor.
+	Environment string `json:"environment,omitempty"`
 }
 
 // Types of application errors of updates.
@@ -437,6 +444,13 @@ type ChannelSync struct {
 	Title    string           `json:"title,omitempty"`
 	Clusters []ChannelCluster `json:"clusters"`
 	Settings rollout.Settings `json:"settings"`
+	// Problem is why the head is not known, such as a branch that does not exist; the commit is empty
+	// then, and what was wanted before stays wanted.
+	Problem string `json:"problem,omitempty"`
+	// Keep means that clusters that are missing here have not left: the registry is not believed.
+	Keep bool `json:"keep,omitempty"`
+	// Digest stands for all of it, so that the same need not be told twice.
+	Digest string `json:"digest,omitempty"`
 }
 
 // ChannelCluster is a cluster that follows a channel.
@@ -444,7 +458,7 @@ type ChannelCluster struct {
 	rollout.Cluster
 	// Want is what the cluster's actor is to be told.
 	Want Want `json:"want"`
-	// Lost means that its update ended without a word, such as by a termination from outside.
+	// Lost means that its actor knows of no update although the channel's does: it is told again.
 	Lost bool `json:"lost,omitempty"`
 }
 
@@ -456,6 +470,9 @@ type ClusterReport struct {
 	At      time.Time     `json:"at"`
 	Problem string        `json:"problem,omitempty"`
 	Current string        `json:"current_version,omitempty"`
+	// Held means that a block of this cluster alone, not one of its channel or the fleet, keeps it
+	// from going on.
+	Held bool `json:"held,omitempty"`
 }
 
 // ChannelState is all that a channel's actor knows; the answer to StateQuery.
@@ -477,6 +494,8 @@ type Member struct {
 	rollout.Member
 	Current string `json:"current_version,omitempty"`
 	Problem string `json:"problem,omitempty"`
+	// Tell means that the cluster's actor has yet to be told what is wanted.
+	Tell bool `json:"tell,omitempty"`
 }
 
 // ChannelID is the id of a channel's actor.
