@@ -98,6 +98,7 @@ type Worker struct {
 	// StopWithin is how long a stopping worker lets its activities finish or hand over; default 30 s.
 	StopWithin time.Duration `yaml:"stop_within" validate:"gte=0"`
 	Log        Log           `yaml:"log"`
+	Webhook    Webhook       `yaml:"webhook"`
 	// Deployment is the name of the Temporal worker deployment; default "fairway".
 	Deployment string `yaml:"deployment"`
 	// Promote makes a starting worker's version the current one of its deployment. Leave it out
@@ -137,7 +138,7 @@ func Parse(path string, data []byte) (Config, error) {
 		return Config{}, err
 	}
 	base := filepath.Dir(path)
-	for _, file := range []*string{&c.Registry.File, &c.Repository.Mirror, &c.Repository.TokenFile, &c.Kubernetes.Kubeconfig, &c.Notify.URLFile, &c.Notify.SecretFile} {
+	for _, file := range []*string{&c.Registry.File, &c.Repository.Mirror, &c.Repository.TokenFile, &c.Kubernetes.Kubeconfig, &c.Notify.URLFile, &c.Notify.SecretFile, &c.Worker.Webhook.SecretFile} {
 		if *file != "" && !filepath.IsAbs(*file) {
 			*file = filepath.Join(base, *file)
 		}

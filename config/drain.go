@@ -115,6 +115,8 @@ func (c *Config) Check(report func(field, format string, args ...any)) {
 		check("drain.environments."+environment, environment)
 	}
 	c.checkRoll(report)
+	c.checkRollout(report)
+	c.checkWebhook(report)
 }
 
 func contradictions(p drain.ForcePolicy, report func(field, problem string)) {
