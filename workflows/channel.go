@@ -273,11 +273,14 @@ func (c *channelActor) report(now time.Time, r ClusterReport) {
 	}
 	if r.Current != "" {
 		m.Current = r.Current
-		if m.State == rollout.Done && r.Current != cluster.Want.Version && r.State != rollout.Updating {
-			m.State, m.SinceUnix = rollout.Waiting, now.Unix() // an update to something else ended only now
-		}
 	}
-	if r.Version != cluster.Want.Version || r.State == rollout.Waiting || (at.Unix() < m.SinceUnix && r.State != rollout.Done) {
+	switch {
+	case r.Version != cluster.Want.Version:
+		if m.State == rollout.Done && r.State == rollout.Done && m.Current != cluster.Want.Version {
+			m.State, m.SinceUnix, m.Tell = rollout.Waiting, now.Unix(), true // an older update ended only now
+		}
+		return
+	case r.State == rollout.Waiting, at.Unix() < m.SinceUnix && r.State != rollout.Done:
 		return
 	}
 	if m.State != r.State {
@@ -322,10 +325,9 @@ func (c *channelActor) decide(now time.Time) {
 	blocked := len(c.Blocks.At(now, "")) > 0
 	for i := range c.Members {
 		m, want := &c.Members[i], c.Clusters[i].Want
-		goes := m.Wave < 0 && (want.Version != "" || want.Lifecycle == registry.DecommissionRequested)
-		goes = goes || (c.Stopped == "" && want.Version != "" && slices.Contains(d.Allow, m.ID))
+		goes := m.Wave < 0 || (c.Stopped == "" && slices.Contains(d.Allow, m.ID))
 		switch {
-		case m.State == rollout.Waiting && goes && !blocked:
+		case m.State == rollout.Waiting && goes && !blocked && want.Version != "":
 			m.State, m.SinceUnix, m.Tell = rollout.Allowed, now.Unix(), true
 		case m.State == rollout.Allowed && m.Tell && blocked: // it has not been told yet
 			m.State, m.SinceUnix = rollout.Waiting, now.Unix()
@@ -337,7 +339,7 @@ func (c *channelActor) decide(now time.Time) {
 func (c *channelActor) wants() []Want {
 	var wants []Want
 	for i, m := range c.Members {
-		if m.Tell && len(wants) < tellBatch {
+		if m.Tell && c.Clusters[i].Want.Version != "" && len(wants) < tellBatch {
 			wants = append(wants, c.want(i))
 		}
 	}

@@ -214,8 +214,11 @@ func (m *Messages) channelSync(name, commit string, following []registry.Cluster
 				Block: strings.TrimSpace(cluster.ConfigItems[blockItem]),
 			},
 		}
-		if commit != "" {
+		switch {
+		case commit != "":
 			each.Want.Version = m.Version(commit, cluster)
+		case cluster.LifecycleStatus == registry.DecommissionRequested && cluster.Status != nil: // it needs no newer one to go
+			each.Want.Version = cluster.Status.CurrentVersion
 		}
 		if status := cluster.Status; status != nil {
 			each.Want.Last = status.LastVersion
