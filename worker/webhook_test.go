@@ -99,9 +99,7 @@ func TestTheWebhookIsServed(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "secret")
 	require.NoError(t, os.WriteFile(file, []byte(secret+"\n"), 0o600))
 	synced := make(chan struct{}, 1)
-	probe := httptest.NewServer(nil) // to find a port that is free
-	address := strings.TrimPrefix(probe.URL, "http://")
-	probe.Close()
+	address := freeAddress()
 	require.NoError(t, serveWebhook(t.Context(), config.Webhook{Listen: address, SecretFile: file}, func(context.Context) error {
 		synced <- struct{}{}
 		return nil
