@@ -42,11 +42,11 @@ func newWebhook(settings config.Webhook, logger *zap.Logger) *webhook {
 // serveWebhook answers POST /hooks/sync until the context ends.
 func serveWebhook(ctx context.Context, settings config.Webhook, sync func(context.Context) error, logger *zap.Logger) error {
 	if _, err := readSecret(settings); err != nil {
-		return err
+		return &usageError{err}
 	}
 	listener, err := net.Listen("tcp", settings.Listen)
 	if err != nil {
-		return fmt.Errorf("worker.webhook.listen: %w", err)
+		return &usageError{fmt.Errorf("worker.webhook.listen: %w", err)}
 	}
 	hook := newWebhook(settings, logger)
 	mux := http.NewServeMux()

@@ -260,6 +260,9 @@ func commitOf(version string) string {
 	return commit
 }
 
+// clocks is by how much those of Temporal's servers, which the actors go by, may differ.
+const clocks = time.Minute
+
 // report takes over what a cluster's actor says. What is about another version than the wanted one,
 // or older than what is known, is no news.
 func (c *channelActor) report(now time.Time, r ClusterReport) {
@@ -280,7 +283,7 @@ func (c *channelActor) report(now time.Time, r ClusterReport) {
 			m.State, m.SinceUnix, m.Tell = rollout.Waiting, now.Unix(), true // an older update ended only now
 		}
 		return
-	case r.State == rollout.Waiting, at.Unix() < m.SinceUnix && r.State != rollout.Done:
+	case r.State == rollout.Waiting, at.Before(time.Unix(m.SinceUnix, 0).Add(-clocks)) && r.State != rollout.Done:
 		return
 	}
 	if m.State != r.State {

@@ -277,31 +277,31 @@ func TestReportsAboutSomethingElseAreNoNews(t *testing.T) {
 	report := func(version string, state rollout.State, at time.Duration) {
 		tr.SignalWorkflow(workflows.ReportName, workflows.ClusterReport{Cluster: "a", Version: version, State: state, At: noon.Add(at)})
 	}
-	tr.at(1, func() { tr.sync(head("v1", "v0", "a b")) })
-	tr.at(2, func() {
-		report("v0#a", rollout.Failed, 2*time.Minute)
+	tr.at(11, func() { tr.sync(head("v1", "v0", "a b")) })
+	tr.at(12, func() {
+		report("v0#a", rollout.Failed, 12*time.Minute)
 		report("v1#a", rollout.Failed, 0)
-		report("v1#a", rollout.Waiting, 2*time.Minute)
+		report("v1#a", rollout.Waiting, 12*time.Minute)
 		tr.SignalWorkflow(workflows.ReportName, workflows.ClusterReport{Cluster: "unknown", Version: "v1#a", State: rollout.Failed})
 		tr.sync(workflows.ChannelSync{Channel: "other", Commit: "v9"})
 	})
-	tr.at(3, func() {
+	tr.at(13, func() {
 		require.Equal(t, rollout.Allowed, tr.member("a").State)
 		require.Equal(t, "v1", tr.state().Commit)
 		report("v1#a", rollout.Updating, 99*time.Hour) // a clock that is wrong
 	})
-	tr.at(4, func() {
-		require.Equal(t, noon.Add(3*time.Minute).Unix(), tr.member("a").SinceUnix)
+	tr.at(14, func() {
+		require.Equal(t, noon.Add(13*time.Minute).Unix(), tr.member("a").SinceUnix)
 		s := head("v1", "v0", "a b")
 		s.Clusters[0].Lost = true
 		tr.heard()
 		tr.sync(s)
 	})
-	tr.at(5, func() {
+	tr.at(15, func() {
 		require.Equal(t, "a=v1", tr.heard(), "an update that was lost is asked for again")
 		tr.sync(head("v1", "v1", "a b"))
 	})
-	tr.at(6, func() {
+	tr.at(16, func() {
 		require.Equal(t, rollout.Done, tr.member("a").State, "the registry knows better")
 		tr.CancelWorkflow()
 	})

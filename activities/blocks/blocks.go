@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"go.temporal.io/api/serviceerror"
@@ -25,13 +26,18 @@ type Asker struct {
 	// Without it such a cluster is held by no channel.
 	Channel func(ctx context.Context, cluster string) (string, error)
 
-	scopes *rounds[workflows.ScopeBlocks] // nil asks anew for every caller
+	shared *shared // nil asks anew for every caller
 }
 
-// NewAsker returns an Asker for many callers at once: those that ask for the fleet or a channel at the
-// same time share a request.
+type shared struct {
+	scopes   rounds[workflows.ScopeBlocks]
+	clusters rounds[workflows.ClusterState]
+}
+
+// NewAsker returns an Asker for many callers at once: those that ask the same actor at the same time
+// share a request.
 func NewAsker(temporalClient client.Client, channel func(ctx context.Context, cluster string) (string, error)) Asker {
-	return Asker{Temporal: temporalClient, Channel: channel, scopes: &rounds[workflows.ScopeBlocks]{}}
+	return Asker{Temporal: temporalClient, Channel: channel, shared: &shared{}}
 }
 
 // State is what the actor of a cluster knows, and the blocks of the fleet and of the cluster's channel
@@ -40,7 +46,7 @@ func NewAsker(temporalClient client.Client, channel func(ctx context.Context, cl
 func (a Asker) State(ctx context.Context, cluster string) (workflows.ClusterState, error) {
 	ctx, cancel := context.WithTimeout(ctx, askWithin)
 	defer cancel()
-	var state workflows.ClusterState
+	var state workflows.ClusterState // shared with others
 	var fleet, channel workflows.ScopeBlocks
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() (err error) {
@@ -48,7 +54,7 @@ func (a Asker) State(ctx context.Context, cluster string) (workflows.ClusterStat
 		return err
 	})
 	group.Go(func() (err error) {
-		if err := a.query(ctx, workflows.ClusterID(cluster), workflows.StateQuery, &state); err != nil {
+		if state, err = a.cluster(ctx, cluster); err != nil {
 			return err
 		}
 		name := ""
@@ -71,10 +77,8 @@ func (a Asker) State(ctx context.Context, cluster string) (workflows.ClusterStat
 		return state, temporal.NewApplicationError(fmt.Sprintf("cluster %s: asking whether it is blocked: %v", cluster, err), workflows.Unreachable)
 	}
 	state.Cluster = cluster
-	for _, scope := range []workflows.ScopeBlocks{fleet, channel} {
-		state.Blocks = append(state.Blocks, scope.Holding...)
-		state.Ended = append(state.Ended, scope.Ended...)
-	}
+	state.Blocks = slices.Concat(state.Blocks, fleet.Holding, channel.Holding)
+	state.Ended = slices.Concat(state.Ended, fleet.Ended, channel.Ended)
 	return state, nil
 }
 
@@ -89,15 +93,33 @@ func (a Asker) Check(ctx context.Context, cluster, pool string) error {
 
 // scope asks the actor of the fleet or of a channel.
 func (a Asker) scope(ctx context.Context, id string) (workflows.ScopeBlocks, error) {
-	ask := func(ctx context.Context) (blocks workflows.ScopeBlocks, err error) {
+	var line *rounds[workflows.ScopeBlocks]
+	if a.shared != nil {
+		line = &a.shared.scopes
+	}
+	return ask(ctx, a, line, id, workflows.BlocksQuery)
+}
+
+// cluster asks the actor of a cluster.
+func (a Asker) cluster(ctx context.Context, cluster string) (workflows.ClusterState, error) {
+	var line *rounds[workflows.ClusterState]
+	if a.shared != nil {
+		line = &a.shared.clusters
+	}
+	return ask(ctx, a, line, workflows.ClusterID(cluster), workflows.StateQuery)
+}
+
+func ask[V any](ctx context.Context, a Asker, shared *rounds[V], id, query string) (V, error) {
+	request := func(ctx context.Context) (answer V, err error) {
 		ctx, cancel := context.WithTimeout(ctx, askWithin)
 		defer cancel()
-		return blocks, a.query(ctx, id, workflows.BlocksQuery, &blocks)
+		err = a.query(ctx, id, query, &answer)
+		return answer, err
 	}
-	if a.scopes == nil {
-		return ask(ctx)
+	if shared == nil {
+		return request(ctx)
 	}
-	return a.scopes.ask(ctx, id, ask)
+	return shared.ask(ctx, id, request)
 }
 
 // query leaves out as it is if there is no such workflow.

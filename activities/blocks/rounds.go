@@ -10,7 +10,7 @@ import (
 // who ask wait for the next.
 type rounds[V any] struct {
 	mu    sync.Mutex
-	lines map[string]*line[V] // by what is asked for; there are few
+	lines map[string]*line[V] // by what is asked for: at most as many as the fleet has actors
 }
 
 type line[V any] struct {
