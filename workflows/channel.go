@@ -62,6 +62,7 @@ func Channel(ctx workflow.Context, state ChannelState) error {
 		c.news = false
 		c.decide(workflow.Now(ctx))
 		c.show(ctx)
+		c.announce(ctx)
 		if wants := c.wants(); len(wants) > 0 && !workflow.Now(ctx).Before(c.tellAt) {
 			if err := c.deliver(ctx, wants); err != nil {
 				return err
@@ -72,7 +73,7 @@ func Channel(ctx workflow.Context, state ChannelState) error {
 		over := func() bool {
 			info := workflow.GetInfo(ctx)
 			return (info.GetCurrentHistoryLength() >= clusterHistory || info.GetContinueAsNewSuggested()) &&
-				!selector.HasPending() && workflow.AllHandlersFinished(ctx)
+				!selector.HasPending() && workflow.AllHandlersFinished(ctx) && c.busy == 0
 		}
 		if err := workflow.Await(ctx, func() bool { return c.news || c.rang() || over() }); err != nil {
 			return err
@@ -86,6 +87,7 @@ func Channel(ctx workflow.Context, state ChannelState) error {
 type channelActor struct {
 	ChannelState
 	news   bool      // something may have to be decided anew
+	busy   int       // messages to people that are on their way
 	tellAt time.Time // when clusters are told again after that has failed
 
 	alarm   workflow.Future // the one timer; nil without one
@@ -421,6 +423,34 @@ func (c *channelActor) show(ctx workflow.Context) {
 		// It fails only if the namespace lacks the attributes, which the worker checks at its start.
 		_ = workflow.UpsertTypedSearchAttributes(ctx, ChannelAttribute.ValueSet(c.Channel), BlockedAttribute.ValueSet(blocked))
 	}
+}
+
+// rolloutStopped is the kind of the notification that a rollout is stopped.
+const rolloutStopped = "rollout-stopped"
+
+// announce tells people once that no more clusters are let go on. A hook that does not answer holds
+// nothing up.
+func (c *channelActor) announce(ctx workflow.Context) {
+	if c.Stopped == "" || c.Announced {
+		c.Announced = c.Stopped != ""
+		return
+	}
+	c.Announced = true
+	now := workflow.Now(ctx)
+	told := Notification{
+		ID: fmt.Sprintf("%s/%s/%d", ChannelID(c.Channel), rolloutStopped, now.Unix()), Kind: rolloutStopped, At: now,
+		Text: fmt.Sprintf("No more clusters of channel %s are let go on to %s: %s.", c.Channel, c.Commit, c.Stopped),
+	}
+	c.busy++
+	workflow.GoNamed(ctx, "announce", func(ctx workflow.Context) {
+		defer func() { c.busy-- }()
+		ctx = workflow.WithActivityOptions(ctx, workflow.ActivityOptions{
+			StartToCloseTimeout: 10 * time.Second, ScheduleToCloseTimeout: 30 * time.Second, RetryPolicy: patient, Summary: "tell people: " + told.Kind,
+		})
+		if err := workflow.ExecuteActivity(ctx, "Notify", told).Get(ctx, nil); err != nil {
+			workflow.GetLogger(ctx).Warn("nobody was told", "kind", told.Kind, "error", err)
+		}
+	})
 }
 
 // details is what the Temporal UI shows.

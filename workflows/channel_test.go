@@ -23,12 +23,13 @@ import (
 // train is a channel's actor with clusters that do what they are told, a minute after they began.
 type train struct {
 	*testsuite.TestWorkflowEnvironment
-	t     *testing.T
-	fails map[string]bool // clusters whose updates fail
-	idle  map[string]bool // clusters that do not begin
-	told  []string        // in order, such as "a=v1", "a!v1" for one on hold
-	calls int
-	down  bool // Temporal does not answer
+	t      *testing.T
+	fails  map[string]bool // clusters whose updates fail
+	idle   map[string]bool // clusters that do not begin
+	told   []string        // in order, such as "a=v1", "a!v1" for one on hold
+	calls  int
+	down   bool     // Temporal does not answer
+	people []string // what they were told
 }
 
 func newTrain(t *testing.T) *train {
@@ -46,6 +47,10 @@ func newTrain(t *testing.T) *train {
 		}
 		return nil
 	}, activity.RegisterOptions{Name: "TellClusters"})
+	tr.RegisterActivityWithOptions(func(_ context.Context, n workflows.Notification) error {
+		tr.people = append(tr.people, n.Text)
+		return nil
+	}, activity.RegisterOptions{Name: "Notify"})
 	return tr
 }
 
@@ -181,6 +186,8 @@ func TestFailuresStopTheRestUntilSomebodyResumes(t *testing.T) {
 	})
 	tr.at(102, func() {
 		require.Empty(t, tr.state().Stopped, "what was forgiven is, also when it fails again")
+		require.Len(t, tr.people, 1, "people are told once")
+		require.Contains(t, tr.people[0], "No more clusters of channel dev are let go on to v1: 1 cluster has failed (b)")
 		tr.fails = map[string]bool{}
 		tr.sync(head("v2", "v1", "a b c d"))
 	})

@@ -487,6 +487,8 @@ type ChannelState struct {
 	Wave   int         `json:"wave"`
 	Next   time.Time   `json:"next,omitzero"`
 	Blocks ScopeBlocks `json:"blocks"`
+	// Announced means that people have been told that the rollout is stopped.
+	Announced bool `json:"announced,omitempty"`
 }
 
 // Member is a cluster of a channel and where it stands on the way to the channel's head.
