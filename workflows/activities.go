@@ -334,8 +334,7 @@ type (
 		// ControlPlane is the cluster whose control plane the nodes belong to, of which only one goes
 		// at a time; empty for other nodes.
 		ControlPlane string `json:"control_plane,omitempty"`
-		// Clusters means that Nodes and Limits are numbers of clusters that are updated; they are
-		// counted apart from nodes that are replaced.
+		// Clusters means that it is a turn to update a cluster: the limits count clusters, not nodes.
 		Clusters bool `json:"clusters,omitempty"`
 	}
 	ReleaseCapacity struct {

@@ -257,13 +257,13 @@ type Want struct {
 	// Current is what the registry says that the cluster has; an actor that knows better ignores it.
 	Current string `json:"current_version,omitempty"`
 	Last    string `json:"last_version,omitempty"`
+	// Environment of the cluster, for the search attributes of its actor.
+	Environment string `json:"environment,omitempty"`
 	// Block is the config item cluster_update_block of the entry; empty means none.
 	Block string `json:"block,omitempty"`
 	// Hold means that the channel has not let the cluster go on yet: Block and Lifecycle are news,
-	// Version is not to be started, and what was wanted before is not to be tried again.
+	// Version is not to be started.
 	Hold bool `json:"hold,omitempty"`
-	// Environment of the cluster, for the search attributes of its actor.
-	Environment string `json:"environment,omitempty"`
 }
 
 // Types of application errors of updates.
