@@ -95,6 +95,7 @@ type Worker struct {
 	// StopWithin is how long a stopping worker lets its activities finish or hand over; default 30 s.
 	StopWithin time.Duration `yaml:"stop_within" validate:"gte=0"`
 	Log        Log           `yaml:"log"`
+	Webhook    Webhook       `yaml:"webhook"`
 	// Deployment is the name of the Temporal worker deployment; default "fairway".
 	Deployment string `yaml:"deployment"`
 	// Promote makes a starting worker's version the current one of its deployment. Leave it out
@@ -134,7 +135,7 @@ func Parse(path string, data []byte) (Config, error) {
 		return Config{}, err
 	}
 	base := filepath.Dir(path)
-	files := []*string{&c.Registry.File, &c.Registry.StatusFile, &c.Registry.TokenFile, &c.Repository.Mirror, &c.Repository.TokenFile, &c.Kubernetes.Kubeconfig, &c.Kubernetes.TokenFile, &c.Kubernetes.CAFile, &c.Notify.URLFile, &c.Notify.SecretFile}
+	files := []*string{&c.Registry.File, &c.Registry.StatusFile, &c.Registry.TokenFile, &c.Repository.Mirror, &c.Repository.TokenFile, &c.Kubernetes.Kubeconfig, &c.Kubernetes.TokenFile, &c.Kubernetes.CAFile, &c.Notify.URLFile, &c.Notify.SecretFile, &c.Worker.Webhook.SecretFile}
 	for _, conduct := range append(slices.Collect(maps.Values(c.Update.Environments)), c.Update.Conduct) {
 		if conduct.Alerts != nil {
 			files = append(files, &conduct.Alerts.TokenFile)

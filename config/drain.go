@@ -118,6 +118,8 @@ func (c *Config) Check(report func(field, format string, args ...any)) {
 	c.Notify.check(report)
 	c.checkRoll(report)
 	c.Registry.check(report)
+	c.checkRollout(report)
+	c.checkWebhook(report)
 }
 
 func contradictions(p drain.ForcePolicy, report func(field, problem string)) {

@@ -79,7 +79,9 @@ func run(ctx context.Context, c config.Config) error {
 		},
 		OnFatalError: func(err error) { logger.Error("the worker cannot go on", zap.Error(err)) },
 	})
+	var from source
 	register(w, c, temporal)
+	registerUpdates(w, c, temporal, from)
 	if err := w.Start(); err != nil {
 		return fmt.Errorf("starting the worker: %w", err)
 	}
@@ -93,6 +95,10 @@ func run(ctx context.Context, c config.Config) error {
 		logger.Info("this version is the current one of its deployment", zap.String("deployment", c.Worker.Deployment), zap.String("version", version))
 	}
 	if err := startActors(ctx, temporal, c); err != nil {
+		w.Stop()
+		return ignoreStop(ctx, err)
+	}
+	if err := startSync(ctx, temporal, c, from, logger); err != nil {
 		w.Stop()
 		return ignoreStop(ctx, err)
 	}
@@ -126,7 +132,7 @@ func register(w worker.Registry, c config.Config, temporal client.Client) {
 	w.RegisterActivity(known.FindPool)
 	w.RegisterActivity(known.WriteStatus)
 	w.RegisterActivity(&fleet.Activities{Temporal: temporal, TaskQueue: c.TaskQueue})
-	asker := blocks.Asker{Temporal: temporal}
+	asker := blocks.NewAsker(temporal, channelOf(known.Find))
 	w.RegisterActivity(&kube.Activities{
 		Clusters: &kube.Clusters{Find: known.Find, Settings: c.Kubernetes},
 		Settings: c.Replace,

@@ -76,7 +76,11 @@ func (b Block) Holds(at time.Time, pool string) bool {
 func (b Block) concerns(pool string) bool { return b.Pool == "" || b.Pool == pool }
 
 func (b Block) String() string {
-	text := fmt.Sprintf("blocked by %s: %s", b.By, b.Reason)
+	by := b.By
+	if b.Scope != "" {
+		by += " (" + b.Scope + ")"
+	}
+	text := fmt.Sprintf("blocked by %s: %s", by, b.Reason)
 	if !b.Until.IsZero() {
 		text += " (until " + b.Until.UTC().Format(time.RFC3339) + ")"
 	}
@@ -224,18 +228,7 @@ func (c *clusterActor) handle(ctx workflow.Context) error {
 		workflow.UpdateHandlerOptions{Validator: c.checkUnblock, Description: "lift a block, or all of them"})
 }
 
-func (c *clusterActor) checkBlock(request BlockRequest) error {
-	if strings.TrimSpace(request.Reason) == "" {
-		return temporal.NewApplicationError("a block needs a reason: others will ask for it", InvalidInput)
-	}
-	if request.For == "" {
-		return nil
-	}
-	if lasts, err := time.ParseDuration(request.For); err != nil || lasts <= 0 {
-		return temporal.NewApplicationError(fmt.Sprintf("for is %q; must be a duration such as 4h", request.For), InvalidInput)
-	}
-	return nil
-}
+func (c *clusterActor) checkBlock(request BlockRequest) error { return checkBlock(request) }
 
 func (c *clusterActor) checkForce(request ForceRequest) error {
 	namespace, name, qualified := strings.Cut(request.Pod, "/")

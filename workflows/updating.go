@@ -236,10 +236,15 @@ type (
 	}
 	SyncFleet struct {
 		Channel string `json:"channel,omitempty"` // default: all
+		// Shrunk believes a registry that has lost more than half of the clusters that are known.
+		Shrunk bool `json:"shrunk,omitempty"`
 	}
 	SyncResult struct {
 		Clusters int      `json:"clusters"`
 		Told     []string `json:"told,omitempty"` // channels
+		// Lost are clusters whose updates ended without a word.
+		Lost     []string `json:"lost,omitempty"`
+		Problems []string `json:"problems,omitempty"` // whole sentences
 	}
 )
 
@@ -470,6 +475,13 @@ type ChannelSync struct {
 	Title    string           `json:"title,omitempty"`
 	Clusters []ChannelCluster `json:"clusters"`
 	Settings rollout.Settings `json:"settings"`
+	// Problem is why the head is not known, such as a branch that does not exist; the commit is empty
+	// then, and what was wanted before stays wanted.
+	Problem string `json:"problem,omitempty"`
+	// Keep means that clusters that are missing here have not left: the registry is not believed.
+	Keep bool `json:"keep,omitempty"`
+	// Digest stands for all of it, so that the same need not be told twice.
+	Digest string `json:"digest,omitempty"`
 }
 
 // ChannelCluster is a cluster that follows a channel.
@@ -477,7 +489,7 @@ type ChannelCluster struct {
 	rollout.Cluster
 	// Want is what the cluster's actor is to be told.
 	Want Want `json:"want"`
-	// Lost means that its update ended without a word, such as by a termination from outside.
+	// Lost means that its actor knows of no update although the channel's does: it is told again.
 	Lost bool `json:"lost,omitempty"`
 }
 
@@ -506,6 +518,8 @@ type ChannelState struct {
 	Wave   int         `json:"wave"`
 	Next   time.Time   `json:"next,omitzero"`
 	Blocks ScopeBlocks `json:"blocks"`
+	// Announced means that people have been told that the rollout is stopped.
+	Announced bool `json:"announced,omitempty"`
 }
 
 // Member is a cluster of a channel and where it stands on the way to the channel's head.
@@ -513,6 +527,8 @@ type Member struct {
 	rollout.Member
 	Current string `json:"current_version,omitempty"`
 	Problem string `json:"problem,omitempty"`
+	// Tell means that the cluster's actor has yet to be told what is wanted.
+	Tell bool `json:"tell,omitempty"`
 }
 
 // ChannelID is the id of a channel's actor.
