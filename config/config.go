@@ -71,6 +71,9 @@ type AWS struct {
 	// Bucket holds templates above 51,200 bytes and the registry entries that versions were made from,
 	// with {account} and {region}; it is made where it is missing. Default "fairway-{account}-{region}".
 	Bucket string `yaml:"bucket"`
+	// StackRole is the role that CloudFormation takes on to change stacks, with {account} for the
+	// account's number. Default: none, so that the worker itself may do all that templates do.
+	StackRole string `yaml:"stack_role"`
 	// NetworkTag is the tag key=value of the subnets that clusters of an account use; the values
 	// vpc_id, vpc_ipv4_cidr, availability_zones and subnets of templates come from them. Default: those of
 	// the account's default VPC.

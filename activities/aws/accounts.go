@@ -5,16 +5,22 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/aws/retry"
 	awshttp "github.com/aws/aws-sdk-go-v2/aws/transport/http"
 	awsconfig "github.com/aws/aws-sdk-go-v2/config"
 	"github.com/aws/aws-sdk-go-v2/credentials/stscreds"
 	"github.com/aws/aws-sdk-go-v2/service/autoscaling"
+	"github.com/aws/aws-sdk-go-v2/service/cloudformation"
 	"github.com/aws/aws-sdk-go-v2/service/ec2"
+	"github.com/aws/aws-sdk-go-v2/service/elasticloadbalancing"
+	"github.com/aws/aws-sdk-go-v2/service/elasticloadbalancingv2"
+	"github.com/aws/aws-sdk-go-v2/service/s3"
 	"github.com/aws/aws-sdk-go-v2/service/sts"
 	"github.com/aws/smithy-go"
 	"go.temporal.io/sdk/temporal"
@@ -32,13 +38,24 @@ type Accounts struct {
 	// Settings are the `aws` part of the configuration.
 	Settings config.AWS
 
-	mu    sync.Mutex
-	known map[string]*account // by account and region
+	mu       sync.Mutex
+	known    map[string]*account // by account and region
+	networks networks
 }
 
+// account is access to an account in a region. All clusters there share it, and with it the rate
+// that its clients have found AWS to allow.
 type account struct {
-	autoScaling *autoscaling.Client
-	ec2         *ec2.Client
+	number, region string
+
+	autoScaling    *autoscaling.Client
+	ec2            *ec2.Client
+	cloudFormation *cloudformation.Client
+	s3             *s3.Client
+	balancing      *elasticloadbalancing.Client   // classic load balancers
+	balancingV2    *elasticloadbalancingv2.Client // application, network and gateway load balancers
+
+	bucket bucketState
 }
 
 // answerWithin bounds one attempt at a request; the SDK makes three. Together that is less than
@@ -50,29 +67,52 @@ func (a *Accounts) get(ctx context.Context, name string) (registry.Cluster, *acc
 	if err != nil {
 		return registry.Cluster{}, nil, err
 	}
-	number := cluster.InfrastructureAccount[strings.LastIndex(cluster.InfrastructureAccount, ":")+1:]
+	found, err := a.of(ctx, cluster)
+	if err != nil {
+		return registry.Cluster{}, nil, err
+	}
+	return cluster, found, nil
+}
+
+// of is the account of a cluster.
+func (a *Accounts) of(ctx context.Context, cluster registry.Cluster) (*account, error) {
+	number := accountNumber(cluster)
 	key := number + "/" + cluster.Region
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if known := a.known[key]; known != nil {
-		return cluster, known, nil
+		return known, nil
 	}
 	loaded, err := awsconfig.LoadDefaultConfig(ctx, awsconfig.WithRegion(cluster.Region), awsconfig.WithAppID("fairway"),
+		// Clients that are throttled slow down, instead of making it worse for the account's other users.
+		awsconfig.WithRetryMode(aws.RetryModeAdaptive),
 		awsconfig.WithHTTPClient(awshttp.NewBuildableClient().WithTimeout(answerWithin)))
 	if err != nil {
-		return registry.Cluster{}, nil, temporal.NewApplicationError(fmt.Sprintf("loading the AWS configuration: %v", err), workflows.InvalidInput)
+		return nil, temporal.NewApplicationError(fmt.Sprintf("loading the AWS configuration: %v", err), workflows.InvalidInput)
 	}
 	if a.Settings.AssumeRole != "" {
 		role := strings.ReplaceAll(a.Settings.AssumeRole, "{account}", number)
 		loaded.Credentials = aws.NewCredentialsCache(stscreds.NewAssumeRoleProvider(sts.NewFromConfig(loaded), role,
 			func(o *stscreds.AssumeRoleOptions) { o.RoleSessionName = "fairway" }))
 	}
-	fresh := &account{autoScaling: autoscaling.NewFromConfig(loaded), ec2: ec2.NewFromConfig(loaded)}
+	fresh := &account{
+		number: number, region: cluster.Region,
+		autoScaling:    autoscaling.NewFromConfig(loaded),
+		ec2:            ec2.NewFromConfig(loaded),
+		cloudFormation: cloudformation.NewFromConfig(loaded),
+		s3:             s3.NewFromConfig(loaded),
+		balancing:      elasticloadbalancing.NewFromConfig(loaded),
+		balancingV2:    elasticloadbalancingv2.NewFromConfig(loaded),
+	}
 	if a.known == nil {
 		a.known = map[string]*account{}
 	}
 	a.known[key] = fresh
-	return cluster, fresh, nil
+	return fresh, nil
+}
+
+func accountNumber(cluster registry.Cluster) string {
+	return cluster.InfrastructureAccount[strings.LastIndex(cluster.InfrastructureAccount, ":")+1:]
 }
 
 // explain types an error of a request to AWS.
@@ -88,6 +128,9 @@ func explain(cluster registry.Cluster, doing string, err error) error {
 		return temporal.NewApplicationError(
 			fmt.Sprintf("cluster %s: %s: AWS refuses (%s): %s; check the worker's credentials, aws.assume_role and deploy/aws/policy.json",
 				cluster.ID, doing, answer.ErrorCode(), answer.ErrorMessage()), workflows.AccessDenied)
+	case errors.As(err, &answer) && throttled(answer.ErrorCode()):
+		return temporal.NewApplicationError(
+			fmt.Sprintf("cluster %s: %s: AWS asks to slow down (%s): %s", cluster.ID, doing, answer.ErrorCode(), answer.ErrorMessage()), workflows.Unreachable)
 	case errors.As(err, &answer):
 		return answered{answer.ErrorCode(), fmt.Sprintf("cluster %s: %s: AWS says %s: %s", cluster.ID, doing, answer.ErrorCode(), answer.ErrorMessage())}
 	default:
@@ -105,6 +148,22 @@ func (a answered) Error() string { return a.text }
 func final(err error) bool {
 	var a answered
 	return errors.As(err, &a) && (a.code == "ValidationError" || strings.HasPrefix(a.code, "Invalid") && strings.HasSuffix(a.code, "NotFound"))
+}
+
+// throttled says whether AWS answers so to too many requests.
+func throttled(code string) bool {
+	_, known := retry.DefaultThrottleErrorCodes[code]
+	return known
+}
+
+// hasCode says whether AWS has answered with one of these errors.
+func hasCode(err error, codes ...string) bool {
+	var answer smithy.APIError
+	if errors.As(err, &answer) {
+		return slices.Contains(codes, answer.ErrorCode())
+	}
+	var a answered
+	return errors.As(err, &a) && slices.Contains(codes, a.code)
 }
 
 // refusals are the error codes of credentials that are wrong or not enough

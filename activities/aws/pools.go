@@ -165,12 +165,18 @@ func (account *account) group(ctx context.Context, cluster registry.Cluster, nam
 }
 
 // poll asks AWS, which has nothing to watch, until the answer is yes. What is missing meanwhile
-// is heartbeated for people to see, also while AWS takes its time: the attempts at one request
-// together may last longer than the heartbeat timeout.
+// is heartbeated for people to see.
 func (a *Activities) poll(ctx context.Context, question func() (missing string, done bool, err error)) error {
-	var known atomic.Value
-	known.Store("")
-	defer beat(ctx, func() string { return known.Load().(string) })()
+	return poll(ctx, a.Accounts.Settings.PollInterval, "", question)
+}
+
+// poll asks a question at once and then every so often until it is answered. How things stand, known
+// at first, is heartbeated, also while AWS takes its time: the attempts at one request together may
+// last longer than the heartbeat timeout.
+func poll[Progress any](ctx context.Context, every time.Duration, known Progress, question func() (Progress, bool, error)) error {
+	var shown atomic.Value
+	shown.Store(known)
+	defer beat(ctx, shown.Load)()
 	again := time.NewTimer(0)
 	defer again.Stop()
 	for {
@@ -180,20 +186,20 @@ func (a *Activities) poll(ctx context.Context, question func() (missing string, 
 		case <-activity.GetWorkerStopChannel(ctx):
 			return activities.ErrStopping
 		case <-again.C:
-			missing, done, err := question()
+			progress, done, err := question()
 			if err != nil || done {
 				return err
 			}
-			known.Store(missing)
-			activity.RecordHeartbeat(ctx, missing)
-			again.Reset(a.Accounts.Settings.PollInterval)
+			shown.Store(progress)
+			activity.RecordHeartbeat(ctx, progress)
+			again.Reset(every)
 		}
 	}
 }
 
 // beat heartbeats what say says, until the function that it returns is called. ctx has to be the
 // activity's: the SDK takes the end of a heartbeat's context for the activity's.
-func beat(ctx context.Context, say func() string) (stop func()) {
+func beat(ctx context.Context, say func() any) (stop func()) {
 	stopped, ended := make(chan struct{}), make(chan struct{})
 	go func() {
 		defer close(ended)

@@ -46,9 +46,15 @@ _ANSWERS = {
 _CREDENTIAL = re.compile(r"Credential=([^/]+)/[^/]+/[^/]+/([^/]+)/")
 
 
+# The account that all buckets of the lab belong to.
+_ACCOUNT = "123456789012"
+
+
 def refusal(environ: dict, access_key: str) -> tuple[str, str, str] | None:
     """The status, content type and body to answer a signed request with whose access key is
-    neither the given one nor one that moto issued."""
+    neither the given one nor one that moto issued, or which expects a bucket to be another account's."""
+    if environ.get("HTTP_X_AMZ_EXPECTED_BUCKET_OWNER", _ACCOUNT) != _ACCOUNT:
+        return "403 Forbidden", "application/xml", "<Error><Code>AccessDenied</Code><Message>Access Denied</Message></Error>"
     match = _CREDENTIAL.search(environ.get("HTTP_AUTHORIZATION", ""))
     if not match or match[1] == access_key or _issued(match[1]):
         return None

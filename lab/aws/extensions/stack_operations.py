@@ -79,7 +79,11 @@ class Responses:
         return ActionResult(self.cloudformation_backend.describe_change_set(*self._change_set()))
 
     def execute_change_set(self):
-        self.cloudformation_backend.execute_change_set(*self._change_set())
+        self.cloudformation_backend.execute_change_set(*self._change_set(), self._get_param("ClientRequestToken"))
+        return EmptyResult()
+
+    def delete_stack(self):
+        self.cloudformation_backend.delete_stack(self._get_param("StackName"), self._get_param("ClientRequestToken"))
         return EmptyResult()
 
     def delete_change_set(self):

@@ -39,6 +39,7 @@ class Stack:
         self.operation = None  # a generator: makes a step and yields the seconds until the next
         self._next_step = 0.0
         self.on_failure = "ROLLBACK"
+        self.request_token = None  # of the operation; its events carry it
         self.status_reason = self.last_updated_time = self.deletion_time = None
         self.deployed = {}  # the definitions, without references, of the resources that are there
         self.resource_states = {}  # the latest event of each resource
@@ -60,8 +61,8 @@ class Stack:
     def busy(self):
         return self.operation is not None
 
-    def begin(self, operation):
-        self.operation = operation
+    def begin(self, operation, request_token=None):
+        self.operation, self.request_token = operation, request_token
         self._next_step = 0.0
 
     def advance(self, now):
@@ -287,6 +288,7 @@ class Stack:
         if resource is None:
             self.status, self.status_reason = status, reason
             self._add_stack_event(status, resource_status_reason=reason)
+            self.events[-1].client_request_token = self.request_token
             return
         definition = self.resource_map._resource_json_map.get(resource) or self.deployed[resource]
         event = models.Event(
@@ -301,6 +303,7 @@ class Stack:
             resource_status_reason=reason,
             resource_properties=None,
         )
+        event.client_request_token = self.request_token
         self.resource_states[resource] = event
         self.events.append(event)
 
@@ -399,7 +402,7 @@ class Backend:
         stack.begin(stack.updating(template, parameters, tags or stack.tags))
         return stack
 
-    def delete_stack(self, name_or_stack_id):
+    def delete_stack(self, name_or_stack_id, request_token=None):
         """AWS: deleting what is not there is no error; termination protection and exports that
         others use keep a stack."""
         try:
@@ -421,7 +424,7 @@ class Backend:
                     message=f"Export {export.name} cannot be deleted as it is in use by {', '.join(users)}"
                 )
         stack.status = "DELETE_IN_PROGRESS"
-        stack.begin(stack.deleting())
+        stack.begin(stack.deleting(), request_token)
 
     def forget(self, stack):
         self.deleted_stacks[stack.stack_id] = self.stacks.pop(stack.stack_id)
@@ -510,7 +513,7 @@ class Backend:
             )
         del self.change_sets[change_set.change_set_id]
 
-    def execute_change_set(self, change_set_name, stack_name=None):
+    def execute_change_set(self, change_set_name, stack_name=None, request_token=None):
         change_set = self.describe_change_set(change_set_name, stack_name)
         stack = change_set.stack
         if change_set.execution_status != "AVAILABLE" or stack.busy():
@@ -530,7 +533,7 @@ class Backend:
         for other in self.change_sets_of(stack):
             if other is not change_set:
                 del self.change_sets[other.change_set_id]
-        stack.begin(change_set.executing(operation))
+        stack.begin(change_set.executing(operation), request_token)
 
 
 @every_tick
