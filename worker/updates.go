@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"slices"
 	"sync"
 	"time"
@@ -14,9 +15,17 @@ import (
 	"go.temporal.io/sdk/worker"
 	"go.uber.org/zap"
 
+	"github.com/fairway-project/fairway/activities/aws"
+	"github.com/fairway-project/fairway/activities/blocks"
+	"github.com/fairway-project/fairway/activities/clusters"
+	"github.com/fairway-project/fairway/activities/configuration"
 	"github.com/fairway-project/fairway/activities/fleet"
+	"github.com/fairway-project/fairway/activities/kube"
+	"github.com/fairway-project/fairway/activities/manifests"
+	"github.com/fairway-project/fairway/channels"
 	"github.com/fairway-project/fairway/config"
 	"github.com/fairway-project/fairway/registry"
+	"github.com/fairway-project/fairway/render"
 	"github.com/fairway-project/fairway/workflows"
 )
 
@@ -28,18 +37,76 @@ type source struct {
 	Version func(commit string, cluster registry.Cluster) string
 }
 
+// sourceOf is the repository, if one is configured.
+func sourceOf(mirror *channels.Mirror) source {
+	if mirror == nil {
+		return source{}
+	}
+	return source{
+		Heads: mirror.Heads,
+		Title: func(ctx context.Context, commit string) string {
+			title, err := mirror.Title(ctx, commit)
+			if err != nil {
+				return "" // it is for people only
+			}
+			return title
+		},
+		Version: registry.Version,
+	}
+}
+
+// outside is what activities of several packages reach the outside by.
+type outside struct {
+	clusters *clusters.Activities
+	accounts *aws.Accounts
+	kube     *kube.Clusters
+	blocks   blocks.Asker
+}
+
 // registerUpdates names what this worker can do for clusters that follow channels.
-func registerUpdates(w worker.Registry, c config.Config, temporalClient client.Client, from source) {
+func registerUpdates(w worker.Registry, c config.Config, temporalClient client.Client, mirror *channels.Mirror, o outside) {
+	w.RegisterWorkflow(workflows.UpdateCluster)
 	w.RegisterWorkflow(workflows.Channel)
 	w.RegisterWorkflow(workflows.Sync)
+	w.RegisterActivity(o.clusters.WriteStatus)
+
+	from := sourceOf(mirror)
 	messages := &fleet.Messages{
 		Temporal: temporalClient, TaskQueue: c.TaskQueue,
 		Clusters: c.Registry.Clusters, Heads: from.Heads, Title: from.Title, Waves: c.Rollout.Settings, Version: from.Version,
+		Retry: func(cluster registry.Cluster) (after, atMost time.Duration) {
+			settings, err := c.UpdateSettings(cluster)
+			if err != nil {
+				return 0, 0 // the update itself will say what is wrong
+			}
+			return settings.RetryAfter, settings.RetryAtMost
+		},
 	}
 	w.RegisterActivity(messages.TellClusters)
 	if from.Heads != nil {
 		w.RegisterActivity(messages.SyncFleet)
 	}
+
+	settings := func(cluster registry.Cluster) (workflows.UpdateSettings, error) {
+		s, err := c.UpdateSettings(cluster)
+		return workflows.UpdateSettings(s), err
+	}
+	versions := &configuration.Activities{
+		Mirror: mirror, Folder: c.Repository.Path, Find: o.clusters.Find, Hash: registry.Cluster.Hash,
+		Network: o.accounts.Network, Entries: aws.Bucket{Accounts: o.accounts}, Missing: aws.IsMissing,
+		Settings: settings, Calendar: c.Calendar, Notify: c.Notify.Configured(),
+		Render: func(folder fs.FS, cluster registry.Cluster, version string, values map[string]any) (*render.Release, error) {
+			return render.Render(folder, render.Input{Cluster: cluster, Version: version, Values: values})
+		},
+	}
+	w.RegisterActivity(versions.PrepareUpdate)
+	w.RegisterActivity(versions.AwaitWindow)
+	w.RegisterActivity(&aws.Stacks{Accounts: o.accounts, Release: versions.Release, Blocks: o.blocks, Settings: c.AWS})
+	health := func(cluster registry.Cluster) (manifests.HealthSettings, error) {
+		h, err := c.Health(cluster)
+		return manifests.HealthSettings(h), err
+	}
+	w.RegisterActivity(&manifests.Activities{Clusters: o.kube, Release: versions.Release, Blocks: o.blocks, Settings: health})
 }
 
 // channelOf names the channel of a cluster whose actor does not know it yet. A cluster that is not in

@@ -24,6 +24,8 @@ type Activities struct {
 	Write func(ctx context.Context, id string, status registry.Status, lifecycle registry.LifecycleStatus) error
 	// Settings says how a pool of a cluster is rolled.
 	Settings func(cluster registry.Cluster, pool string) (roll.Settings, error)
+	// Windowed says whether a cluster has maintenance windows or freezes; nil means that none has.
+	Windowed func(cluster registry.Cluster) (bool, error)
 	// Notify says that a hook for notifications is configured.
 	Notify bool
 }
@@ -68,9 +70,15 @@ func (a *Activities) FindPool(ctx context.Context, in workflows.FindPool) (workf
 		return workflows.PoolInfo{}, temporal.NewApplicationError(err.Error(), workflows.InvalidInput)
 	}
 	pool, _ := cluster.Pool(in.Pool)
-	return workflows.PoolInfo{
+	info := workflows.PoolInfo{
 		Cluster: describe(cluster), Pool: in.Pool, Types: pool.InstanceTypes, Spot: pool.Spot(), Settings: settings, Notify: a.Notify,
-	}, nil
+	}
+	if a.Windowed != nil {
+		if info.Windowed, err = a.Windowed(cluster); err != nil {
+			return workflows.PoolInfo{}, temporal.NewApplicationError(err.Error(), workflows.InvalidInput)
+		}
+	}
+	return info, nil
 }
 
 // Find returns the cluster with the given id or alias, for other activities.

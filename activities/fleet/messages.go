@@ -31,6 +31,9 @@ type Messages struct {
 	Title func(ctx context.Context, commit string) string
 	// Waves are the settings of a channel's rollout.
 	Waves func(channel string) (rollout.Settings, error)
+	// Retry is how long after a failed update a cluster tries again, at first and at most; nil leaves
+	// that to its actor.
+	Retry func(registry.Cluster) (after, atMost time.Duration)
 	// Version is what a cluster has at a commit.
 	Version func(commit string, cluster registry.Cluster) string
 }

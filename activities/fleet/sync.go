@@ -214,6 +214,9 @@ func (m *Messages) channelSync(name, commit string, following []registry.Cluster
 				Block: strings.TrimSpace(cluster.ConfigItems[blockItem]),
 			},
 		}
+		if m.Retry != nil {
+			each.Want.RetryAfter, each.Want.RetryAtMost = m.Retry(cluster)
+		}
 		switch {
 		case commit != "":
 			each.Want.Version = m.Version(commit, cluster)
