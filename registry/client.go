@@ -228,7 +228,7 @@ func (c *Client) do(ctx context.Context, method, path string, header http.Header
 	for key, values := range header {
 		request.Header[key] = values
 	}
-	request.Header.Set("Accept", "application/json")
+	request.Header.Set("Accept", "application/json, application/problem+json")
 	request.Header.Set("User-Agent", "fairway")
 	if body != nil {
 		request.Header.Set("Content-Type", "application/json")

@@ -105,14 +105,14 @@ func Parse(name string, data []byte) (Clusters, error) {
 type stamp struct {
 	info fs.FileInfo // nil if there is no file, or none was looked at
 	// settled is false for a file so young that it may have been written twice within one tick of
-	// the file system's clock: it is read again.
+	// the file system's clock: it is read again. A time far in the future is that of another clock.
 	settled bool
 }
 
 const tick = 100 * time.Millisecond
 
 func newStamp(info fs.FileInfo) stamp {
-	return stamp{info: info, settled: time.Since(info.ModTime()) > tick}
+	return stamp{info: info, settled: time.Since(info.ModTime()).Abs() > tick}
 }
 
 func stampOf(path string) stamp {

@@ -160,6 +160,14 @@ func TestEveryFieldIsThereThatZalandosClientsRelyOn(t *testing.T) {
 	}, list.Items[0])
 }
 
+func TestAProblemIsPlainJSONForThoseWhoKnowNothingElse(t *testing.T) {
+	r := filled(t).do("read", "GET", "/kubernetes-clusters/dev-9", "", "Accept", "application/json")
+	require.Equal(t, 404, r.status)
+	require.Equal(t, "application/json", r.header.Get("Content-Type"))
+	require.JSONEq(t, `{"type":"about:blank","title":"Not Found","status":404,"detail":"there is no cluster \"dev-9\"",
+		"code":404,"message":"there is no cluster \"dev-9\""}`, r.body)
+}
+
 func TestAccountsAreThoseOfTheClusters(t *testing.T) {
 	a := filled(t)
 	a.ok("write", "PATCH", dev1, `{"owner":"other","criticality_level":7}`)

@@ -125,7 +125,7 @@ func (s *Server) serve(to route) http.HandlerFunc {
 			err = to.handle(w, r.WithContext(ctx), caller)
 		}
 		if err != nil {
-			s.problem(err, r, caller).write(w)
+			s.problem(err, r, caller).write(w, r)
 		}
 		level := slog.LevelInfo
 		switch {
