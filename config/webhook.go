@@ -13,5 +13,7 @@ type Webhook struct {
 func (c *Config) checkWebhook(report func(field, format string, args ...any)) {
 	if w := c.Worker.Webhook; w.Listen != "" && w.SecretEnv == "" && w.SecretFile == "" {
 		report("worker.webhook", "has no secret_env or secret_file; anybody could start a sync without")
+	} else if w.Listen != "" && c.Repository.URL == "" {
+		report("worker.webhook", "has nothing to start: no cluster follows a channel without repository.url")
 	}
 }

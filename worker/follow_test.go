@@ -28,25 +28,12 @@ import (
 	"github.com/fairway-project/fairway/workflows"
 )
 
-// obedient stands for the actor of a cluster: it is on what is wanted as soon as it may be.
-func obedient(ctx workflow.Context, state workflows.ClusterState) error {
-	if err := workflow.SetQueryHandler(ctx, workflows.StateQuery, func() (workflows.ClusterState, error) { return state, nil }); err != nil {
-		return err
-	}
-	for {
-		var want workflows.Want
-		workflow.GetSignalChannel(ctx, workflows.WantName).Receive(ctx, &want)
-		state.Updates.Want = &want
-		if want.Hold {
-			continue
-		}
-		for _, step := range []rollout.State{rollout.Updating, rollout.Done} {
-			report := workflows.ClusterReport{Cluster: want.Cluster, Version: want.Version, State: step, At: workflow.Now(ctx), Current: want.Version}
-			if err := workflow.SignalExternalWorkflow(ctx, workflows.ChannelID(want.Channel), "", workflows.ReportName, report).Get(ctx, nil); err != nil {
-				return err
-			}
-		}
-	}
+// quick stands for the update of a cluster: it is over at once.
+func quick(ctx workflow.Context, in workflows.UpdateClusterInput) (workflows.UpdateProgress, error) {
+	now, info := workflow.Now(ctx), workflow.GetInfo(ctx).WorkflowExecution
+	progress := workflows.UpdateProgress{Kind: in.Kind, Version: in.Version, From: in.From, Phase: "done", Started: now, Ended: now}
+	outcome := workflows.UpdateOutcome{UpdateProgress: progress, Workflow: info.ID, Run: info.RunID}
+	return progress, workflow.SignalExternalWorkflow(ctx, workflows.ClusterID(in.Cluster), "", workflows.UpdatedName, outcome).Get(ctx, nil)
 }
 
 // A fleet follows its channels from a push to the last cluster, on a real Temporal, with workers that
@@ -90,8 +77,9 @@ worker: {webhook: {listen: %q, secret_env: HOOK}}
 		ctx, cancel := context.WithCancel(t.Context())
 		w := sdk.New(temporalClient, c.TaskQueue, sdk.Options{DisableRegistrationAliasing: true})
 		w.RegisterWorkflow(workflows.Fleet)
-		w.RegisterWorkflowWithOptions(obedient, workflow.RegisterOptions{Name: "Cluster"})
-		registerUpdates(w, c, temporalClient, from)
+		w.RegisterWorkflow(workflows.Cluster)
+		w.RegisterWorkflowWithOptions(quick, workflow.RegisterOptions{Name: "UpdateCluster"})
+		registerChannels(w, c, temporalClient, from)
 		require.NoError(t, w.Start())
 		require.NoError(t, startSync(ctx, temporalClient, c, from, zap.NewNop()))
 		return func() { cancel(); w.Stop() }

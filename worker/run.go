@@ -84,7 +84,8 @@ func run(ctx context.Context, c config.Config) error {
 		},
 		OnFatalError: func(err error) { logger.Error("the worker cannot go on", zap.Error(err)) },
 	})
-	registerUpdates(w, c, temporal, mirror, register(w, c, temporal))
+	registerUpdates(w, c, mirror, register(w, c, temporal))
+	registerChannels(w, c, temporal, sourceOf(mirror))
 	if err := w.Start(); err != nil {
 		return fmt.Errorf("starting the worker: %w", err)
 	}

@@ -63,14 +63,10 @@ type outside struct {
 	blocks   blocks.Asker
 }
 
-// registerUpdates names what this worker can do for clusters that follow channels.
-func registerUpdates(w worker.Registry, c config.Config, temporalClient client.Client, mirror *channels.Mirror, o outside) {
-	w.RegisterWorkflow(workflows.UpdateCluster)
+// registerChannels names what this worker can do to let clusters know what they are to have.
+func registerChannels(w worker.Registry, c config.Config, temporalClient client.Client, from source) {
 	w.RegisterWorkflow(workflows.Channel)
 	w.RegisterWorkflow(workflows.Sync)
-	w.RegisterActivity(o.clusters.WriteStatus)
-
-	from := sourceOf(mirror)
 	messages := &fleet.Messages{
 		Temporal: temporalClient, TaskQueue: c.TaskQueue,
 		Clusters: c.Registry.Clusters, Heads: from.Heads, Title: from.Title, Waves: c.Rollout.Settings, Version: from.Version,
@@ -86,7 +82,12 @@ func registerUpdates(w worker.Registry, c config.Config, temporalClient client.C
 	if from.Heads != nil {
 		w.RegisterActivity(messages.SyncFleet)
 	}
+}
 
+// registerUpdates names what this worker can do to bring clusters there.
+func registerUpdates(w worker.Registry, c config.Config, mirror *channels.Mirror, o outside) {
+	w.RegisterWorkflow(workflows.UpdateCluster)
+	w.RegisterActivity(o.clusters.WriteStatus)
 	settings := func(cluster registry.Cluster) (workflows.UpdateSettings, error) {
 		s, err := c.UpdateSettings(cluster)
 		return workflows.UpdateSettings(s), err

@@ -425,9 +425,6 @@ func (c *channelActor) show(ctx workflow.Context) {
 	}
 }
 
-// rolloutStopped is the kind of the notification that a rollout is stopped.
-const rolloutStopped = "rollout-stopped"
-
 // announce tells people once that no more clusters are let go on. A hook that does not answer holds
 // nothing up.
 func (c *channelActor) announce(ctx workflow.Context) {
@@ -438,7 +435,7 @@ func (c *channelActor) announce(ctx workflow.Context) {
 	c.Announced = true
 	now := workflow.Now(ctx)
 	told := Notification{
-		ID: fmt.Sprintf("%s/%s/%d", ChannelID(c.Channel), rolloutStopped, now.Unix()), Kind: rolloutStopped, At: now,
+		ID: fmt.Sprintf("%s/%s/%d", ChannelID(c.Channel), RolloutStopped, now.Unix()), Kind: RolloutStopped, At: now, Channel: c.Channel,
 		Text: fmt.Sprintf("No more clusters of channel %s are let go on to %s: %s.", c.Channel, c.Commit, c.Stopped),
 	}
 	c.busy++

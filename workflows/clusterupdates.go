@@ -65,8 +65,9 @@ func (c *clusterActor) handleUpdates(ctx workflow.Context) error {
 // wanted.
 func (c *clusterActor) follow(ctx workflow.Context) {
 	for ctx.Err() == nil {
+		seen := c.news // before the report: what happens while it is sent has to be told as well
 		c.report(ctx)
-		seen, now := c.news, workflow.Now(ctx)
+		now := workflow.Now(ctx)
 		in, again := c.Due(now)
 		switch {
 		case c.Updates.outdated():
@@ -392,7 +393,7 @@ func (c *clusterActor) report(ctx workflow.Context) {
 	}
 	report := ClusterReport{Cluster: c.Cluster, Version: want.Version, Current: c.Updates.Current}
 	report.State, report.Problem = c.Updates.Standing()
-	report.Held = report.State == rollout.Allowed && len(c.Holding(workflow.Now(ctx), "")) > 0
+	report.Held = report.State != rollout.Done && len(c.Holding(workflow.Now(ctx), "")) > 0
 	if report == c.reported {
 		return
 	}

@@ -340,7 +340,7 @@ func (m *Messages) tellEnd(ctx context.Context, cluster string) (unknown, told b
 				Title: fmt.Sprintf("the update to %s ended from outside, without undoing anything (%s)", update.Version, strings.ToLower(ended)),
 			}},
 		},
-		Workflow: id,
+		Workflow: id, Run: update.Run,
 	}
 	if err := m.Temporal.SignalWorkflow(ctx, workflows.ClusterID(cluster), "", workflows.UpdatedName, outcome); err != nil {
 		return false, false, fmt.Errorf("telling cluster %s that its update has ended: %w", cluster, err)
