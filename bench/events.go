@@ -13,6 +13,7 @@ import (
 	"text/tabwriter"
 	"time"
 
+	"github.com/goccy/go-yaml"
 	"go.temporal.io/api/enums/v1"
 	"go.temporal.io/api/serviceerror"
 	workflowpb "go.temporal.io/api/workflow/v1"
@@ -73,11 +74,15 @@ func countEvents(ctx context.Context, worker string, blocked time.Duration) (e e
 		return e, err
 	}
 	defer func() { err = errors.Join(err, l.Stop()) }()
-	stop, err := startWorker(l, worker, filepath.Join(dir, "worker.log"))
+	settings, err := withoutChannels(l, dir)
 	if err != nil {
 		return e, err
 	}
-	defer func() { err = errors.Join(err, stop()) }()
+	process, err := runWorker(l, worker, filepath.Join(dir, "worker.log"), "FAIRWAY_CONFIG="+settings)
+	if err != nil {
+		return e, err
+	}
+	defer func() { err = errors.Join(err, process.stop()) }()
 
 	c := counter{}
 	if c.temporal, err = client.DialContext(ctx, client.Options{HostPort: l.Direct("temporal"), Namespace: lab.TemporalNamespace}); err != nil {
@@ -100,8 +105,14 @@ func countEvents(ctx context.Context, worker string, blocked time.Duration) (e e
 	return e, nil
 }
 
-// startWorker starts a worker with the lab's configuration, and returns what stops it.
-func startWorker(l *lab.Lab, program, log string) (stop func() error, err error) {
+// workerProcess is a worker that runs.
+type workerProcess struct {
+	*exec.Cmd
+	log *os.File
+}
+
+// runWorker starts a worker with the lab's environment and what is added to it.
+func runWorker(l *lab.Lab, program, log string, more ...string) (*workerProcess, error) {
 	out, err := os.Create(log)
 	if err != nil {
 		return nil, err
@@ -111,13 +122,31 @@ func startWorker(l *lab.Lab, program, log string) (stop func() error, err error)
 	for name, value := range l.Env() {
 		command.Env = append(command.Env, name+"="+value)
 	}
+	command.Env = append(command.Env, more...)
 	if err := command.Start(); err != nil {
 		return nil, errors.Join(fmt.Errorf("starting the worker, which `make build` builds: %w", err), out.Close())
 	}
-	return func() error {
-		err := command.Process.Signal(syscall.SIGTERM)
-		return errors.Join(err, command.Wait(), out.Close())
-	}, nil
+	return &workerProcess{command, out}, nil
+}
+
+func (w *workerProcess) stop() error {
+	err := w.Process.Signal(syscall.SIGTERM)
+	return errors.Join(err, w.Wait(), w.log.Close())
+}
+
+// withoutChannels is the lab's configuration for a worker whose clusters follow no channel.
+func withoutChannels(l *lab.Lab, dir string) (path string, err error) {
+	c, err := config.Load(l.Env()["FAIRWAY_CONFIG"])
+	if err != nil {
+		return "", err
+	}
+	c.Repository = config.Repository{}
+	data, err := yaml.Marshal(c)
+	if err != nil {
+		return "", err
+	}
+	path = filepath.Join(dir, "events.yaml")
+	return path, os.WriteFile(path, data, 0o644)
 }
 
 func (c counter) plain(ctx context.Context, e *events) error {

@@ -1,7 +1,8 @@
 // Command bench compares three ways to empty a node on one lab control plane with stock
 // settings: Fairway's drain, `kubectl drain`, and the floor, which is the least work that the
 // API server allows. They take turns, so that whatever else the machine does hits all of them.
-// Then it counts the Temporal history events of replacements on a full lab.
+// Then it counts the Temporal history events of replacements on a full lab, and measures what a worker
+// costs that has nothing to do.
 package main
 
 import (
@@ -35,12 +36,13 @@ func run(ctx context.Context) error {
 	for _, s := range scenarios {
 		names = append(names, s.name)
 	}
-	names = append(names, eventsName)
+	names = append(names, eventsName, idleName)
 	rounds := flag.Int("rounds", 3, "how often each drainer runs in a scenario")
 	slowRounds := flag.Int("slow-rounds", 1, "the same for the scenario slow, a round of which takes 10 minutes")
 	only := flag.String("scenarios", strings.Join(names, ","), "the `scenarios` to run")
 	blocked := flag.Duration("blocked", 5*time.Minute, "of events: how long a drain is held up at most")
-	worker := flag.String("worker", "bin/fairway-worker", "of events: the `program` that does the work")
+	idleFor := flag.Duration("idle", 3*time.Minute, "of idle: how long a worker is watched")
+	worker := flag.String("worker", "bin/fairway-worker", "of events and idle: the `program` that does the work")
 	output := flag.String("output", "table", "`form` of the results: table or json")
 	flag.Parse()
 	if *output != "table" && *output != "json" {
@@ -50,14 +52,14 @@ func run(ctx context.Context) error {
 		return errors.New("--rounds and --slow-rounds start at 1")
 	}
 	var chosen []scenario
-	var count bool
+	var count, idles bool
 	for _, name := range strings.Split(*only, ",") {
 		at := slices.Index(names, name)
 		if at < 0 {
 			return fmt.Errorf("--scenarios %s: there are %s", name, strings.Join(names, ", "))
 		}
-		if name == eventsName {
-			count = true
+		if name == eventsName || name == idleName {
+			count, idles = count || name == eventsName, idles || name == idleName
 			continue
 		}
 		chosen = append(chosen, scenarios[at])
@@ -78,11 +80,20 @@ func run(ctx context.Context) error {
 		}
 		all.Events = &e
 	}
+	if idles {
+		var err error
+		if all.Idle, err = measureIdle(ctx, *worker, *idleFor); err != nil {
+			return err
+		}
+	}
 	if *output == "json" {
 		return writeJSON(os.Stdout, all)
 	}
 	if all.Events != nil {
 		all.Events.print(os.Stdout)
+	}
+	if all.Idle != nil {
+		printIdle(os.Stdout, all.Idle)
 	}
 	return nil
 }
@@ -94,6 +105,7 @@ const eventsName = "events"
 type results struct {
 	Drains []result `json:"drains,omitempty"`
 	Events *events  `json:"events,omitempty"`
+	Idle   []idle   `json:"idle,omitempty"`
 }
 
 // compareAll runs scenarios one after another, and prints each when it is over if asked to.

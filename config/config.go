@@ -2,15 +2,15 @@
 package config
 
 import (
-	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"github.com/fairway-project/fairway/calendar"
-	"github.com/fairway-project/fairway/registry"
 	"github.com/fairway-project/fairway/strictyaml"
 )
 
@@ -36,22 +36,19 @@ type Config struct {
 	Worker     Worker     `yaml:"worker"`
 }
 
-// Registry says where the list of clusters is.
-type Registry struct {
-	// File is the path of a registry file, relative to fairway.yaml.
-	File string `yaml:"file" validate:"required"`
-}
-
-// Clusters reads the registry that the configuration names.
-func (r Registry) Clusters(ctx context.Context) (registry.Clusters, error) {
-	return registry.File{Path: r.File}.Clusters(ctx)
-}
-
 // Kubernetes says how the API servers of clusters are reached.
 type Kubernetes struct {
+	// Access is where credentials come from: "kubeconfig" (default), "token" or "eks".
+	Access string `yaml:"access" validate:"oneof=kubeconfig token eks"`
 	// Kubeconfig holds a context for each cluster, named like the cluster's id. Relative paths
 	// start at fairway.yaml; default is the environment variable KUBECONFIG.
-	Kubeconfig string `yaml:"kubeconfig" validate:"required"`
+	Kubeconfig string `yaml:"kubeconfig" validate:"required_if=Access kubeconfig"`
+	// TokenFile is the file of a bearer token for the registry's api_server_url, with {cluster} for
+	// the cluster's id; read again when it changes. Only for access token.
+	TokenFile string `yaml:"token_file" validate:"required_if=Access token"`
+	// CAFile is the file of the authorities of API servers, with {cluster} for the cluster's id.
+	// Default: those of the system; with access eks, what EKS says of the cluster.
+	CAFile string `yaml:"ca_file"`
 	// PoolLabel is the label of nodes that names their pool; default "node.kubernetes.io/node-pool".
 	PoolLabel string `yaml:"pool_label"`
 	// QPS and Burst limit the requests to one API server, all activities of a worker together;
@@ -101,6 +98,7 @@ type Worker struct {
 	// StopWithin is how long a stopping worker lets its activities finish or hand over; default 30 s.
 	StopWithin time.Duration `yaml:"stop_within" validate:"gte=0"`
 	Log        Log           `yaml:"log"`
+	Webhook    Webhook       `yaml:"webhook"`
 	// Deployment is the name of the Temporal worker deployment; default "fairway".
 	Deployment string `yaml:"deployment"`
 	// Promote makes a starting worker's version the current one of its deployment. Leave it out
@@ -140,18 +138,27 @@ func Parse(path string, data []byte) (Config, error) {
 		return Config{}, err
 	}
 	base := filepath.Dir(path)
-	for _, file := range []*string{&c.Registry.File, &c.Repository.Mirror, &c.Repository.TokenFile, &c.Kubernetes.Kubeconfig, &c.Notify.URLFile, &c.Notify.SecretFile} {
+	files := []*string{&c.Registry.File, &c.Registry.StatusFile, &c.Registry.TokenFile, &c.Repository.Mirror, &c.Repository.TokenFile, &c.Kubernetes.Kubeconfig, &c.Kubernetes.TokenFile, &c.Kubernetes.CAFile, &c.Notify.URLFile, &c.Notify.SecretFile, &c.Worker.Webhook.SecretFile}
+	for _, conduct := range append(slices.Collect(maps.Values(c.Update.Environments)), c.Update.Conduct) {
+		if conduct.Alerts != nil {
+			files = append(files, &conduct.Alerts.TokenFile)
+		}
+	}
+	for _, file := range files {
 		if *file != "" && !filepath.IsAbs(*file) {
 			*file = filepath.Join(base, *file)
 		}
 	}
+	c.Notify.startAt(base)
 	return c, nil
 }
 
 func defaults() Config {
 	return Config{
 		TaskQueue: DefaultTaskQueue,
+		Registry:  Registry{Timeout: 10 * time.Second},
 		Kubernetes: Kubernetes{
+			Access:     "kubeconfig",
 			Kubeconfig: os.Getenv("KUBECONFIG"),
 			PoolLabel:  "node.kubernetes.io/node-pool",
 			QPS:        200,

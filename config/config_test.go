@@ -32,7 +32,16 @@ aws:
   assume_role: arn:aws:iam::{account}:role/fairway
   cluster_tag: example.org/cluster/{cluster}
   pool_tag: example.org/pool
+  bucket: configuration-{account}
+  network_tag: network=clusters
   poll_interval: 10s
+repository:
+  url: https://example.org/team/config.git
+  mirror: mirror.git
+  user: anna
+  token_file: token
+  timeout: 10s
+  path: clusters
 replace:
   node_ready_within: 1h30m
   settle: 500ms
@@ -55,14 +64,18 @@ worker:
     level: debug
 `))
 	require.NoError(t, err)
-	c.Drain, c.Roll = config.Drain{}, config.Roll{} // TestHowGentlyADrainIs, TestHowAPoolIsRolled
+	c.Drain, c.Roll, c.Update, c.Rollout = config.Drain{}, config.Roll{}, config.Update{}, config.Rollout{} // have tests of their own
 	require.Equal(t, config.Config{
 		TaskQueue:  "trains",
-		Registry:   config.Registry{File: "/etc/fairway/clusters/registry.yaml"},
-		Kubernetes: config.Kubernetes{Kubeconfig: "/var/lib/fairway/kubeconfig", PoolLabel: "example.org/pool", QPS: 12.5, Burst: 25},
+		Registry:   config.Registry{File: "/etc/fairway/clusters/registry.yaml", Timeout: 10 * time.Second},
+		Kubernetes: config.Kubernetes{Access: "kubeconfig", Kubeconfig: "/var/lib/fairway/kubeconfig", PoolLabel: "example.org/pool", QPS: 12.5, Burst: 25},
 		AWS: config.AWS{
 			AssumeRole: "arn:aws:iam::{account}:role/fairway", ClusterTag: "example.org/cluster/{cluster}",
-			PoolTag: "example.org/pool", PollInterval: 10 * time.Second,
+			PoolTag: "example.org/pool", Bucket: "configuration-{account}", NetworkTag: "network=clusters", PollInterval: 10 * time.Second,
+		},
+		Repository: config.Repository{
+			URL: "https://example.org/team/config.git", Mirror: "/etc/fairway/mirror.git", User: "anna", TokenFile: "/etc/fairway/token",
+			Timeout: 10 * time.Second, Path: "clusters",
 		},
 		Replace: config.Replace{NodeReadyWithin: 90 * time.Minute, Settle: 500 * time.Millisecond},
 		Limits:  config.Limits{Fleet: 3, Account: 2, Region: 1},
@@ -77,9 +90,10 @@ worker:
 func TestWhatIsLeftOutHasADefault(t *testing.T) {
 	want := config.Config{
 		TaskQueue:  "fairway",
-		Registry:   config.Registry{File: "/etc/fairway/registry.yaml"},
-		Kubernetes: config.Kubernetes{Kubeconfig: "/etc/fairway/kubeconfig", PoolLabel: "node.kubernetes.io/node-pool", QPS: 200, Burst: 400},
-		AWS:        config.AWS{ClusterTag: "kubernetes.io/cluster/{cluster}", PoolTag: "node.kubernetes.io/node-pool", PollInterval: 5 * time.Second},
+		Registry:   config.Registry{File: "/etc/fairway/registry.yaml", Timeout: 10 * time.Second},
+		Kubernetes: config.Kubernetes{Access: "kubeconfig", Kubeconfig: "/etc/fairway/kubeconfig", PoolLabel: "node.kubernetes.io/node-pool", QPS: 200, Burst: 400},
+		AWS:        config.AWS{ClusterTag: "kubernetes.io/cluster/{cluster}", PoolTag: "node.kubernetes.io/node-pool", Bucket: "fairway-{account}-{region}", PollInterval: 5 * time.Second},
+		Repository: config.Repository{Timeout: time.Minute, Path: "cluster"},
 		Replace:    config.Replace{NodeReadyWithin: 15 * time.Minute, Settle: 30 * time.Second},
 		Limits:     config.Limits{Fleet: 50, Account: 10, Region: 25},
 		Notify:     config.Notify{Timeout: 10 * time.Second},
@@ -95,7 +109,7 @@ func TestWhatIsLeftOutHasADefault(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			c, err := config.Parse("/etc/fairway/fairway.yaml", []byte(content))
 			require.NoError(t, err)
-			c.Drain, c.Roll = config.Drain{}, config.Roll{} // TestHowGentlyADrainIs, TestHowAPoolIsRolled
+			c.Drain, c.Roll, c.Update, c.Rollout = config.Drain{}, config.Roll{}, config.Update{}, config.Rollout{} // have tests of their own
 			require.Equal(t, want, c)
 		})
 	}
@@ -127,8 +141,10 @@ func TestAWrongConfigurationIsRefusedWithFileLineAndField(t *testing.T) {
 	for name, test := range map[string]struct{ content, want string }{
 		"empty file":            {"", "fairway.yaml: registry.file: is missing\nfairway.yaml: kubernetes.kubeconfig: is missing"},
 		"no registry":           {"registry: {}\nkubernetes: {kubeconfig: k}", "fairway.yaml:1: registry.file: is missing"},
+		"no token file":         {"registry: {file: r}\nkubernetes: {access: token}", "fairway.yaml:2: kubernetes.token_file: is missing"},
+		"unknown access":        {"registry: {file: r}\nkubernetes: {access: ldap}", `fairway.yaml:2: kubernetes.access: is "ldap"; must be one of kubeconfig, token, eks`},
 		"no kubeconfig":         {"registry: {file: r}", "fairway.yaml: kubernetes.kubeconfig: is missing"},
-		"unknown key":           {minimal + "taskqueue: a\n", "fairway.yaml:5: taskqueue: is no known key; there are aws, drain, kubernetes, limits, notify, registry, replace, roll, task_queue, worker"},
+		"unknown key":           {minimal + "taskqueue: a\n", "fairway.yaml:5: taskqueue: is no known key; there are aws, drain, kubernetes, limits, notify, registry, replace, repository, roll, rollout, task_queue, update, worker"},
 		"unknown key in a part": {minimal + "replace:\n  settled: 1s\n", "fairway.yaml:6: replace.settled: is no known key; there are node_ready_within, settle"},
 		"days":                  {minimal + "replace:\n  node_ready_within: 3 days\n", `fairway.yaml:6: replace.node_ready_within: is "3 days"` + duration},
 		"duration without unit": {minimal + "worker:\n  stop_within: 30\n", "fairway.yaml:6: worker.stop_within: is 30" + duration},
@@ -187,4 +203,18 @@ func TestTheRegistryIsReadThroughTheConfiguration(t *testing.T) {
 	clusters, err := c.Registry.Clusters(t.Context())
 	require.NoError(t, err)
 	require.Empty(t, clusters)
+}
+
+func TestFilesThatHoldTokensStartAtTheConfiguration(t *testing.T) {
+	c, err := config.Parse("/etc/fairway/fairway.yaml", []byte(`registry: {file: r}
+kubernetes: {access: token, token_file: "tokens/{cluster}", ca_file: ca.pem}
+update:
+  alerts: {url: "https://prometheus.example.org", token_file: prometheus.token}
+  environments: {test: {alerts: {url: "https://prometheus.test.example.org", token_file: test.token}}}
+`))
+	require.NoError(t, err)
+	require.Equal(t, "/etc/fairway/tokens/{cluster}", c.Kubernetes.TokenFile)
+	require.Equal(t, "/etc/fairway/ca.pem", c.Kubernetes.CAFile)
+	require.Equal(t, "/etc/fairway/prometheus.token", c.Update.Alerts.TokenFile)
+	require.Equal(t, "/etc/fairway/test.token", c.Update.Environments["test"].Alerts.TokenFile)
 }

@@ -100,7 +100,7 @@ func first[L, V any](layers []L, get func(L) *V) *V {
 	return cmp.Or(values...)
 }
 
-// Check reports times that contradict each other.
+// Check reports settings that contradict each other.
 func (c *Config) Check(report func(field, format string, args ...any)) {
 	check := func(at, environment string) {
 		p, err := c.Drain.Policy(registry.Cluster{Environment: environment}, "")
@@ -114,7 +114,12 @@ func (c *Config) Check(report func(field, format string, args ...any)) {
 	for _, environment := range slices.Sorted(maps.Keys(c.Drain.Environments)) {
 		check("drain.environments."+environment, environment)
 	}
+	c.checkUpdate(report)
+	c.Notify.check(report)
 	c.checkRoll(report)
+	c.Registry.check(report)
+	c.checkRollout(report)
+	c.checkWebhook(report)
 }
 
 func contradictions(p drain.ForcePolicy, report func(field, problem string)) {

@@ -60,27 +60,6 @@ type Limits struct {
 	Region  int `yaml:"region" validate:"gte=0"`  // default 25
 }
 
-// Notify says whom to tell about pods that are about to be forced, nodes in quarantine, rolls
-// that stopped, and the like. Secrets are named, never written here.
-type Notify struct {
-	// URLEnv is the environment variable, and URLFile the file, that holds the address of a
-	// webhook. It gets a POST with a JSON object for each notification. Default: none. Relative
-	// paths start at fairway.yaml.
-	URLEnv  string `yaml:"url_env" validate:"excluded_with=URLFile"`
-	URLFile string `yaml:"url_file"`
-	// SecretEnv or SecretFile hold the key of the HMAC-SHA256 in the header X-Fairway-Signature.
-	SecretEnv  string `yaml:"secret_env" validate:"excluded_with=SecretFile"`
-	SecretFile string `yaml:"secret_file"`
-	// Kinds restricts what is told: force-soon, forced, quarantined, fallback, roll-stopped,
-	// roll-done. Default: all.
-	Kinds []string `yaml:"kinds" validate:"dive,oneof=force-soon forced quarantined fallback roll-stopped roll-done"`
-	// Timeout bounds one attempt; default 10 s.
-	Timeout time.Duration `yaml:"timeout" validate:"gte=0"`
-}
-
-// Configured says whether there is a hook at all.
-func (n Notify) Configured() bool { return n.URLEnv != "" || n.URLFile != "" }
-
 // Settings are how a cluster's pool is rolled. An item of the pool wins over one of the cluster,
 // that one over the environment, and that over the rest of the configuration.
 func (c Config) Settings(cluster registry.Cluster, pool string) (roll.Settings, error) {

@@ -8,7 +8,7 @@ import (
 
 // Repository is the git repository whose branches are channels.
 type Repository struct {
-	// URL is how git reaches it: https, ssh or a path. Without one nothing follows a channel.
+	// URL is how git reaches it: https, ssh or an absolute path. Without one nothing follows a channel.
 	URL string `yaml:"url"`
 	// Mirror is the directory of the worker's own copy; default is below the user's cache directory.
 	// Relative paths start at fairway.yaml.
@@ -50,14 +50,14 @@ type Conduct struct {
 	Prune *bool `yaml:"prune"`
 	// ManifestsAnytime applies manifests outside of windows and in freezes too; default false.
 	ManifestsAnytime *bool `yaml:"manifests_anytime"`
-	// Windows are when clusters may be disrupted; default: at any time. As a config item a list of
-	// texts such as "mon-fri 22:00-04:00 Europe/Berlin; sat,sun 00:00-24:00 Europe/Berlin".
+	// Windows are when clusters may be disrupted; default: at any time. As a config item a text such as
+	// "mon-fri 22:00-04:00 Europe/Berlin; sat,sun 00:00-24:00 Europe/Berlin", or "anytime".
 	Windows *[]calendar.Window `yaml:"windows" validate:"omitempty,dive"`
 	// SystemNamespaces are those whose workloads have to be ready for a cluster to be healthy;
 	// default: kube-system.
 	SystemNamespaces *[]string `yaml:"system_namespaces"`
 	// RetryAfter is the time after a failed update until it is tried again; it doubles with each
-	// attempt up to RetryAtMost. Defaults 5 m and 2 h.
+	// attempt up to RetryAtMost. Defaults 5 m and 2 h, in the environment "test" 1 m and 30 m.
 	RetryAfter  *time.Duration `yaml:"retry_after" validate:"omitempty,gte=0"`
 	RetryAtMost *time.Duration `yaml:"retry_at_most" validate:"omitempty,gte=0"`
 	// Alerts must not fire in a healthy cluster.

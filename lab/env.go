@@ -46,12 +46,29 @@ func (l *Lab) writeEnv() error {
 		return err
 	}
 	l.workerAddress = fmt.Sprintf("127.0.0.1:%d", port)
+	forge := l.Forge()
+	token := l.path("forge-token")
+	if err := writeFile(token, []byte(forge.OperatorToken), 0o600); err != nil {
+		return fmt.Errorf("writing Fairway's credentials for the forge: %w", err)
+	}
 	config := fmt.Sprintf(`registry:
   file: %s
+repository:
+  url: %s/%s/%s.git
+  user: %s
+  token_file: %s
+  mirror: %s
 kubernetes:
   kubeconfig: %s
 aws:
+  network_tag: %s
   poll_interval: 500ms
+update:
+  sync_every: 10s
+  healthy_within: 3m
+  retry_after: 20s
+rollout:
+  bake: 20s
 replace:
   node_ready_within: 2m
   settle: 2s
@@ -63,7 +80,8 @@ worker:
   promote: true
   log:
     format: console
-`, l.path("registry.yaml"), l.path("kubeconfig-fairway"), l.workerAddress)
+`, l.path("registry.yaml"), forge.URL, forge.Owner, forge.Repository, forgeOperator, token, l.path("mirror"),
+		l.path("kubeconfig-fairway"), *networkTag.Key+"="+*networkTag.Value, l.workerAddress)
 	if err := writeFile(l.path("fairway.yaml"), []byte(config), 0o644); err != nil {
 		return fmt.Errorf("writing Fairway's configuration: %w", err)
 	}

@@ -4,11 +4,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"time"
 
 	"golang.org/x/sync/errgroup"
 
 	"github.com/fairway-project/fairway/registry"
+	"github.com/fairway-project/fairway/render"
 )
 
 // seedFleet makes the sample fleet as it would be after years of work: the account's network,
@@ -65,26 +68,18 @@ func (l *Lab) seedCluster(ctx context.Context, c registry.Cluster, net network) 
 
 // createStacks makes the stacks of a cluster and of its pools.
 func (l *Lab) createStacks(ctx context.Context, c registry.Cluster, net network) error {
-	config, err := l.clusterConfig(c, net)
+	release, err := l.sampleRelease(c, net)
 	if err != nil {
 		return err
 	}
-	for _, stack := range []struct{ name, template string }{
-		{"etcd-" + c.ID, "etcd/stack.yaml"}, {c.ID, "cluster.yaml"},
-	} {
-		if err := l.createStack(ctx, stack.name, config, stack.template); err != nil {
+	for _, stack := range release.Stacks {
+		if err := l.createStack(ctx, stack); err != nil {
 			return err
 		}
 	}
 	group, groupCtx := errgroup.WithContext(ctx)
-	for _, pool := range c.NodePools {
-		group.Go(func() error {
-			ofPool, err := config.pool(pool)
-			if err != nil {
-				return err
-			}
-			return l.createStack(groupCtx, poolStack(c.ID, pool.Name), ofPool, poolTemplate(pool))
-		})
+	for _, pool := range release.Pools {
+		group.Go(func() error { return l.createStack(groupCtx, pool.Stack) })
 	}
 	return group.Wait()
 }
@@ -108,22 +103,24 @@ func (l *Lab) updatePool(ctx context.Context, cluster, pool string, configItems 
 	if err != nil {
 		return err
 	}
-	p, found := c.Pool(pool)
-	if !found {
+	of := slices.IndexFunc(c.NodePools, func(p registry.NodePool) bool { return p.Name == pool })
+	if of < 0 {
 		return errors.New("the cluster has no such pool")
 	}
+	items := maps.Clone(c.NodePools[of].ConfigItems)
+	if items == nil {
+		items = map[string]string{}
+	}
+	maps.Copy(items, configItems)
+	c.NodePools[of].ConfigItems = items
 	net, err := l.findNetwork(ctx)
 	if err != nil {
 		return err
 	}
-	config, err := l.clusterConfig(c, net)
+	release, err := l.sampleRelease(c, net)
 	if err != nil {
 		return err
 	}
-	p.ConfigItems = overlaid(p.ConfigItems, configItems)
-	ofPool, err := config.pool(p)
-	if err != nil {
-		return err
-	}
-	return l.updateStack(ctx, poolStack(c.ID, p.Name), ofPool, poolTemplate(p))
+	of = slices.IndexFunc(release.Pools, func(p render.Pool) bool { return p.Name == pool })
+	return l.updateStack(ctx, release.Pools[of].Stack)
 }

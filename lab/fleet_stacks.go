@@ -15,7 +15,8 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/ec2"
 	ec2types "github.com/aws/aws-sdk-go-v2/service/ec2/types"
 	"github.com/aws/smithy-go"
-	"github.com/goccy/go-yaml"
+
+	"github.com/fairway-project/fairway/render"
 )
 
 // network is the VPC that all clusters of the account share, with a subnet in each zone.
@@ -86,48 +87,36 @@ func tagged(kind ec2types.ResourceType, tags ...ec2types.Tag) []ec2types.TagSpec
 	return []ec2types.TagSpecification{{ResourceType: kind, Tags: tags}}
 }
 
-func poolStack(cluster, pool string) string {
-	return strings.ReplaceAll("nodepool-"+pool+"-"+cluster, ":", "-")
-}
-
 var capabilities = []cftypes.Capability{cftypes.CapabilityCapabilityNamedIam}
 
-func (l *Lab) createStack(ctx context.Context, name string, config config, file string) error {
-	body, tags, err := config.stack(file)
-	if err != nil {
-		return err
-	}
+func (l *Lab) createStack(ctx context.Context, stack render.Stack) error {
 	client := cloudformation.NewFromConfig(l.AWSConfig())
 	if _, err := client.CreateStack(ctx, &cloudformation.CreateStackInput{
-		StackName: &name, TemplateBody: &body, Tags: tags, Capabilities: capabilities,
+		StackName: &stack.Name, TemplateBody: &stack.Body, Tags: stackTags(stack), Capabilities: capabilities,
 	}); err != nil {
-		return fmt.Errorf("creating stack %s: %w", name, err)
+		return fmt.Errorf("creating stack %s: %w", stack.Name, err)
 	}
 	waiter := cloudformation.NewStackCreateCompleteWaiter(client, func(o *cloudformation.StackCreateCompleteWaiterOptions) {
 		o.MinDelay, o.MaxDelay = 100*time.Millisecond, time.Second
 	})
-	if err := waiter.Wait(ctx, &cloudformation.DescribeStacksInput{StackName: &name}, time.Minute); err != nil {
-		return fmt.Errorf("creating stack %s: %w%s", name, err, stackFailure(ctx, client, name))
+	if err := waiter.Wait(ctx, &cloudformation.DescribeStacksInput{StackName: &stack.Name}, time.Minute); err != nil {
+		return fmt.Errorf("creating stack %s: %w%s", stack.Name, err, stackFailure(ctx, client, stack.Name))
 	}
 	return nil
 }
 
-func (l *Lab) updateStack(ctx context.Context, name string, config config, file string) error {
-	body, tags, err := config.stack(file)
-	if err != nil {
-		return err
-	}
+func (l *Lab) updateStack(ctx context.Context, stack render.Stack) error {
 	client := cloudformation.NewFromConfig(l.AWSConfig())
 	if _, err := client.UpdateStack(ctx, &cloudformation.UpdateStackInput{
-		StackName: &name, TemplateBody: &body, Tags: tags, Capabilities: capabilities,
+		StackName: &stack.Name, TemplateBody: &stack.Body, Tags: stackTags(stack), Capabilities: capabilities,
 	}); err != nil {
-		return fmt.Errorf("updating stack %s: %w", name, err)
+		return fmt.Errorf("updating stack %s: %w", stack.Name, err)
 	}
 	waiter := cloudformation.NewStackUpdateCompleteWaiter(client, func(o *cloudformation.StackUpdateCompleteWaiterOptions) {
 		o.MinDelay, o.MaxDelay = 100*time.Millisecond, time.Second
 	})
-	if err := waiter.Wait(ctx, &cloudformation.DescribeStacksInput{StackName: &name}, time.Minute); err != nil {
-		return fmt.Errorf("updating stack %s: %w%s", name, err, stackFailure(ctx, client, name))
+	if err := waiter.Wait(ctx, &cloudformation.DescribeStacksInput{StackName: &stack.Name}, time.Minute); err != nil {
+		return fmt.Errorf("updating stack %s: %w%s", stack.Name, err, stackFailure(ctx, client, stack.Name))
 	}
 	return nil
 }
@@ -146,21 +135,9 @@ func stackFailure(ctx context.Context, client *cloudformation.Client, name strin
 	return ""
 }
 
-// stack renders a template and reads the tags that its metadata asks for.
-func (c config) stack(file string) (body string, tags []cftypes.Tag, err error) {
-	if body, err = c.render(file); err != nil {
-		return "", nil, err
+func stackTags(stack render.Stack) (tags []cftypes.Tag) {
+	for _, key := range slices.Sorted(maps.Keys(stack.Tags)) {
+		tags = append(tags, cftypes.Tag{Key: aws.String(key), Value: aws.String(stack.Tags[key])})
 	}
-	var template struct {
-		Metadata struct {
-			Tags map[string]string `yaml:"Tags"`
-		} `yaml:"Metadata"`
-	}
-	if err := yaml.Unmarshal([]byte(body), &template); err != nil {
-		return "", nil, fmt.Errorf("%s: %w", file, err)
-	}
-	for _, key := range slices.Sorted(maps.Keys(template.Metadata.Tags)) {
-		tags = append(tags, cftypes.Tag{Key: aws.String(key), Value: aws.String(template.Metadata.Tags[key])})
-	}
-	return body, tags, nil
+	return tags
 }

@@ -1,9 +1,6 @@
 package lab
 
 import (
-	"bytes"
-	"errors"
-	"io"
 	"slices"
 	"testing"
 	"time"
@@ -17,49 +14,32 @@ import (
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/runtime"
-	"k8s.io/apimachinery/pkg/util/yaml"
 
 	"github.com/fairway-project/fairway/registry"
+	"github.com/fairway-project/fairway/render"
 )
 
 var sampleNetwork = network{vpc: "vpc-1", subnets: map[string]string{"eu-central-1a": "subnet-1", "eu-central-1b": "subnet-2", "eu-central-1c": "subnet-3"}}
 
-// sampleConfigs is the configuration of every cluster of the sample fleet.
-func sampleConfigs(t *testing.T) map[string]config {
+// sampleReleases is the sample configuration as it is rendered for every cluster of the sample fleet.
+func sampleReleases(t *testing.T) map[string]*render.Release {
 	t.Helper()
 	root, err := repositoryRoot()
 	require.NoError(t, err)
 	l := &Lab{root: root}
 	clusters, err := l.sampleClusters(t.Context())
 	require.NoError(t, err)
-	configs := map[string]config{}
+	releases := map[string]*render.Release{}
 	for _, c := range clusters {
-		configs[c.ID], err = l.clusterConfig(c, sampleNetwork)
+		releases[c.ID], err = l.sampleRelease(c, sampleNetwork)
 		require.NoError(t, err)
 	}
-	return configs
-}
-
-func sampleObjects(t *testing.T, of config) []*unstructured.Unstructured {
-	t.Helper()
-	manifests, err := of.manifests()
-	require.NoError(t, err)
-	var objects []*unstructured.Unstructured
-	documents := yaml.NewYAMLOrJSONDecoder(bytes.NewBufferString(manifests), 4096)
-	for {
-		object := &unstructured.Unstructured{}
-		err := documents.Decode(object)
-		if errors.Is(err, io.EOF) {
-			return objects
-		}
-		require.NoError(t, err)
-		objects = append(objects, object)
-	}
+	return releases
 }
 
 func TestSampleFleetHasFourClustersOnThreeChannels(t *testing.T) {
 	channels := map[string]string{}
-	for id, of := range sampleConfigs(t) {
+	for id, of := range sampleReleases(t) {
 		channels[id] = of.Cluster.Channel
 	}
 	require.Equal(t, map[string]string{"dev-1": "dev", "dev-2": "dev", "alpha-1": "alpha", "stable-1": "stable"}, channels)
@@ -83,29 +63,30 @@ func TestWrittenRegistrySaysWhereTheAPIServersListen(t *testing.T) {
 	require.EqualExportedValues(t, sample[0], written[0])
 }
 
-func TestSampleStacksSayWhichClusterOwnsThem(t *testing.T) {
-	for id, of := range sampleConfigs(t) {
-		templates := map[string]config{"cluster.yaml": of, "etcd/stack.yaml": of}
-		for _, pool := range of.Cluster.NodePools {
-			ofPool, err := of.pool(pool)
-			require.NoError(t, err)
-			templates[poolTemplate(pool)] = ofPool
+func TestSampleClustersHaveTheirStacks(t *testing.T) {
+	for id, of := range sampleReleases(t) {
+		var names []string
+		for _, stack := range of.Stacks {
+			names = append(names, stack.Name)
 		}
-		require.Len(t, templates, 5)
-		for file, of := range templates {
-			_, tags, err := of.stack(file)
-			require.NoError(t, err)
-			values := map[string]string{}
-			for _, tag := range tags {
-				values[*tag.Key] = *tag.Value
-			}
-			require.Equal(t, "owned", values["kubernetes.io/cluster/"+id], "%s of %s", file, id)
+		for _, pool := range of.Pools {
+			require.Equal(t, pool.Name == "master", pool.ControlPlane)
+			require.Equal(t, pool.Name, pool.Stack.Tags["node.kubernetes.io/node-pool"])
+			names = append(names, pool.Stack.Name)
 		}
+		require.Equal(t, []string{"etcd-" + id, id, "nodepool-master-" + id, "nodepool-worker-" + id, "nodepool-worker-data-" + id}, names)
 	}
 }
 
+func objectsOf(release *render.Release) (objects []*unstructured.Unstructured) {
+	for _, m := range release.Manifests {
+		objects = append(objects, m.Object)
+	}
+	return objects
+}
+
 func TestSampleObjectsNameTheirTeam(t *testing.T) {
-	for _, object := range sampleObjects(t, sampleConfigs(t)["stable-1"]) {
+	for _, object := range objectsOf(sampleReleases(t)["stable-1"]) {
 		require.NotEmpty(t, object.GetLabels()["team"], "%s %s", object.GetKind(), object.GetName())
 		if object.GetKind() != "Namespace" {
 			require.NotEmpty(t, object.GetLabels()["application"], "%s %s", object.GetKind(), object.GetName())
@@ -115,7 +96,7 @@ func TestSampleObjectsNameTheirTeam(t *testing.T) {
 
 // The eviction API fails for a pod in two budgets.
 func TestSamplePodsAreInAtMostOneBudget(t *testing.T) {
-	objects := sampleObjects(t, sampleConfigs(t)["stable-1"])
+	objects := objectsOf(sampleReleases(t)["stable-1"])
 	var budgets []policyv1.PodDisruptionBudget
 	for _, object := range objects {
 		if object.GetKind() == "PodDisruptionBudget" {
@@ -148,9 +129,9 @@ func TestSamplePodsAreInAtMostOneBudget(t *testing.T) {
 // A node may be missing while it is replaced, and two of a pool's three must do.
 func TestSamplePodsFitWithoutOneNodeOfAPool(t *testing.T) {
 	const nodes, cpu, memory = 2, 1900, 6 << 30 // what two nodes of m5.large leave to pods, at least
-	for id, of := range sampleConfigs(t) {
+	for id, of := range sampleReleases(t) {
 		needed := map[string]*struct{ cpu, memory int64 }{"worker-default": {}, "worker-data": {}}
-		for _, object := range sampleObjects(t, of) {
+		for _, object := range objectsOf(of) {
 			pod, found := podOf(t, object)
 			if !found {
 				continue
@@ -195,29 +176,10 @@ func podOf(t *testing.T, object *unstructured.Unstructured) (pod corev1.PodTempl
 	return pod, found
 }
 
-func TestSampleDeletionsNameOneThingEach(t *testing.T) {
-	for id, of := range sampleConfigs(t) {
-		rendered, err := of.render("manifests/deletions.yaml")
-		require.NoError(t, err)
-		var deletions struct {
-			PreApply  []map[string]any `json:"pre_apply"`
-			PostApply []map[string]any `json:"post_apply"`
-		}
-		require.NoError(t, yaml.UnmarshalStrict([]byte(rendered), &deletions))
-		require.NotEmpty(t, deletions.PostApply)
-		for _, deletion := range append(deletions.PreApply, deletions.PostApply...) {
-			require.NotEmpty(t, deletion["kind"], id)
-			require.NotEqual(t, deletion["name"] == nil, deletion["labels"] == nil, "%v of %s", deletion, id)
-		}
-	}
-}
-
-func TestSampleTemplateErrorsNameTheFileAndTheKey(t *testing.T) {
-	of := sampleConfigs(t)["dev-1"]
-	delete(of.Cluster.ConfigItems, "skipper_replicas")
-	_, err := of.manifests()
-	require.ErrorContains(t, err, "manifests/skipper-ingress/deployment.yaml")
-	require.ErrorContains(t, err, "skipper_replicas")
+func TestSampleDeletionsDifferByEnvironment(t *testing.T) {
+	releases := sampleReleases(t)
+	require.Len(t, releases["dev-1"].Deletions.PostApply, 3)
+	require.Len(t, releases["stable-1"].Deletions.PostApply, 2)
 }
 
 func TestUpdatedPoolLeavesItsInstancesOld(t *testing.T) {
@@ -236,7 +198,7 @@ func TestUpdatedPoolLeavesItsInstancesOld(t *testing.T) {
 	group := func() astypes.AutoScalingGroup {
 		t.Helper()
 		groups, err := client.DescribeAutoScalingGroups(t.Context(), &autoscaling.DescribeAutoScalingGroupsInput{
-			AutoScalingGroupNames: []string{poolStack("dev-1", "worker")},
+			AutoScalingGroupNames: []string{"nodepool-worker-dev-1"},
 		})
 		require.NoError(t, err)
 		require.Len(t, groups.AutoScalingGroups, 1)

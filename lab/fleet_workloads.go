@@ -9,6 +9,7 @@ import (
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/kubernetes"
+	"sigs.k8s.io/yaml"
 
 	"github.com/fairway-project/fairway/registry"
 )
@@ -16,20 +17,24 @@ import (
 // applyManifests applies the manifests of a cluster under the name that Fairway itself applies
 // under, so that the fields belong to Fairway from the start.
 func (l *Lab) applyManifests(ctx context.Context, c registry.Cluster, net network) error {
-	config, err := l.clusterConfig(c, net)
+	release, err := l.sampleRelease(c, net)
 	if err != nil {
 		return err
 	}
-	manifests, err := config.manifests()
-	if err != nil {
-		return err
+	var manifests []byte
+	for _, m := range release.Manifests {
+		object, err := yaml.Marshal(m.Object.Object)
+		if err != nil {
+			return err
+		}
+		manifests = append(append(manifests, "---\n"...), object...)
 	}
 	cluster, err := l.upCluster(c.ID)
 	if err != nil {
 		return err
 	}
 	file := cluster.path("manifests.yaml")
-	if err := writeFile(file, []byte(manifests), 0o644); err != nil {
+	if err := writeFile(file, manifests, 0o644); err != nil {
 		return err
 	}
 	_, err = run(ctx, cluster.dir, []string{"KUBECACHEDIR=" + cluster.path("kubectl")}, l.bin("kubectl"),

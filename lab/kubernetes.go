@@ -161,7 +161,7 @@ func (l *Lab) runParts(ctx context.Context, processes ...Process) error {
 
 // furnish applies what every cluster of the fleet has and waits until pods can be created.
 func (l *Lab) furnish(ctx context.Context, c *clusterState) error {
-	rbac := filepath.Join(l.root, "deploy", "kubernetes", "rbac.yaml")
+	rbac := filepath.Join(l.root, "deploy", "kubernetes") // all of it
 	own := filepath.Join(l.root, "lab", "kubernetes", "manifests.yaml")
 	if _, err := run(ctx, c.dir, []string{"KUBECACHEDIR=" + c.path("kubectl")}, l.bin("kubectl"),
 		"--kubeconfig="+c.kubeconfig("admin"), "apply", "--server-side", "-f", rbac, "-f", own); err != nil {

@@ -2,23 +2,93 @@ package registry
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io"
+	"io/fs"
 	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"time"
 
 	"github.com/fairway-project/fairway/strictyaml"
 )
 
-// File is a registry kept in a YAML file: a list of clusters under the key `clusters`.
-type File struct{ Path string }
+// File is a registry kept in a YAML file: a list of clusters under the key `clusters`. Fairway never
+// writes to it. What becomes known of the clusters is kept in a second file.
+type File struct {
+	Path string
+	// StatusPath is the file for what is known of the clusters. Default is beside the first one:
+	// registry.status.yaml for registry.yaml.
+	StatusPath string
+	seen       *seen // nil if nothing is kept
+}
 
-// Clusters reads the file anew, so that a change needs no restart. Everything that is wrong
-// with it is in the error, with file, line and field; a broken file yields no cluster at all.
+// OpenFile returns a registry that reads its files again only when they have changed. An empty
+// statusPath means the default.
+func OpenFile(path, statusPath string) File {
+	return File{Path: path, StatusPath: statusPath, seen: &seen{}}
+}
+
+// seen is what was read last. What is in it never changes: it is replaced.
+type seen struct {
+	sync.Mutex
+	desiredAt, statusAt stamp
+	desired             Clusters
+	status              statuses
+	merged              Clusters
+}
+
+// Clusters reads the files, if they have changed. Everything that is wrong with the file of the
+// clusters is in the error, with line and field; a broken one yields no cluster at all. A missing
+// file for the status means that nothing is known yet; a broken one makes no cluster vanish: that its
+// status is not known is each cluster's only problem then.
 func (f File) Clusters(context.Context) (Clusters, error) {
-	data, err := os.ReadFile(f.Path)
-	if err != nil {
-		return nil, fmt.Errorf("reading the cluster registry: %w", err)
+	_, merged, err := f.read()
+	return slices.Clone(merged), err
+}
+
+// read returns the entries as people wrote them, and as they are with what is known.
+func (f File) read() (desired, merged Clusters, err error) {
+	s := f.seen
+	if s == nil {
+		s = &seen{}
 	}
-	return Parse(f.Path, data)
+	s.Lock()
+	defer s.Unlock()
+	if !s.desiredAt.same(stampOf(f.Path)) {
+		desired, at, err := f.desired()
+		if err != nil {
+			return nil, nil, err
+		}
+		s.desired, s.desiredAt, s.merged = desired, at, nil
+	}
+	if !s.statusAt.same(stampOf(f.statusPath())) {
+		s.status, s.statusAt = readStatuses(f.statusPath())
+		s.merged = nil
+	}
+	if s.merged == nil {
+		s.merged = s.status.over(s.desired)
+	}
+	return s.desired, s.merged, nil
+}
+
+func (f File) desired() (Clusters, stamp, error) {
+	data, at, err := readFile(f.Path)
+	if err != nil {
+		return nil, stamp{}, fmt.Errorf("reading the cluster registry: %w", err)
+	}
+	clusters, err := Parse(f.Path, data)
+	return clusters, at, err
+}
+
+func (f File) statusPath() string {
+	if f.StatusPath != "" {
+		return f.StatusPath
+	}
+	return strings.TrimSuffix(f.Path, filepath.Ext(f.Path)) + ".status.yaml"
 }
 
 // Parse reads the file form of a registry; name stands for the file in errors.
@@ -29,4 +99,50 @@ func Parse(name string, data []byte) (Clusters, error) {
 	}
 	d.setDefaults()
 	return d.Clusters, nil
+}
+
+// stamp tells whether a file is still the one that was read.
+type stamp struct {
+	info fs.FileInfo // nil if there is no file, or none was looked at
+	// settled is false for a file so young that it may have been written twice within one tick of
+	// the file system's clock: it is read again. A time far in the future is that of another clock.
+	settled bool
+}
+
+const tick = 100 * time.Millisecond
+
+func newStamp(info fs.FileInfo) stamp {
+	return stamp{info: info, settled: time.Since(info.ModTime()).Abs() > tick}
+}
+
+func stampOf(path string) stamp {
+	info, err := os.Stat(path)
+	if err != nil {
+		return stamp{} // reading it says why
+	}
+	return newStamp(info)
+}
+
+func (s stamp) same(now stamp) bool {
+	return s.settled && now.info != nil && os.SameFile(s.info, now.info) &&
+		s.info.Size() == now.info.Size() && s.info.ModTime().Equal(now.info.ModTime())
+}
+
+// readFile reads a file, up to a byte more than is accepted, together with its stamp.
+func readFile(path string) ([]byte, stamp, error) {
+	file, err := os.Open(path)
+	if err != nil {
+		return nil, stamp{}, err
+	}
+	defer func() { _ = file.Close() }()
+	info, err := file.Stat()
+	if err != nil {
+		return nil, stamp{}, err
+	}
+	if info.IsDir() {
+		return nil, stamp{}, &fs.PathError{Op: "read", Path: path, Err: errors.New("is a directory")}
+	}
+	at := newStamp(info)
+	data, err := io.ReadAll(io.LimitReader(file, strictyaml.MaxSize+1))
+	return data, at, err
 }

@@ -63,7 +63,7 @@ type NodePool struct {
 	InstanceTypes []string `yaml:"instance_types" json:"instance_types" validate:"min=1,dive,required"`
 	MinSize       int      `yaml:"min_size" json:"min_size" validate:"gte=0"`
 	MaxSize       int      `yaml:"max_size" json:"max_size" validate:"gte=0"`
-	// DiscountStrategy is "none" or "spot".
+	// DiscountStrategy is "none" (default) or "spot".
 	DiscountStrategy string            `yaml:"discount_strategy" json:"discount_strategy,omitempty" validate:"omitempty,oneof=none spot spot_max_price"`
 	ConfigItems      map[string]string `yaml:"config_items" json:"config_items,omitempty"`
 }
@@ -81,8 +81,11 @@ type Status struct {
 
 // Problem describes something wrong with a cluster, as RFC 7807 does.
 type Problem struct {
-	Type     string `yaml:"type" json:"type" validate:"required"`
-	Title    string `yaml:"title" json:"title" validate:"required"`
+	Type  string `yaml:"type" json:"type" validate:"required"`
+	Title string `yaml:"title" json:"title" validate:"required"`
+	// Detail says more about this occurrence; Status is an HTTP status, where there is one.
+	Detail   string `yaml:"detail" json:"detail,omitempty"`
+	Status   int    `yaml:"status" json:"status,omitempty"`
 	Instance string `yaml:"instance" json:"instance,omitempty"`
 }
 
@@ -167,15 +170,23 @@ func (d *document) Check(report func(field, format string, args ...any)) {
 
 func (d *document) setDefaults() {
 	for i := range d.Clusters {
-		cluster := &d.Clusters[i]
-		if cluster.LocalID == "" {
-			cluster.LocalID = cluster.ID
-		}
-		if cluster.LifecycleStatus == "" {
-			cluster.LifecycleStatus = defaultLifecycleStatus
-		}
-		if cluster.Provider == "" {
-			cluster.Provider = "zalando-aws"
+		d.Clusters[i].setDefaults()
+	}
+}
+
+func (c *Cluster) setDefaults() {
+	if c.LocalID == "" {
+		c.LocalID = c.ID
+	}
+	if c.LifecycleStatus == "" {
+		c.LifecycleStatus = defaultLifecycleStatus
+	}
+	if c.Provider == "" {
+		c.Provider = "zalando-aws"
+	}
+	for i := range c.NodePools {
+		if c.NodePools[i].DiscountStrategy == "" {
+			c.NodePools[i].DiscountStrategy = "none"
 		}
 	}
 }

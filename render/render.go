@@ -41,7 +41,7 @@ type Pool struct {
 // Manifest is one Kubernetes object.
 type Manifest struct {
 	File   string
-	Line   int // in the rendered file, where the object begins
+	Line   int // of the file, where the object, or the list that holds it, begins
 	Object *unstructured.Unstructured
 }
 

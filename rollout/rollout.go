@@ -55,8 +55,15 @@ const (
 // Member is a cluster with its state.
 type Member struct {
 	Cluster
-	Wave  int   `json:"wave"` // 0 for canaries
+	Wave  int   `json:"wave"` // 0 for canaries, -1 for clusters that are being made or removed
 	State State `json:"state"`
 	// SinceUnix is when the state began, in Unix seconds.
 	SinceUnix int64 `json:"since_unix"`
+	// HeldUnix is since when a block of this cluster alone keeps it from going on; 0 if none does.
+	HeldUnix int64 `json:"held_unix,omitempty"`
+	// FailedUnix is when an attempt at the head failed; 0 if none has, or the cluster has got there
+	// since. A cluster that tries again counts as failed all the same.
+	FailedUnix int64 `json:"failed_unix,omitempty"`
+	// Forgiven means that a person lets the rollout go on in spite of this failure.
+	Forgiven bool `json:"forgiven,omitempty"`
 }

@@ -42,7 +42,7 @@ func newBar(out io.Writer, nodes int) *barReport {
 func (r *barReport) show(view rollView) {
 	r.mutex.Lock()
 	if view.Counts.Total == 0 {
-		view.Counts, view.Notes = r.view.Counts, r.view.Notes // what was known last
+		view.Counts, view.Label, view.Notes = r.view.Counts, r.view.Label, r.view.Notes // what was known last
 	}
 	r.view = view
 	r.mutex.Unlock()
@@ -62,7 +62,7 @@ func (r *barReport) end() {
 func (r *barReport) summary() string {
 	r.mutex.Lock()
 	defer r.mutex.Unlock()
-	text := r.view.Counts.String()
+	text := r.view.summary()
 	if r.view.Left != "" {
 		text += "; " + r.view.Left
 	}

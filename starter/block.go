@@ -4,57 +4,104 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/google/uuid"
 	"github.com/spf13/cobra"
 	enumspb "go.temporal.io/api/enums/v1"
-	"go.temporal.io/api/serviceerror"
 	"go.temporal.io/sdk/client"
 	"go.temporal.io/sdk/temporal"
 
 	"github.com/fairway-project/fairway/workflows"
 )
 
+// blockFlags are those of all commands that block something.
+type blockFlags struct {
+	workflows.BlockRequest
+	lasts time.Duration
+}
+
+func (f *blockFlags) on(cmd *cobra.Command) {
+	cmd.Flags().StringVar(&f.Reason, "reason", "", "why, for everybody who will ask (required)")
+	cmd.Flags().DurationVar(&f.lasts, "for", 0, "time after which the block expires, such as 4h (default: never)")
+}
+
+// request is what is asked for. What is wrong is said before anything is asked.
+func (f *blockFlags) request(cmd *cobra.Command) (workflows.BlockRequest, error) {
+	if strings.TrimSpace(f.Reason) == "" {
+		return f.BlockRequest, usage(errors.New("--reason is missing: others will ask for it"))
+	}
+	if cmd.Flags().Changed("for") {
+		if f.lasts <= 0 {
+			return f.BlockRequest, usage(fmt.Errorf("--for is %s; must be a time such as 4h", f.lasts))
+		}
+		f.For = f.lasts.String()
+	}
+	f.By = whoami()
+	return f.BlockRequest, nil
+}
+
 func (c *cli) clusterBlockCommand() *cobra.Command {
-	var request workflows.BlockRequest
-	var lasts time.Duration
+	var flags blockFlags
+	var now bool
 	cmd := &cobra.Command{
 		Use:   "block CLUSTER",
 		Short: "Change nothing in a cluster, or in one of its pools, until the block is lifted",
 		Long: `Change nothing in a cluster, or in one of its pools, until the block is lifted or expires.
 
-A block holds before the next eviction, termination or change of size, also of work that is
-under way; that work stays where it is and goes on afterwards. Several blocks may hold at once.
-Time that is blocked does not count towards the time after which pods are forced.
+A block holds before the next eviction, termination, change of size, stack change or manifest step,
+also of work that is under way; that work stays where it is and goes on afterwards. Several blocks
+may hold at once. Time that is blocked does not count towards the time after which pods are forced.
+
+What has been asked of AWS or of the API server already runs to its end: a stack that is being
+changed, an instance that is ending. With --now the command waits until all of that has ended, so
+that nothing in the cluster changes any more when it returns; the block itself is the same.
 
 In the Temporal UI, the signal "block" to workflow cluster/<id> with {"reason": "...", "by":
 "..."} does the same, and the signal "unblock" with {} lifts all blocks.`,
 		Example: `  fairway cluster block dev-1 --reason "incident 4711"
+  fairway cluster block dev-1 --reason "incident 4711" --now
   fairway cluster block dev-1 --pool worker --for 4h --reason "load test"`,
 		Args:              cobra.ExactArgs(1),
 		ValidArgsFunction: c.completeCluster,
 		RunE: func(cmd *cobra.Command, args []string) error {
+			request, err := flags.request(cmd)
+			if err != nil {
+				return err
+			}
 			conn, cluster, err := c.connectTo(cmd.Context(), args[0])
 			if err != nil {
 				return err
 			}
 			defer conn.Close()
-			if cmd.Flags().Changed("for") {
-				request.For = lasts.String()
-			}
-			request.By = whoami()
 			var block workflows.Block
 			if err := conn.tellCluster(cmd.Context(), cluster, workflows.BlockName, request, &block); err != nil {
 				return err
 			}
-			return c.print(cmd.OutOrStdout(), block, func(t *table) { t.line("Cluster %s is %s [%s].", cluster, block, block.ID) })
+			held := heldWork{Block: block}
+			if now {
+				fmt.Fprintf(cmd.ErrOrStderr(), "Cluster %s is %s [%s].\n", cluster, block, block.ID)
+				if held.Held, err = conn.awaitStill(cmd, cluster, request.Pool); err != nil {
+					return err
+				}
+			}
+			return c.print(cmd.OutOrStdout(), held, func(t *table) {
+				if !now {
+					t.line("Cluster %s is %s [%s].", cluster, block, block.ID)
+					return
+				}
+				t.line("Nothing changes in cluster %s any more.", cluster)
+				for _, each := range held.Held {
+					t.line("%s is held.", each)
+				}
+			})
 		},
 	}
-	cmd.Flags().StringVar(&request.Reason, "reason", "", "why, for everybody who will ask (required)")
-	cmd.Flags().StringVar(&request.Pool, "pool", "", "block only this pool")
+	flags.on(cmd)
+	cmd.Flags().StringVar(&flags.Pool, "pool", "", "block only this pool")
+	cmd.Flags().BoolVar(&now, "now", false, "wait until everything under way has stopped")
 	_ = cmd.RegisterFlagCompletionFunc("pool", c.completePoolFlag)
-	cmd.Flags().DurationVar(&lasts, "for", 0, "time after which the block expires, such as 4h (default: never)")
 	return cmd
 }
 
@@ -63,6 +110,9 @@ func (c *cli) clusterUnblockCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "unblock CLUSTER [BLOCK]",
 		Short: "Lift a block, or all blocks of a cluster or pool",
+		Long: `Lift a block, or all blocks of a cluster or pool. Blocks of its channel and of the fleet
+hold on: "fairway channel unblock" and "fairway fleet unblock" lift those. A block by the config item
+cluster_update_block of the cluster's registry entry comes back until the item is removed.`,
 		Example: `  fairway cluster unblock dev-1
   fairway cluster unblock dev-1 block-3
   fairway cluster unblock dev-1 --pool worker`,
@@ -74,27 +124,65 @@ func (c *cli) clusterUnblockCommand() *cobra.Command {
 				return err
 			}
 			defer conn.Close()
-			if len(args) == 2 {
-				request.ID = args[1]
-			}
-			request.By = whoami()
-			lifted := []workflows.Block{}
-			if err := conn.tellCluster(cmd.Context(), cluster, workflows.UnblockName, request, &lifted); err != nil {
-				return err
-			}
-			return c.print(cmd.OutOrStdout(), lifted, func(t *table) {
-				if len(lifted) == 0 {
-					t.line("Cluster %s had no such block.", cluster)
-				}
-				for _, block := range lifted {
-					t.line("Lifted %s of %s: %s", block.ID, cluster, block.Reason)
-				}
-			})
+			return c.unblock(cmd, conn, clusterActor(cluster), request, args[1:])
 		},
 	}
 	cmd.Flags().StringVar(&request.Pool, "pool", "", "lift only blocks of this pool")
 	_ = cmd.RegisterFlagCompletionFunc("pool", c.completePoolFlag)
 	return cmd
+}
+
+// blockScope blocks a channel or the fleet.
+func (c *cli) blockScope(cmd *cobra.Command, conn *connection, scope actor, request workflows.BlockRequest) error {
+	var block workflows.Block
+	if err := conn.tell(cmd.Context(), scope, workflows.BlockName, request, &block); err != nil {
+		return err
+	}
+	return c.print(cmd.OutOrStdout(), block, func(t *table) { t.line("%s is %s [%s].", capital(scope.name), block, block.ID) })
+}
+
+// unblock lifts blocks of a cluster, a channel or the fleet: one, or all.
+func (c *cli) unblock(cmd *cobra.Command, conn *connection, scope actor, request workflows.UnblockRequest, named []string) error {
+	if len(named) > 0 {
+		request.ID = named[0]
+	}
+	request.By = whoami()
+	lifted := []workflows.Block{}
+	if err := conn.tell(cmd.Context(), scope, workflows.UnblockName, request, &lifted); err != nil {
+		return err
+	}
+	return c.print(cmd.OutOrStdout(), lifted, func(t *table) {
+		if len(lifted) == 0 {
+			t.line("%s had no such block.", capital(scope.name))
+		}
+		for _, block := range lifted {
+			t.line("Lifted %s of %s: %s", block.ID, scope.name, block.Reason)
+		}
+	})
+}
+
+// blockText says what a block holds, by whom and why.
+func blockText(b workflows.Block) string {
+	text := b.Scope
+	if b.Pool != "" {
+		text = strings.TrimSpace(text + " pool " + b.Pool)
+	}
+	if text != "" {
+		text += ", "
+	}
+	text += fmt.Sprintf("by %s: %s", b.By, b.Reason)
+	if !b.Until.IsZero() {
+		text += fmt.Sprintf(" (until %s)", b.Until.Local().Format(time.DateTime))
+	}
+	return text + " [" + b.ID + "]"
+}
+
+// capital begins a sentence with a text.
+func capital(text string) string {
+	if text == "" {
+		return ""
+	}
+	return strings.ToUpper(text[:1]) + text[1:]
 }
 
 // connectTo connects, and resolves the id or alias of a cluster.
@@ -111,18 +199,41 @@ func (c *cli) connectTo(ctx context.Context, name string) (*connection, string, 
 	return conn, clusters[0].ID, nil
 }
 
-// tellCluster has the actor of a cluster carry out an update, and starts the actor if need be.
-func (c *connection) tellCluster(ctx context.Context, cluster, update string, in, out any) error {
+// actor is a workflow that lives as long as what it stands for, and is started when it is first told
+// something.
+type actor struct {
+	id, name   string // the name is for people
+	workflow   any
+	state      any
+	attributes temporal.SearchAttributes
+}
+
+func clusterActor(cluster string) actor {
+	return actor{workflows.ClusterID(cluster), "cluster " + cluster, workflows.Cluster, workflows.ClusterState{Cluster: cluster},
+		temporal.NewSearchAttributes(workflows.ClusterAttribute.ValueSet(cluster))}
+}
+
+func channelActor(channel string) actor {
+	return actor{workflows.ChannelID(channel), "channel " + channel, "Channel", workflows.ChannelState{ChannelSync: workflows.ChannelSync{Channel: channel}},
+		temporal.NewSearchAttributes(workflows.ChannelAttribute.ValueSet(channel))}
+}
+
+func fleetActor() actor {
+	return actor{workflows.FleetID, "the fleet", workflows.Fleet, workflows.FleetState{}, temporal.SearchAttributes{}}
+}
+
+// tell has an actor carry out an update, and starts the actor if need be.
+func (c *connection) tell(ctx context.Context, to actor, update string, in, out any) error {
 	ctx, cancel := context.WithTimeout(ctx, 20*time.Second)
 	defer cancel()
 	handle, err := c.UpdateWithStartWorkflow(ctx, client.UpdateWithStartWorkflowOptions{
 		StartWorkflowOperation: c.NewWithStartWorkflowOperation(client.StartWorkflowOptions{
-			ID:                       workflows.ClusterID(cluster),
+			ID:                       to.id,
 			TaskQueue:                c.taskQueue,
 			WorkflowIDConflictPolicy: enumspb.WORKFLOW_ID_CONFLICT_POLICY_USE_EXISTING,
-			StaticSummary:            "cluster " + cluster,
-			TypedSearchAttributes:    temporal.NewSearchAttributes(workflows.ClusterAttribute.ValueSet(cluster)),
-		}, workflows.Cluster, workflows.ClusterState{Cluster: cluster}),
+			StaticSummary:            to.name,
+			TypedSearchAttributes:    to.attributes,
+		}, to.workflow, to.state),
 		UpdateOptions: client.UpdateWorkflowOptions{
 			UpdateID: uuid.NewString(), UpdateName: update, Args: []any{in}, WaitForStage: client.WorkflowUpdateStageCompleted,
 		},
@@ -131,26 +242,22 @@ func (c *connection) tellCluster(ctx context.Context, cluster, update string, in
 		err = handle.Get(ctx, out)
 	}
 	if errors.Is(err, context.DeadlineExceeded) {
-		return unreachable("no worker answered for cluster %s within 20 s; it is not known whether the %s took effect", cluster, update)
+		return unreachable("no worker answered for %s within 20 s; it is not known whether the %s took effect", to.name, update)
 	}
 	return c.explain(err)
 }
 
+// tellCluster has the actor of a cluster carry out an update.
+func (c *connection) tellCluster(ctx context.Context, cluster, update string, in, out any) error {
+	return c.tell(ctx, clusterActor(cluster), update, in, out)
+}
+
 // clusterState asks a cluster's actor what it knows. Without an actor, nobody ordered anything.
 func (c *connection) clusterState(ctx context.Context, cluster string) (state workflows.ClusterState, err error) {
-	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
-	defer cancel()
-	answer, err := c.QueryWorkflow(ctx, workflows.ClusterID(cluster), "", workflows.StateQuery)
-	if unknown := (*serviceerror.NotFound)(nil); errors.As(err, &unknown) {
-		return state, nil
+	if _, err = c.query(ctx, workflows.ClusterID(cluster), "", workflows.StateQuery, &state); err != nil {
+		err = fmt.Errorf("asking what was ordered for cluster %s: %w", cluster, err)
 	}
-	if err == nil {
-		err = answer.Get(&state)
-	}
-	if err != nil {
-		return state, fmt.Errorf("asking what was ordered for cluster %s: %w", cluster, err)
-	}
-	return state, nil
+	return state, err
 }
 
 // blocks lists what blocks a cluster now.

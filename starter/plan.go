@@ -80,10 +80,11 @@ func (c *connection) checkIdle(ctx context.Context, cluster, pool string) error 
 
 // foresee adds how long the roll may take, and what would hold it up.
 func (c *connection) foresee(ctx context.Context, plan *rollPlan) error {
+	validates := plan.validates()
 	var group errgroup.Group
 	group.Go(func() error {
 		past, err := c.pastPace(ctx, plan.Cluster, plan.Name)
-		plan.Estimate = past.estimate(len(plan.Batches), plan.validates())
+		plan.Estimate = past.estimate(len(plan.Batches), validates)
 		return err
 	})
 	group.Go(func() error {

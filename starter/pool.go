@@ -116,7 +116,7 @@ If it is cancelled or fails, the pool gets its size back. It asks for the pool's
 			}
 			defer conn.Close()
 			if !flags.dryRun && !yes {
-				if err := confirmEmpty(cmd, args[0], args[1]); err != nil {
+				if err := confirm(cmd, "the pool's name", args[1], fmt.Sprintf("All nodes of pool %s in cluster %s are emptied and ended. The pool's minimum becomes 0, and no node comes back.", args[1], args[0])); err != nil {
 					return err
 				}
 			}
@@ -128,15 +128,15 @@ If it is cancelled or fails, the pool gets its size back. It asks for the pool's
 	return cmd
 }
 
-// confirmEmpty has somebody at a terminal type the name of the pool.
-func confirmEmpty(cmd *cobra.Command, cluster, pool string) error {
+// confirm has somebody at a terminal type a name, after saying what will be done.
+func confirm(cmd *cobra.Command, what, name, text string) error {
 	if !term.IsTerminal(int(os.Stdin.Fd())) {
-		return usage(fmt.Errorf("pool %s of cluster %s would lose all of its nodes, and none comes back; confirm it with --yes", pool, cluster))
+		return usage(fmt.Errorf("nobody is there to confirm it; do so with --yes: %s", text))
 	}
-	fmt.Fprintf(cmd.ErrOrStderr(), "All nodes of pool %s in cluster %s are emptied and ended. The pool's minimum becomes 0, and no node comes back.\nType the pool's name to go on: ", pool, cluster)
+	fmt.Fprintf(cmd.ErrOrStderr(), "%s\nType %s to go on: ", text, what)
 	typed, err := bufio.NewReader(cmd.InOrStdin()).ReadString('\n')
-	if err != nil || strings.TrimSpace(typed) != pool {
-		return usage(errors.New("that is not the pool's name; nothing has been changed"))
+	if err != nil || strings.TrimSpace(typed) != name {
+		return usage(fmt.Errorf("that is not %s; nothing has been changed", what))
 	}
 	return nil
 }

@@ -165,13 +165,18 @@ func (c counts) String() string {
 // rollView is what somebody who watches a roll sees.
 type rollView struct {
 	Counts counts
-	Step   string
+	// Label says how far it is where that is not a number of nodes.
+	Label string
+	Step  string
 	// Left is the time that it still needs; empty if that is not known.
 	Left string
 	// Notes are what has happened: nodes in quarantine, fallbacks, bad replacements.
 	Notes []string
 	Waits []string
 }
+
+// summary is how far it is.
+func (v rollView) summary() string { return cmp.Or(v.Label, v.Counts.String()) }
 
 func viewOf(plan rollPlan, past pace, progress workflows.RollProgress, now time.Time) rollView {
 	view := rollView{Counts: countsOf(progress), Step: stepOf(progress), Notes: notesOf(progress)}
@@ -242,6 +247,12 @@ func describePending(pending *workflow.PendingActivityInfo) []string {
 	}
 	if drained, ok := drainOf(pending); ok {
 		return describeDrain(drained)
+	}
+	var stack workflows.StackProgress
+	if name := pending.ActivityType.GetName(); name == "ApplyStack" || name == "DeleteStack" {
+		if converter.GetDefaultDataConverter().FromPayloads(pending.HeartbeatDetails, &stack) == nil && stack.Status != "" {
+			return []string{strings.TrimSuffix(stack.Status+": "+stack.Event, ": ")}
+		}
 	}
 	var text string
 	if converter.GetDefaultDataConverter().FromPayloads(pending.HeartbeatDetails, &text) == nil && text != "" {
@@ -320,6 +331,7 @@ type lineReport struct {
 	out          io.Writer
 	started      time.Time
 	step, waits  string
+	label        string
 	done, quaran int
 	notes        int
 }
@@ -333,9 +345,9 @@ func (r *lineReport) show(view rollView) {
 		r.step, r.waits = view.Step, ""
 		r.print("", view.Step)
 	}
-	if c := view.Counts; c.Total > 1 && (c.Done != r.done || c.Quarantined != r.quaran) {
-		r.done, r.quaran = c.Done, c.Quarantined
-		text := c.String()
+	if c := view.Counts; (c.Total > 1 && (c.Done != r.done || c.Quarantined != r.quaran)) || (view.Label != "" && view.Label != r.label) {
+		r.done, r.quaran, r.label = c.Done, c.Quarantined, view.Label
+		text := view.summary()
 		if view.Left != "" {
 			text += "; " + view.Left
 		}
@@ -358,3 +370,18 @@ func (r *lineReport) show(view rollView) {
 }
 
 func (*lineReport) end() {}
+
+// patiently does what may take a while, and says what it waits for if it does.
+func patiently(out io.Writer, what string, do func() error) error {
+	ended := make(chan error, 1)
+	go func() { ended <- do() }()
+	select {
+	case err := <-ended:
+		return err
+	case <-time.After(time.Second):
+	}
+	report := newReport(out, 1)
+	report.show(rollView{Counts: counts{Total: 1}, Label: "waiting", Step: what})
+	defer report.end()
+	return <-ended
+}

@@ -147,3 +147,9 @@ func TestAnAttemptThatHasToldSomethingIsMoreRecentThanAFailure(t *testing.T) {
 	require.Equal(t, []string{"is Pending"}, describePending(pending(3, 6)))
 	require.Equal(t, []string{"is Pending"}, describePending(pending(1, 6)))
 }
+
+func TestAStackSaysWhereItStands(t *testing.T) {
+	heartbeat, err := converter.GetDefaultDataConverter().ToPayloads(workflows.StackProgress{Status: "UPDATE_IN_PROGRESS", Event: "Role is being updated"})
+	require.NoError(t, err)
+	require.Equal(t, []string{"UPDATE_IN_PROGRESS: Role is being updated"}, describePending(&workflow.PendingActivityInfo{ActivityType: &common.ActivityType{Name: "ApplyStack"}, HeartbeatDetails: heartbeat}))
+}

@@ -27,7 +27,8 @@ Temporal's own configuration file; the worker does the work. fairway.yaml is nee
 it changes the task queue.
 
 Exit status: 0 success, 1 the work failed, 2 wrong usage or input, 3 Temporal, the worker or what
-it asks (an API server, AWS) does not answer, 130 interrupted (work that was started goes on).`,
+it asks (an API server, AWS) does not answer, 4 something would change (only "cluster plan
+--exit-code"), 130 interrupted (work that was started goes on).`,
 		Version:       version,
 		SilenceErrors: true,
 		SilenceUsage:  true,
@@ -43,7 +44,8 @@ it asks (an API server, AWS) does not answer, 130 interrupted (work that was sta
 	cmd.PersistentFlags().StringVarP(&c.output, "output", "o", "table", "table or json")
 	_ = cmd.RegisterFlagCompletionFunc("output", cobra.FixedCompletions([]string{"table", "json"}, cobra.ShellCompDirectiveNoFileComp))
 	cmd.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usage(err) })
-	cmd.AddCommand(c.statusCommand(), c.clusterCommand(), c.nodeCommand(), c.poolCommand(), c.blockersCommand(), c.configCommand())
+	cmd.AddCommand(c.statusCommand(), c.clusterCommand(), c.channelCommand(), c.fleetCommand(), c.nodeCommand(), c.poolCommand(), c.blockersCommand(),
+		c.syncCommand(), c.registryCommand(), c.configCommand())
 	for _, each := range all(cmd) {
 		wrapArgs(each)
 	}
@@ -88,7 +90,7 @@ func (c *cli) configCommand() *cobra.Command {
 	cmd := &cobra.Command{Use: "config", Short: "Look at Fairway's configuration"}
 	cmd.AddCommand(&cobra.Command{
 		Use:     "validate",
-		Short:   "Check fairway.yaml and the registry file that it names",
+		Short:   "Check fairway.yaml and the registry that it names",
 		Example: "  fairway config validate --config fairway.yaml",
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -98,7 +100,7 @@ func (c *cli) configCommand() *cobra.Command {
 			}
 			clusters, err := loaded.Registry.Clusters(cmd.Context())
 			if err != nil {
-				return usage(err)
+				return registryError(err)
 			}
 			return c.print(cmd.OutOrStdout(), struct {
 				Valid    bool `json:"valid"`

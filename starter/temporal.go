@@ -52,18 +52,51 @@ func (c *cli) connect(ctx context.Context) (*connection, error) {
 
 // ask has the worker run one activity and returns its answer. It tries once: somebody waits.
 func (c *connection) ask(ctx context.Context, activity string, in, out any) error {
+	return c.askWithin(ctx, 20*time.Second, activity, in, out)
+}
+
+// askLong asks for what may take minutes, such as a plan of a stack.
+func (c *connection) askLong(ctx context.Context, activity string, in, out any) error {
+	return c.askWithin(ctx, 10*time.Minute, activity, in, out)
+}
+
+func (c *connection) askWithin(ctx context.Context, within time.Duration, activity string, in, out any) error {
 	handle, err := c.ExecuteActivity(ctx, client.StartActivityOptions{
 		ID:                     "ask/" + activity + "/" + uuid.NewString(),
 		TaskQueue:              c.taskQueue,
 		ScheduleToStartTimeout: 5 * time.Second,
-		StartToCloseTimeout:    20 * time.Second,
+		StartToCloseTimeout:    within,
 		RetryPolicy:            &temporal.RetryPolicy{MaximumAttempts: 1},
 		Summary:                "asked by the command line",
 	}, activity, in)
 	if err != nil {
 		return c.explain(err)
 	}
-	return c.explain(handle.Get(ctx, out))
+	err = handle.Get(ctx, out)
+	if err != nil && ctx.Err() != nil { // whoever asked is gone; so should the work be
+		soon, done := context.WithTimeout(context.WithoutCancel(ctx), 2*time.Second)
+		defer done()
+		_ = handle.Cancel(soon, client.CancelActivityOptions{Reason: "nobody waits for it any more"})
+	}
+	return c.explain(err)
+}
+
+// query asks a workflow something, for at most a few seconds. A workflow that does not exist is
+// found to be so; everything else that goes wrong is an error.
+func (c *connection) query(ctx context.Context, id, run, query string, out any) (exists bool, err error) {
+	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+	defer cancel()
+	answer, err := c.QueryWorkflow(ctx, id, run, query)
+	if unknown := (*serviceerror.NotFound)(nil); errors.As(err, &unknown) {
+		return false, nil
+	}
+	if err == nil {
+		err = answer.Get(out)
+	}
+	if err != nil {
+		return true, fmt.Errorf("asking workflow %s: %w", id, err)
+	}
+	return true, nil
 }
 
 // explain turns an error of the worker's or of Temporal's into one for people, with its status.
@@ -79,7 +112,8 @@ func (c *connection) explain(err error) error {
 		switch application.Type() {
 		case workflows.Unreachable:
 			status = exitUnreachable
-		case workflows.BadReplacement, workflows.Detached, workflows.NoCapacity, workflows.LaunchFailing, workflows.PoolBusy, "":
+		case workflows.BadReplacement, workflows.Detached, workflows.NoCapacity, workflows.LaunchFailing, workflows.PoolBusy,
+			workflows.StackFailed, workflows.Conflict, workflows.Unhealthy, "":
 			status = exitFailed
 		}
 		return &statusError{status, errors.New(application.Message())}

@@ -96,6 +96,10 @@ func decode(name string, body ast.Node, out any) error {
 	return nil
 }
 
+// Validate checks a value that did not come from a YAML file by the same rules, as Decode does; name
+// says in errors what is checked.
+func Validate(name string, value any) error { return validate(name, nil, value) }
+
 func validate(name string, file *ast.File, out any) error {
 	var problems []error
 	report := func(field, format string, args ...any) {
@@ -132,7 +136,7 @@ func syntaxProblem(name string, err error) error {
 // lineOf finds the line of a field, or of the nearest thing around it that is in the file:
 // a missing field has no line of its own.
 func lineOf(file *ast.File, field string) int {
-	for field != "" {
+	for file != nil && field != "" {
 		if path, err := yaml.PathString("$." + field); err == nil {
 			if node, err := path.FilterFile(file); err == nil && node != nil {
 				return node.GetToken().Position.Line
@@ -168,7 +172,7 @@ const inlined = "(inline)"
 
 func explain(e validator.FieldError) string {
 	switch e.Tag() {
-	case "required", "required_with", "required_without":
+	case "required", "required_if", "required_with", "required_without":
 		return "is missing"
 	case "oneof":
 		return fmt.Sprintf("is %q; must be one of %s", e.Value(), strings.Join(strings.Fields(e.Param()), ", "))

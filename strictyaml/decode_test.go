@@ -19,6 +19,7 @@ type document struct {
 	Share  float32           `yaml:"share" validate:"omitempty,gt=0"`
 	On     bool              `yaml:"on"`
 	Wait   time.Duration     `yaml:"wait"`
+	Since  time.Time         `yaml:"since"`
 	Kind   string            `yaml:"kind" validate:"omitempty,oneof=round square"`
 	Email  string            `yaml:"email" validate:"omitempty,email"`
 	Items  map[string]string `yaml:"items"`
@@ -50,6 +51,7 @@ limit: 1_000
 share: 0.5
 on: true
 wait: 1h30m
+since: 2026-12-24T18:00:00+01:00
 kind: round
 items: {number: 5, "yes": true, quoted: "1.10", date: 2026-03-01, none: }
 parts:
@@ -62,7 +64,7 @@ last:
 `), &d))
 	one := part{Name: "one", Tags: []string{"a", "b"}}
 	require.Equal(t, document{
-		Name: "Anna\n", Link: "https://example.org", Size: 3, Limit: 1000, Share: 0.5, On: true, Wait: 90 * time.Minute, Kind: "round",
+		Name: "Anna\n", Link: "https://example.org", Size: 3, Limit: 1000, Share: 0.5, On: true, Wait: 90 * time.Minute, Since: time.Date(2026, 12, 24, 18, 0, 0, 0, time.FixedZone("", 3600)), Kind: "round",
 		Items: map[string]string{"number": "5", "yes": "true", "quoted": "1.10", "date": "2026-03-01", "none": ""},
 		Parts: []part{one, one, {Name: "three", Tags: []string{"a", "b"}}},
 		Last:  &part{Name: "last"},
@@ -90,7 +92,8 @@ func TestAnEmptyDocumentBesidesTheOneDoesNotCount(t *testing.T) {
 
 func TestWhatIsWrongIsRefusedWithFileLineAndField(t *testing.T) {
 	const duration = "; must be a duration in hours, minutes and seconds, such as 72h, 1h30m or 500ms"
-	const keys = "is no known key; there are email, items, kind, last, limit, link, listen, name, on, parts, share, size, wait"
+	const moment = "; must be a time with its offset, such as 2026-12-24T18:00:00+01:00 or 2026-12-24T17:00:00Z"
+	const keys = "is no known key; there are email, items, kind, last, limit, link, listen, name, on, parts, share, since, size, wait"
 	for name, test := range map[string]struct{ content, want string }{
 		"unknown key":                  {"name: a\nnane: b", "f.yaml:2: nane: " + keys},
 		"unknown key with keys":        {"name: a\nnane:\n  b: c", "f.yaml:2: nane: " + keys},
@@ -112,6 +115,10 @@ func TestWhatIsWrongIsRefusedWithFileLineAndField(t *testing.T) {
 		"days as a unit":               {"wait: 3d", `f.yaml:1: wait: is "3d"` + duration},
 		"number for a duration":        {"wait: 30", "f.yaml:1: wait: is 30" + duration},
 		"nothing for a duration":       {`wait: ""`, `f.yaml:1: wait: is ""` + duration},
+		"day for a time":               {"since: 2026-12-24", `f.yaml:1: since: is "2026-12-24"` + moment},
+		"time without an offset":       {"since: 2026-12-24T18:00:00", `f.yaml:1: since: is "2026-12-24T18:00:00"` + moment},
+		"time that is none":            {"since: 2026-02-30T18:00:00Z", `f.yaml:1: since: is "2026-02-30T18:00:00Z"` + moment},
+		"number for a time":            {"since: 5", "f.yaml:1: since: is 5" + moment},
 		"list for a text":              {"name: [a]", "f.yaml:1: name: is a list; must be text"},
 		"keys for a text":              {"name:\n  a: b", "f.yaml:2: name: has keys of its own; must be text"},
 		"text for a list":              {"parts: a", `f.yaml:1: parts: is "a"; must be a list`},

@@ -36,6 +36,8 @@ func (c typeCheck) node(node ast.Node, typ reflect.Type, field string) {
 	switch {
 	case typ == reflect.TypeFor[time.Duration]():
 		c.duration(node, field)
+	case typ == reflect.TypeFor[time.Time]():
+		c.moment(node, field)
 	case typ.Kind() == reflect.Struct:
 		c.structure(node, typ, field)
 	case typ.Kind() == reflect.Map:
@@ -126,6 +128,18 @@ func (c typeCheck) duration(node ast.Node, field string) {
 		return
 	}
 	if _, err := time.ParseDuration(text.Value); err != nil {
+		c.wrong(node, field, wanted)
+	}
+}
+
+func (c typeCheck) moment(node ast.Node, field string) {
+	const wanted = "a time with its offset, such as 2026-12-24T18:00:00+01:00 or 2026-12-24T17:00:00Z"
+	text, ok := node.(*ast.StringNode)
+	if !ok {
+		c.wrong(node, field, wanted)
+		return
+	}
+	if _, err := time.Parse(time.RFC3339, text.Value); err != nil {
 		c.wrong(node, field, wanted)
 	}
 }

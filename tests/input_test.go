@@ -124,7 +124,7 @@ func TestBadInputIsRefusedWithOneClearErrorAndNothingChanges(t *testing.T) {
 		{
 			rule: "Kubernetes credentials that are refused", status: wrongInput,
 			prepare: func(t *testing.T) func() { return w.setToken(t, "made-up") },
-			want:    []string{"cluster dev-1", "the API server refuses", "check the credentials of its kubeconfig context"},
+			want:    []string{"cluster dev-1", "the API server refuses", "check the credentials (kubernetes.access)"},
 		},
 		{
 			rule: "Kubernetes credentials that are not enough", status: wrongInput,

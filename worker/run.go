@@ -27,6 +27,7 @@ import (
 	"github.com/fairway-project/fairway/activities/kube"
 	"github.com/fairway-project/fairway/activities/notify"
 	"github.com/fairway-project/fairway/config"
+	"github.com/fairway-project/fairway/registry"
 	"github.com/fairway-project/fairway/workflows"
 )
 
@@ -38,8 +39,12 @@ func run(ctx context.Context, c config.Config) error {
 	}
 	defer func() { _ = logger.Sync() }()
 
-	if _, err := c.Registry.Clusters(ctx); err != nil {
-		return &usageError{err}
+	if err := awaitRegistry(ctx, c.Registry.Clusters, logger); err != nil {
+		return ignoreStop(ctx, &usageError{err})
+	}
+	mirror, err := c.Repository.Open(ctx)
+	if err != nil {
+		return ignoreStop(ctx, &usageError{err})
 	}
 	options, err := envconfig.LoadDefaultClientOptions()
 	if err != nil {
@@ -79,7 +84,8 @@ func run(ctx context.Context, c config.Config) error {
 		},
 		OnFatalError: func(err error) { logger.Error("the worker cannot go on", zap.Error(err)) },
 	})
-	register(w, c, temporal)
+	registerUpdates(w, c, mirror, register(w, c, temporal))
+	registerChannels(w, c, temporal, sourceOf(mirror))
 	if err := w.Start(); err != nil {
 		return fmt.Errorf("starting the worker: %w", err)
 	}
@@ -96,6 +102,10 @@ func run(ctx context.Context, c config.Config) error {
 		w.Stop()
 		return ignoreStop(ctx, err)
 	}
+	if err := startSync(ctx, temporal, c, sourceOf(mirror), logger); err != nil {
+		w.Stop()
+		return ignoreStop(ctx, err)
+	}
 	health.ready(temporal)
 
 	<-ctx.Done()
@@ -109,33 +119,34 @@ func run(ctx context.Context, c config.Config) error {
 // maxHeartbeatThrottle bounds how long a cancellation takes to reach an activity.
 const maxHeartbeatThrottle = 2 * time.Second
 
-// register names everything that this worker can do. Activities are registered under the names
-// of the methods of the interfaces in package workflows.
-func register(w worker.Registry, c config.Config, temporal client.Client) {
+// register names what this worker can do about the nodes of clusters. Activities are registered under
+// the names of the methods of the interfaces in package workflows.
+func register(w worker.Registry, c config.Config, temporal client.Client) outside {
 	w.RegisterWorkflow(workflows.RollPool)
 	w.RegisterWorkflow(workflows.ReplaceNode)
 	w.RegisterWorkflow(workflows.Cluster)
 	w.RegisterWorkflow(workflows.Fleet)
 
-	hook := &notify.Activities{Settings: c.Notify}
-	w.RegisterActivity(hook)
-	known := &clusters.Activities{Read: c.Registry.Clusters, Settings: c.Settings, Notify: c.Notify.Configured()}
+	windowed := func(cluster registry.Cluster) (bool, error) {
+		settings, err := c.UpdateSettings(cluster)
+		return settings.Windowed, err
+	}
+	known := &clusters.Activities{
+		Read: c.Registry.Clusters, Write: c.Registry.WriteStatus, Settings: c.Settings, Windowed: windowed, Notify: c.Notify.Configured(),
+	}
 	w.RegisterActivity(known.ListClusters)
 	w.RegisterActivity(known.FindPool)
+	hook := &notify.Activities{Settings: c.Notify, Find: known.Find}
+	w.RegisterActivity(hook)
 	w.RegisterActivity(&fleet.Activities{Temporal: temporal, TaskQueue: c.TaskQueue})
-	asker := blocks.Asker{Temporal: temporal}
-	w.RegisterActivity(&kube.Activities{
-		Clusters: &kube.Clusters{Find: known.Find, Settings: c.Kubernetes},
-		Settings: c.Replace,
-		Drain:    c.Drain,
-		Blocks:   asker,
-		Notify:   hook.Notify,
-	})
-	w.RegisterActivity(&aws.Activities{
-		Accounts:    &aws.Accounts{Find: known.Find, Settings: c.AWS},
-		Blocks:      asker,
-		ReadyWithin: c.Replace.NodeReadyWithin,
-	})
+	accounts := &aws.Accounts{Find: known.Find, Settings: c.AWS}
+	o := outside{
+		clusters: known, accounts: accounts, blocks: blocks.NewAsker(temporal, channelOf(known.Find)),
+		kube: &kube.Clusters{Find: known.Find, Settings: c.Kubernetes, AWS: accounts.Access},
+	}
+	w.RegisterActivity(&kube.Activities{Clusters: o.kube, Settings: c.Replace, Drain: c.Drain, Blocks: o.blocks, Notify: hook.Notify})
+	w.RegisterActivity(&aws.Activities{Accounts: accounts, Blocks: o.blocks, ReadyWithin: c.Replace.NodeReadyWithin})
+	return o
 }
 
 func ignoreStop(ctx context.Context, err error) error {

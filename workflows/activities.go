@@ -9,6 +9,7 @@ import (
 	"go.temporal.io/sdk/temporal"
 	"go.temporal.io/sdk/workflow"
 
+	"github.com/fairway-project/fairway/registry"
 	"github.com/fairway-project/fairway/roll"
 )
 
@@ -87,11 +88,11 @@ type Turns interface {
 
 // Notifications is how workflows tell people. activities/notify implements it.
 type Notifications interface {
-	// Notify tells the configured hook; without one it does nothing.
+	// Notify tells the configured hook and the routes that match; without them it does nothing.
 	Notify(context.Context, Notification) error
 }
 
-// Registry is what workflows ask of the cluster registry. activities/registry implements it.
+// Registry is what workflows ask of the cluster registry. activities/clusters implements it.
 type Registry interface {
 	// ListClusters reports all clusters, or those named by id or alias. ClusterNotFound if one is unknown.
 	ListClusters(context.Context, ListClusters) ([]ClusterInfo, error)
@@ -163,14 +164,17 @@ type PoolInfo struct {
 	Settings roll.Settings `json:"settings"`
 	// Notify says that a hook for notifications is configured.
 	Notify bool `json:"notify,omitempty"`
+	// Windowed means that the cluster has maintenance windows or freezes to ask for.
+	Windowed bool `json:"windowed,omitempty"`
 }
 
 // Notification is something that people want to know at once.
 type Notification struct {
 	// ID is the same for the same thing, so that a receiver can tell repetitions.
 	ID      string    `json:"id"`
-	Kind    string    `json:"kind"` // force-soon, forced, quarantined, fallback, roll-stopped, roll-done
+	Kind    string    `json:"kind"` // see below
 	Cluster string    `json:"cluster"`
+	Channel string    `json:"channel,omitempty"` // default: that of the cluster
 	Pool    string    `json:"pool,omitempty"`
 	Node    string    `json:"node,omitempty"`
 	Pod     string    `json:"pod,omitempty"` // namespace/name
@@ -203,6 +207,13 @@ const (
 	Fallback    = "fallback"
 	RollStopped = "roll-stopped"
 	RollDone    = "roll-done"
+
+	UpdateBegins    = "update-begins"
+	UpdateDone      = "update-done"
+	UpdateFailed    = "update-failed"
+	UpdateCancelled = "update-cancelled"
+	RolledBack      = "rolled-back"
+	RolloutStopped  = "rollout-stopped"
 )
 
 // ClusterInfo is a cluster of the registry, as far as workflows and the command line need it.
@@ -215,9 +226,14 @@ type ClusterInfo struct {
 	Region      string `json:"region"`
 	Lifecycle   string `json:"lifecycle_status"`
 	Version     string `json:"current_version,omitempty"`
+	NextVersion string `json:"next_version,omitempty"`
+	LastVersion string `json:"last_version,omitempty"`
 	Owner       string `json:"owner,omitempty"`
 	Pools       int    `json:"node_pools"`
-	Problem     string `json:"problem,omitempty"`
+	Criticality int    `json:"criticality_level"`
+	// Problem is the title of the first of Problems.
+	Problem  string             `json:"problem,omitempty"`
+	Problems []registry.Problem `json:"problems,omitempty"`
 }
 
 // Parameters of the activities. Cluster is always a registry id or alias.
@@ -334,6 +350,8 @@ type (
 		// ControlPlane is the cluster whose control plane the nodes belong to, of which only one goes
 		// at a time; empty for other nodes.
 		ControlPlane string `json:"control_plane,omitempty"`
+		// Clusters means that it is a turn to update a cluster: the limits count clusters, not nodes.
+		Clusters bool `json:"clusters,omitempty"`
 	}
 	ReleaseCapacity struct {
 		Cluster string   `json:"cluster"`
@@ -460,6 +478,32 @@ func changing(ctx workflow.Context, summary string) workflow.Context {
 		RetryPolicy:         patient,
 		Summary:             summary,
 	})
+}
+
+// waiting is for activities that fail in a benign way until what they wait for is there. It costs no
+// history to try them again, nor a place on a worker in between.
+func waiting(ctx workflow.Context, summary string) workflow.Context {
+	ctx = changing(ctx, summary)
+	options := workflow.GetActivityOptions(ctx)
+	policy := *patient
+	policy.MaximumInterval = time.Minute
+	options.RetryPolicy = &policy
+	return workflow.WithActivityOptions(ctx, options)
+}
+
+// unless waits for the end of an activity, or until it is enough, which ends the activity early.
+// Either way it has ended then.
+func unless(ctx workflow.Context, enough func() bool, start func(workflow.Context) workflow.Future) error {
+	ctx, end := workflow.WithCancel(ctx)
+	defer end()
+	future := start(ctx)
+	seeing, stop := workflow.NewDisconnectedContext(ctx) // the end of a cancelled activity is waited for too
+	defer stop()
+	if err := workflow.Await(seeing, func() bool { return enough() || future.IsReady() }); err != nil {
+		return err
+	}
+	end()
+	return future.Get(ctx, nil)
 }
 
 // ending is for the end of an instance. A block is not waited for: what was true before it, such as

@@ -492,7 +492,30 @@ func (r *rolling) awaitTurn(ctx workflow.Context, b *batch) error {
 		return nil
 	}
 	r.step(ctx, "queueing", fmt.Sprintf("waits until the limits across clusters let it replace %s", b))
-	return workflow.ExecuteActivity(watching(ctx, fmt.Sprintf("may %d nodes be replaced", b.turn.Nodes), forEver), "AwaitTurn", b.turn).Get(ctx, nil)
+	return r.unlessStopped(ctx, func(ctx workflow.Context) workflow.Future {
+		return workflow.ExecuteActivity(watching(ctx, fmt.Sprintf("may %d nodes be replaced", b.turn.Nodes), forEver), "AwaitTurn", b.turn)
+	})
+}
+
+// awaitWindow waits until the maintenance windows of the cluster let a batch begin. One that has begun
+// goes on when its window closes.
+func (r *rolling) awaitWindow(ctx workflow.Context) error {
+	if !r.info.Windowed {
+		return nil
+	}
+	r.step(ctx, "queueing", "waits until a maintenance window is open")
+	return r.unlessStopped(ctx, func(ctx workflow.Context) workflow.Future {
+		return workflow.ExecuteActivity(waiting(ctx, "is a maintenance window open"), "AwaitWindow", AwaitWindow{Cluster: r.cluster(), What: "the next nodes of pool " + r.in.Pool})
+	})
+}
+
+// unlessStopped waits for what comes before a batch; nothing is in hand yet, so a stop ends it at once.
+func (r *rolling) unlessStopped(ctx workflow.Context, start func(workflow.Context) workflow.Future) error {
+	err := unless(ctx, func() bool { return r.stopping }, start)
+	if r.stopping && ctx.Err() == nil {
+		return nil
+	}
+	return err
 }
 
 func (r *rolling) endTurn(ctx workflow.Context, b *batch) {

@@ -76,7 +76,11 @@ func (b Block) Holds(at time.Time, pool string) bool {
 func (b Block) concerns(pool string) bool { return b.Pool == "" || b.Pool == pool }
 
 func (b Block) String() string {
-	text := fmt.Sprintf("blocked by %s: %s", b.By, b.Reason)
+	by := b.By
+	if b.Scope != "" {
+		by += " (" + b.Scope + ")"
+	}
+	text := fmt.Sprintf("blocked by %s: %s", by, b.Reason)
 	if !b.Until.IsZero() {
 		text += " (until " + b.Until.UTC().Format(time.RFC3339) + ")"
 	}
@@ -127,7 +131,8 @@ const longestDrain = 30 * 24 * time.Hour
 const clusterHistory = 2000
 
 // Cluster is the actor of one cluster. It holds the cluster's blocks, which whatever changes the
-// cluster asks for before each step. It lives for months, in runs of a limited length.
+// cluster asks for before each step, and its versions: it starts the updates, one at a time. It lives
+// for months, in runs of a limited length.
 //
 // A block needs no timer to expire: whoever asks compares its end with the clock, so it expires
 // also while nothing runs.
@@ -164,20 +169,36 @@ func Cluster(ctx workflow.Context, state ClusterState) error {
 		}
 		c.force(ctx, request)
 	})
+	c.hear(ctx, selector)
 	workflow.GoNamed(ctx, "signals", func(ctx workflow.Context) {
 		for {
 			selector.Select(ctx)
 		}
 	})
+	workflow.GoNamed(ctx, "updates", c.follow)
 	if err := workflow.Await(ctx, func() bool {
-		return workflow.GetInfo(ctx).GetCurrentHistoryLength() >= clusterHistory && !selector.HasPending() && workflow.AllHandlersFinished(ctx)
+		return workflow.GetInfo(ctx).GetCurrentHistoryLength() >= clusterHistory && !selector.HasPending() && workflow.AllHandlersFinished(ctx) && c.busy == 0
 	}); err != nil {
 		return err
 	}
 	return workflow.NewContinueAsNewError(ctx, Cluster, c.ClusterState)
 }
 
-type clusterActor struct{ ClusterState }
+type clusterActor struct {
+	ClusterState
+	// news counts what has happened, so that whoever waits looks again.
+	news int
+	// busy counts what has to be through before the next run: starts of updates and messages that
+	// are on their way.
+	busy int
+	// reported is the last message to the channel's actor.
+	reported ClusterReport
+	// child is the last update that this run has started. If another one is in the way, conflicts
+	// counts how often, and free is when to try again.
+	child     workflow.ChildWorkflowFuture
+	conflicts int
+	free      time.Time
+}
 
 func (c *clusterActor) handle(ctx workflow.Context) error {
 	if err := workflow.SetQueryHandler(ctx, StateQuery, func() (ClusterState, error) { return c.ClusterState, nil }); err != nil {
@@ -197,6 +218,9 @@ func (c *clusterActor) handle(ctx workflow.Context) error {
 	); err != nil {
 		return err
 	}
+	if err := c.handleUpdates(ctx); err != nil {
+		return err
+	}
 	return workflow.SetUpdateHandlerWithOptions(ctx, UnblockName,
 		func(ctx workflow.Context, request UnblockRequest) ([]Block, error) {
 			return c.unblock(ctx, request), nil
@@ -204,18 +228,7 @@ func (c *clusterActor) handle(ctx workflow.Context) error {
 		workflow.UpdateHandlerOptions{Validator: c.checkUnblock, Description: "lift a block, or all of them"})
 }
 
-func (c *clusterActor) checkBlock(request BlockRequest) error {
-	if strings.TrimSpace(request.Reason) == "" {
-		return temporal.NewApplicationError("a block needs a reason: others will ask for it", InvalidInput)
-	}
-	if request.For == "" {
-		return nil
-	}
-	if lasts, err := time.ParseDuration(request.For); err != nil || lasts <= 0 {
-		return temporal.NewApplicationError(fmt.Sprintf("for is %q; must be a duration such as 4h", request.For), InvalidInput)
-	}
-	return nil
-}
+func (c *clusterActor) checkBlock(request BlockRequest) error { return checkBlock(request) }
 
 func (c *clusterActor) checkForce(request ForceRequest) error {
 	namespace, name, qualified := strings.Cut(request.Pod, "/")
@@ -252,6 +265,9 @@ func (c *clusterActor) force(ctx workflow.Context, request ForceRequest) ForceOr
 }
 
 func (c *clusterActor) checkUnblock(request UnblockRequest) error {
+	if request.ID == registryBlock {
+		return temporal.NewApplicationError(fmt.Sprintf("cluster %s is blocked by its entry in the registry: remove the config item cluster_update_block there", c.Cluster), InvalidInput)
+	}
 	if request.ID != "" && !slices.ContainsFunc(c.Blocks, func(b Block) bool { return b.ID == request.ID }) {
 		return temporal.NewApplicationError(fmt.Sprintf("cluster %s has no block %q", c.Cluster, request.ID), InvalidInput)
 	}
@@ -279,7 +295,7 @@ func (c *clusterActor) unblock(ctx workflow.Context, request UnblockRequest) []B
 	c.tidy(now)
 	lifted := []Block{}
 	c.Blocks = slices.DeleteFunc(c.Blocks, func(b Block) bool {
-		if (request.ID != "" && b.ID != request.ID) || (request.Pool != "" && b.Pool != request.Pool) {
+		if (request.ID != "" && b.ID != request.ID) || (request.Pool != "" && b.Pool != request.Pool) || b.Scope == registryBlock {
 			return false
 		}
 		b.Until = now
@@ -307,6 +323,7 @@ func (c *clusterActor) tidy(now time.Time) {
 }
 
 func (c *clusterActor) tell(ctx workflow.Context) {
+	c.news++
 	details := fmt.Sprintf("Cluster `%s` is not blocked.", c.Cluster)
 	if len(c.Blocks) > 0 {
 		var lines []string
@@ -322,9 +339,9 @@ func (c *clusterActor) tell(ctx workflow.Context) {
 	for _, o := range c.Orders {
 		details += fmt.Sprintf("\n\nForcing pods of node `%s` (%s): **%s**, ordered by %s: %s", o.Node, cmp.Or(o.Pod, "all"), o.Mode, o.By, o.Reason)
 	}
-	workflow.SetCurrentDetails(ctx, details)
+	workflow.SetCurrentDetails(ctx, details+c.Updates.String())
 	// It fails only if the namespace lacks the attribute, which the worker checks at its start.
-	_ = workflow.UpsertTypedSearchAttributes(ctx, BlockedAttribute.ValueSet(len(c.Blocks) > 0))
+	_ = workflow.UpsertTypedSearchAttributes(ctx, append(c.attributes(), BlockedAttribute.ValueSet(len(c.Blocks) > 0))...)
 }
 
 // Holding lists the blocks that hold at a time, for a pool.

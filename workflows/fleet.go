@@ -9,7 +9,7 @@ import (
 	"go.temporal.io/sdk/workflow"
 )
 
-// FleetID is the id of the actor that keeps the limits across clusters.
+// FleetID is the id of the actor that keeps the limits across clusters, and blocks of all of them.
 const FleetID = "fleet"
 
 // FleetState is all that the fleet's actor knows.
@@ -19,7 +19,7 @@ type FleetState struct {
 	Blocks ScopeBlocks `json:"blocks"`
 }
 
-// Turn is a number of nodes that somebody may replace now.
+// Turn is a number of nodes that somebody may replace now, or of clusters that somebody may update.
 type Turn struct {
 	AwaitTurn
 	Since time.Time `json:"since"`
@@ -34,8 +34,8 @@ const (
 // NoTurn is the type of the error with which the actor refuses a turn for the moment.
 const NoTurn = "NoTurn"
 
-// Fleet is the actor that keeps how many nodes are replaced at a time over all clusters. A turn that
-// is refused costs no history: the validator of the update refuses it, and whoever wants it asks
+// Fleet is the actor that keeps how many nodes are replaced, and how many clusters are updated, at a
+// time over all clusters; and the blocks of the whole fleet. A turn that is refused costs no history: the validator of the update refuses it, and whoever wants it asks
 // again. One actor serves the whole fleet; a turn costs it about ten events.
 func Fleet(ctx workflow.Context, state FleetState) error {
 	f := &fleetActor{state}
@@ -53,7 +53,7 @@ func Fleet(ctx workflow.Context, state FleetState) error {
 			f.tell(ctx)
 			return nil
 		},
-		workflow.UpdateHandlerOptions{Validator: func(want AwaitTurn) error { return f.Room(want) }, Description: "replace some nodes, if the limits allow it"},
+		workflow.UpdateHandlerOptions{Validator: func(want AwaitTurn) error { return f.Room(want) }, Description: "replace some nodes or update a cluster, if the limits allow it"},
 	); err != nil {
 		return err
 	}
@@ -67,9 +67,23 @@ func Fleet(ctx workflow.Context, state FleetState) error {
 	); err != nil {
 		return err
 	}
+	selector := workflow.NewSelector(ctx)
+	if err := f.Blocks.handle(ctx, selector, FleetID, func(ctx workflow.Context) {
+		f.tell(ctx)
+		// Only where something changes: fleets that were never blocked have no such event. It fails
+		// only if the namespace lacks the attribute, which the worker checks at its start.
+		_ = workflow.UpsertTypedSearchAttributes(ctx, BlockedAttribute.ValueSet(len(f.Blocks.Holding) > 0))
+	}); err != nil {
+		return err
+	}
+	workflow.GoNamed(ctx, "signals", func(ctx workflow.Context) {
+		for {
+			selector.Select(ctx)
+		}
+	})
 	f.tell(ctx)
 	if err := workflow.Await(ctx, func() bool {
-		return workflow.GetInfo(ctx).GetCurrentHistoryLength() > clusterHistory && workflow.AllHandlersFinished(ctx)
+		return workflow.GetInfo(ctx).GetCurrentHistoryLength() > clusterHistory && !selector.HasPending() && workflow.AllHandlersFinished(ctx)
 	}); err != nil {
 		return err
 	}
@@ -97,24 +111,40 @@ func (s FleetState) Room(want AwaitTurn) error {
 	} {
 		taken := 0
 		for _, turn := range s.Turns {
-			if turn.Holder != want.Holder && scope.in(turn) {
+			if turn.Holder != want.Holder && turn.Clusters == want.Clusters && scope.in(turn) {
 				taken += turn.Nodes
 			}
 		}
 		if scope.limit > 0 && taken > 0 && taken+want.Nodes > scope.limit {
-			return temporal.NewApplicationError(fmt.Sprintf("%d nodes of %s are being replaced, and the limit is %d", taken, scope.name, scope.limit), NoTurn)
+			what, how := "nodes", "replaced"
+			if want.Clusters {
+				what, how = "clusters", "updated"
+			}
+			return temporal.NewApplicationError(fmt.Sprintf("%d %s of %s are being %s, and the limit is %d", taken, what, scope.name, how, scope.limit), NoTurn)
 		}
 	}
 	return nil
 }
 
 func (f *fleetActor) tell(ctx workflow.Context) {
-	details := "No nodes are being replaced."
-	if len(f.Turns) > 0 {
-		details = "Nodes that are being replaced:\n"
-		for _, turn := range f.Turns {
-			details += fmt.Sprintf("\n- %d by `%s` (%s, %s) since %s", turn.Nodes, turn.Holder, turn.Account, turn.Region, turn.Since.UTC().Format(time.RFC3339))
+	var nodes, clusters string
+	for _, turn := range f.Turns {
+		line := fmt.Sprintf("\n- %d by `%s` (%s, %s) since %s", turn.Nodes, turn.Holder, turn.Account, turn.Region, turn.Since.UTC().Format(time.RFC3339))
+		if turn.Clusters {
+			clusters += line
+		} else {
+			nodes += line
 		}
+	}
+	details := "No nodes are being replaced."
+	if nodes != "" {
+		details = "Nodes that are being replaced:\n" + nodes
+	}
+	if clusters != "" {
+		details += "\n\nClusters that are being updated:\n" + clusters
+	}
+	if blocked := f.Blocks.details(FleetID); blocked != "" {
+		details = blocked + "\n\n" + details
 	}
 	workflow.SetCurrentDetails(ctx, details)
 }

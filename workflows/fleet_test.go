@@ -79,3 +79,57 @@ func TestTurnsAreTakenAndGivenBack(t *testing.T) {
 	env.ExecuteWorkflow(workflows.Fleet, workflows.FleetState{})
 	require.ErrorContains(t, refused, "the limit is 2")
 }
+
+func TestClustersAndNodesAreCountedApart(t *testing.T) {
+	cluster := func(holder string) workflows.AwaitTurn {
+		return workflows.AwaitTurn{Holder: holder, Account: "1", Region: "eu", Nodes: 1, Clusters: true, Limits: roll.Limits{Fleet: 9, Account: 2}}
+	}
+	nodes := workflows.AwaitTurn{Holder: "pool", Account: "1", Region: "eu", Nodes: 2, Limits: roll.Limits{Account: 2}}
+	state := workflows.FleetState{Turns: []workflows.Turn{{AwaitTurn: cluster("a")}, {AwaitTurn: nodes}}}
+	require.NoError(t, state.Room(cluster("b")), "two nodes are no clusters")
+	require.ErrorContains(t, state.Room(workflows.AwaitTurn{Holder: "x", Account: "1", Nodes: 1, Limits: nodes.Limits}), "2 nodes of account 1 are being replaced, and the limit is 2")
+	state.Turns = append(state.Turns, workflows.Turn{AwaitTurn: cluster("b")})
+	require.ErrorContains(t, state.Room(cluster("c")), "2 clusters of account 1 are being updated, and the limit is 2")
+	require.NoError(t, state.Room(cluster("b")))
+}
+
+func TestBlocksOfTheFleetComeAndGo(t *testing.T) {
+	var suite testsuite.WorkflowTestSuite
+	env := suite.NewTestWorkflowEnvironment()
+	env.SetStartTime(noon)
+	blocks := func() (b workflows.ScopeBlocks) {
+		answer, err := env.QueryWorkflow(workflows.BlocksQuery)
+		require.NoError(t, err)
+		require.NoError(t, answer.Get(&b))
+		return b
+	}
+	refused := func(name string, request any, text string) {
+		env.UpdateWorkflow(name, "", &testsuite.TestUpdateCallback{
+			OnAccept: func() { t.Error("accepted") }, OnReject: func(err error) { require.ErrorContains(t, err, text) }, OnComplete: func(any, error) {},
+		}, request)
+	}
+	at := func(minute int, do func()) { env.RegisterDelayedCallback(do, time.Duration(minute)*time.Minute) }
+	at(1, func() {
+		refused(workflows.BlockName, workflows.BlockRequest{}, "a block needs a reason")
+		refused(workflows.UnblockName, workflows.UnblockRequest{ID: "block-7"}, `the fleet has no block "block-7"`)
+		env.UpdateWorkflowNoRejection(workflows.BlockName, "", t, workflows.BlockRequest{Reason: "black friday", By: "anna", For: "10m"})
+		env.SignalWorkflow(workflows.BlockName, workflows.BlockRequest{Pool: "worker"}) // by hand, without a reason
+	})
+	at(2, func() {
+		holding := blocks().At(noon.Add(2*time.Minute), "master")
+		require.Len(t, holding, 2, "what was not understood blocks all")
+		require.Equal(t, "blocked by anna (fleet): black friday (until 2026-03-01T12:11:00Z)", holding[0].String())
+		require.Len(t, blocks().At(noon.Add(12*time.Minute), "master"), 1, "it expires by itself")
+		env.UpdateWorkflowNoRejection(workflows.UnblockName, "", t, workflows.UnblockRequest{ID: "block-2"})
+	})
+	at(3, func() {
+		require.Len(t, blocks().Ended, 1)
+		env.SignalWorkflow(workflows.UnblockName, workflows.UnblockRequest{})
+	})
+	at(4, func() {
+		require.Empty(t, blocks().Holding)
+		require.Len(t, blocks().Ended, 2)
+		env.CancelWorkflow()
+	})
+	env.ExecuteWorkflow(workflows.Fleet, workflows.FleetState{})
+}

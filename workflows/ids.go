@@ -17,11 +17,12 @@ var (
 	ChannelAttribute     = temporal.NewSearchAttributeKeyKeyword("Channel")
 	EnvironmentAttribute = temporal.NewSearchAttributeKeyKeyword("Environment")
 	PhaseAttribute       = temporal.NewSearchAttributeKeyKeyword("Phase")
+	VersionAttribute     = temporal.NewSearchAttributeKeyKeyword("Version")
 	BlockedAttribute     = temporal.NewSearchAttributeKeyBool("Blocked")
 )
 
 // SearchAttributes are all that workflows set.
-var SearchAttributes = []temporal.SearchAttributeKey{ClusterAttribute, PoolAttribute, ChannelAttribute, EnvironmentAttribute, PhaseAttribute, BlockedAttribute}
+var SearchAttributes = []temporal.SearchAttributeKey{ClusterAttribute, PoolAttribute, ChannelAttribute, EnvironmentAttribute, PhaseAttribute, VersionAttribute, BlockedAttribute}
 
-// ProgressQuery asks RollPool for a RollProgress.
+// ProgressQuery asks RollPool for a RollProgress, and UpdateCluster for an UpdateProgress.
 const ProgressQuery = "progress"

@@ -26,6 +26,7 @@ func TestRecordedHistoriesReplay(t *testing.T) {
 			replayer.RegisterWorkflow(workflows.ReplaceNode)
 			replayer.RegisterWorkflow(workflows.Cluster)
 			replayer.RegisterWorkflow(workflows.Fleet)
+			replayer.RegisterWorkflow(workflows.UpdateCluster)
 			require.NoError(t, replayer.ReplayWorkflowHistory(nil, history(t, file)))
 		})
 	}

@@ -109,6 +109,10 @@ func RollPool(ctx workflow.Context, in RollPoolInput) (RollProgress, error) {
 	if in.Resume != nil {
 		r.progress = *in.Resume
 	}
+	workflow.GoNamed(ctx, "stop", func(ctx workflow.Context) {
+		workflow.GetSignalChannel(ctx, StopName).Receive(ctx, &r.stopped)
+		r.stopping = true
+	})
 	err := r.examine(ctx)
 	if err != nil && in.Resume == nil {
 		return r.progress, r.end(ctx, err) // nothing has been changed
@@ -116,7 +120,7 @@ func RollPool(ctx workflow.Context, in RollPoolInput) (RollProgress, error) {
 	if err == nil {
 		err = r.protect(ctx)
 	}
-	for err == nil {
+	for err == nil && !r.stopping {
 		var candidates []*NodeProgress
 		if candidates = r.next(); len(candidates) == 0 {
 			break
@@ -124,12 +128,13 @@ func RollPool(ctx workflow.Context, in RollPoolInput) (RollProgress, error) {
 		if err = r.replace(ctx, candidates); err == nil {
 			err = ctx.Err() // a batch that went through although the roll was cancelled is the last one
 		}
-		if err == nil && workflow.GetInfo(ctx).GetCurrentHistoryLength() > rollHistory {
+		if err == nil && !r.stopping && workflow.GetInfo(ctx).GetCurrentHistoryLength() > rollHistory {
 			in.Resume = &r.progress
 			return r.progress, workflow.NewContinueAsNewError(ctx, RollPool, in)
 		}
 	}
-	return r.progress, r.end(ctx, withUndo(err, r.restore(ctx, err == nil)))
+	emptied := err == nil && len(r.inState(Replaced)) == len(r.progress.Nodes)
+	return r.progress, r.end(ctx, withUndo(err, r.restore(ctx, emptied)))
 }
 
 // rolling is the state of RollPool. All of its fields are set by workflow code only.
@@ -141,6 +146,9 @@ type rolling struct {
 	// seen is the group at the first look, until a batch has begun with it.
 	seen   Pool
 	seenAt time.Time
+	// stopping means that somebody wants no more batches to begin, and stopped is why.
+	stopping bool
+	stopped  string
 }
 
 // cluster is the id of the cluster, or what it was called in the request while that is not known.
@@ -258,6 +266,9 @@ func (r *rolling) inState(state NodeState) (out []*NodeProgress) {
 
 // replace takes as many of the candidates as may go together through their whole replacement.
 func (r *rolling) replace(ctx workflow.Context, candidates []*NodeProgress) error {
+	if err := r.awaitWindow(ctx); err != nil || r.stopping {
+		return err
+	}
 	pool, err := r.pool(ctx)
 	if err != nil {
 		return err
@@ -271,7 +282,8 @@ func (r *rolling) replace(ctx workflow.Context, candidates []*NodeProgress) erro
 	}
 	b.turn = r.turnOf(b)
 	defer r.endTurn(ctx, b)
-	if err := r.awaitTurn(ctx, b); err != nil {
+	if err := r.awaitTurn(ctx, b); err != nil || r.stopping {
+		r.progress.Spare = append(r.progress.Spare, b.fresh[:b.spares]...) // nothing has used them
 		return err
 	}
 	if err := r.surge(ctx, b); err != nil {
@@ -458,6 +470,8 @@ func (r *rolling) end(ctx workflow.Context, err error) error {
 	switch {
 	case err == nil && len(r.progress.Nodes) == 0:
 		r.step(ctx, "done", "no node is old")
+	case err == nil && len(r.inState(Replaced)) < len(r.progress.Nodes):
+		r.step(ctx, "stopped", fmt.Sprintf("no more batches begin, because %s; the nodes that were not replaced are usable. %s", cmp.Or(r.stopped, "somebody asked for that"), r.progress.Left))
 	case err == nil:
 		r.step(ctx, "done", fmt.Sprintf("all nodes are replaced and group `%s` is as before. %s", r.group(), r.progress.Left))
 		r.notify(ctx, RollDone, "", fmt.Sprintf("Pool %s of cluster %s is rolled: %d nodes in %s.", r.in.Pool, r.cluster(), len(r.progress.Nodes), workflow.Now(ctx).Sub(r.progress.Started).Round(time.Second)))

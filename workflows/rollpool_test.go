@@ -745,3 +745,97 @@ func TestASpareThatVanishesIsNotCountedOn(t *testing.T) {
 	require.Equal(t, []string{"i-old1", "i-old2", "i-old0"}, w.terminated, "no instance is ended that was not emptied")
 	require.Equal(t, 4, w.pool.Desired, "better one too many")
 }
+
+func TestARollThatIsToldToStopEndsAfterTheBatchInHand(t *testing.T) {
+	w := newWorld()
+	w.settings.Parallel = 1
+	env := newEnvironment(t, w)
+	w.drain = func(context.Context, workflows.DrainNode) (bool, error) {
+		env.SignalWorkflow(workflows.StopName, "a newer version is wanted")
+		return false, nil
+	}
+	rollPool(env, workflows.RollPoolInput{})
+	require.NoError(t, env.GetWorkflowError())
+	var progress workflows.RollProgress
+	require.NoError(t, env.GetWorkflowResult(&progress))
+	require.Equal(t, "stopped", progress.Phase)
+	require.Contains(t, progress.Step, "a newer version is wanted")
+	require.Equal(t, []string{"i-old0"}, w.terminated, "the batch in hand is finished")
+	require.Equal(t, workflows.Waiting, progress.Nodes[1].State)
+	requireAsBefore(t, w, 3)
+}
+
+func TestAStopInTheLastBatchIsNoStop(t *testing.T) {
+	w := newWorld()
+	env := newEnvironment(t, w)
+	w.drain = func(context.Context, workflows.DrainNode) (bool, error) {
+		env.SignalWorkflow(workflows.StopName, "x")
+		return false, nil
+	}
+	rollNodes(env, "node-of-i-old0")
+	result(t, env)
+}
+
+func TestAStopEndsTheWaitForATurnOrAWindow(t *testing.T) {
+	for _, activity := range []string{"AwaitTurn", "AwaitWindow"} {
+		t.Run(activity, func(t *testing.T) {
+			w := newWorld()
+			w.windowed, w.settings.Limits = true, roll.Limits{Fleet: 10}
+			w.fail = func(name string) error {
+				if name == activity {
+					return temporal.NewApplicationErrorWithOptions("not yet", workflows.WindowClosed, temporal.ApplicationErrorOptions{NextRetryDelay: 10 * time.Hour})
+				}
+				return nil
+			}
+			env := newEnvironment(t, w)
+			env.RegisterDelayedCallback(func() { env.SignalWorkflow(workflows.StopName, "x") }, time.Hour)
+			rollPool(env, workflows.RollPoolInput{})
+			require.NoError(t, env.GetWorkflowError())
+			var progress workflows.RollProgress
+			require.NoError(t, env.GetWorkflowResult(&progress))
+			require.Equal(t, "stopped", progress.Phase)
+			require.Empty(t, w.terminated)
+			require.Zero(t, w.launched)
+			requireAsBefore(t, w, 3)
+		})
+	}
+}
+
+func TestAPoolThatIsStoppedWhileItIsEmptiedGetsItsSizeBack(t *testing.T) {
+	w := newWorld()
+	w.settings.Parallel = 1
+	env := newEnvironment(t, w)
+	w.drain = func(context.Context, workflows.DrainNode) (bool, error) {
+		env.SignalWorkflow(workflows.StopName, "x")
+		return false, nil
+	}
+	rollPool(env, workflows.RollPoolInput{Remove: true})
+	require.NoError(t, env.GetWorkflowError())
+	require.Equal(t, []string{"i-old0"}, w.terminated)
+	requireAsBefore(t, w, 3)
+}
+
+func TestEachBatchWaitsForAWindowInOneActivity(t *testing.T) {
+	w := newWorld()
+	w.windowed, w.settings.Parallel = true, 1
+	env := newEnvironment(t, w)
+	env.SetStartTime(noon)
+	scheduled, attempts := 0, 0
+	env.SetOnActivityStartedListener(func(info *activity.Info, _ context.Context, _ converter.EncodedValues) {
+		if info.ActivityType.Name == "AwaitWindow" {
+			if attempts++; info.Attempt == 1 {
+				scheduled++
+			}
+		}
+	})
+	w.fail = func(name string) error {
+		if name == "AwaitWindow" && env.Now().Before(noon.Add(72*time.Hour)) {
+			return temporal.NewApplicationErrorWithOptions("closed", workflows.WindowClosed, temporal.ApplicationErrorOptions{NextRetryDelay: 12 * time.Hour})
+		}
+		return nil
+	}
+	rollPool(env, workflows.RollPoolInput{})
+	result(t, env)
+	require.Equal(t, 3, scheduled, "one for each batch, however long it waits")
+	require.Equal(t, 9, attempts)
+}

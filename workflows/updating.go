@@ -80,6 +80,13 @@ type Messages interface {
 	SyncFleet(context.Context, SyncFleet) (SyncResult, error)
 }
 
+// Rolls is how an update waits for a roll that somebody else has begun. activities/fleet implements it.
+type Rolls interface {
+	// AwaitEnd returns when no workflow of the id runs. Until then it fails with StillRunning,
+	// benign, to be tried again: waiting costs no history.
+	AwaitEnd(context.Context, AwaitEnd) error
+}
+
 // UpdatePlan is what an update of a cluster to a version consists of.
 type UpdatePlan struct {
 	Cluster ClusterInfo `json:"cluster"`
@@ -215,6 +222,9 @@ type (
 	CheckHealth struct {
 		Cluster string `json:"cluster"`
 	}
+	AwaitEnd struct {
+		Workflow string `json:"workflow"`
+	}
 	WriteStatus struct {
 		Cluster string          `json:"cluster"`
 		Status  registry.Status `json:"status"`
@@ -226,10 +236,15 @@ type (
 	}
 	SyncFleet struct {
 		Channel string `json:"channel,omitempty"` // default: all
+		// Shrunk believes a registry that has lost more than half of the clusters that are known.
+		Shrunk bool `json:"shrunk,omitempty"`
 	}
 	SyncResult struct {
 		Clusters int      `json:"clusters"`
 		Told     []string `json:"told,omitempty"` // channels
+		// Lost are clusters whose updates ended without a word.
+		Lost     []string `json:"lost,omitempty"`
+		Problems []string `json:"problems,omitempty"` // whole sentences
 	}
 )
 
@@ -252,11 +267,17 @@ type Want struct {
 	// Current is what the registry says that the cluster has; an actor that knows better ignores it.
 	Current string `json:"current_version,omitempty"`
 	Last    string `json:"last_version,omitempty"`
+	// Environment of the cluster, for the search attributes of its actor.
+	Environment string `json:"environment,omitempty"`
 	// Block is the config item cluster_update_block of the entry; empty means none.
 	Block string `json:"block,omitempty"`
 	// Hold means that the channel has not let the cluster go on yet: Block and Lifecycle are news,
 	// Version is not to be started.
 	Hold bool `json:"hold,omitempty"`
+	// RetryAfter and RetryAtMost are the waits between failed attempts, as in UpdateSettings, which
+	// win once an update knows them; 0 means 5 m and 2 h.
+	RetryAfter  time.Duration `json:"retry_after,omitempty"`
+	RetryAtMost time.Duration `json:"retry_at_most,omitempty"`
 }
 
 // Types of application errors of updates.
@@ -266,6 +287,7 @@ const (
 	Conflict     = "Conflict"     // fields of an object belong to another manager
 	Unhealthy    = "Unhealthy"    // the cluster, or what was applied, does not become healthy
 	WindowClosed = "WindowClosed" // no maintenance window is open, or a freeze holds
+	StillRunning = "StillRunning" // a workflow that is waited for has not ended
 )
 
 // Names of the signals and queries of updates, clusters' and channels' actors.
@@ -292,8 +314,10 @@ type UpdateClusterInput struct {
 	By      string `json:"by,omitempty"`
 	Reason  string `json:"reason,omitempty"`
 	Attempt int    `json:"attempt"` // 1 for the first
-	// Resume is where an earlier run of the same update left off; not for people.
-	Resume *UpdateProgress `json:"resume,omitempty"`
+	// Last is the version that the cluster had before From.
+	Last string `json:"last,omitempty"`
+	// Problems of the attempt before stand in the registry until this one has ended.
+	Problems []registry.Problem `json:"problems,omitempty"`
 }
 
 // UpdateKind is what becomes of the cluster.
@@ -327,6 +351,13 @@ type UpdateProgress struct {
 	Problems   []registry.Problem `json:"problems,omitempty"`
 	Forced     []ForcedPod        `json:"forced,omitempty"`
 	Evicted    int                `json:"evicted,omitempty"`
+	// Changed means that something of the cluster may not be as it was any more. Restored means that
+	// an update that failed has gone back to From by itself.
+	Changed  bool `json:"changed,omitempty"`
+	Restored bool `json:"restored,omitempty"`
+	// RetryAfter and RetryAtMost are those of the cluster's settings, once these are known.
+	RetryAfter  time.Duration `json:"retry_after,omitempty"`
+	RetryAtMost time.Duration `json:"retry_at_most,omitempty"`
 }
 
 // UpdateStep is one step of an update, for people.
@@ -341,7 +372,7 @@ type UpdateStep struct {
 type PoolProgress struct {
 	Pool     string `json:"pool"`
 	Workflow string `json:"workflow"`
-	State    string `json:"state"` // waiting, rolling, done, failed, removed
+	State    string `json:"state"` // waiting, rolling, done, failed, stopped, removed
 	Nodes    int    `json:"nodes,omitempty"`
 	Replaced int    `json:"replaced,omitempty"`
 }
@@ -379,6 +410,8 @@ type ClusterUpdates struct {
 	Mixed   []string `json:"mixed,omitempty"`
 	// Running is the update under way.
 	Running *RunningUpdate `json:"running,omitempty"`
+	// Asked is a person's request to begin, until the update has begun.
+	Asked *UpdateRequest `json:"asked,omitempty"`
 	// Failed is the last failed attempt at the wanted version; nil if there was none.
 	Failed *FailedUpdate `json:"failed,omitempty"`
 	// Pinned is a version that a person went back to. Until another version than the one it went
@@ -393,16 +426,21 @@ type RunningUpdate struct {
 	Kind       UpdateKind `json:"kind"`
 	Version    string     `json:"version"`
 	Since      time.Time  `json:"since"`
+	Run        string     `json:"run,omitempty"`        // of the workflow cluster/<id>/update
 	Superseded bool       `json:"superseded,omitempty"` // it was told that another version is wanted
 }
 
 // FailedUpdate is a failed attempt.
 type FailedUpdate struct {
-	Version  string    `json:"version"`
-	Problem  string    `json:"problem"`
-	Attempts int       `json:"attempts"`
-	At       time.Time `json:"at"`
-	Next     time.Time `json:"next"` // when it is tried again
+	Kind     UpdateKind         `json:"kind"`
+	Version  string             `json:"version"`
+	Problem  string             `json:"problem"`
+	Problems []registry.Problem `json:"problems,omitempty"`
+	Attempts int                `json:"attempts"`
+	At       time.Time          `json:"at"`
+	// Next is when it is tried again. Zero means not by itself: a person has cancelled it, or it was
+	// rolled back, and to try it again would only roll the nodes forth and back.
+	Next time.Time `json:"next,omitzero"`
 }
 
 // PinnedVersion keeps a cluster from a version that a person went back from.
@@ -437,6 +475,13 @@ type ChannelSync struct {
 	Title    string           `json:"title,omitempty"`
 	Clusters []ChannelCluster `json:"clusters"`
 	Settings rollout.Settings `json:"settings"`
+	// Problem is why the head is not known, such as a branch that does not exist; the commit is empty
+	// then, and what was wanted before stays wanted.
+	Problem string `json:"problem,omitempty"`
+	// Keep means that clusters that are missing here have not left: the registry is not believed.
+	Keep bool `json:"keep,omitempty"`
+	// Digest stands for all of it, so that the same need not be told twice.
+	Digest string `json:"digest,omitempty"`
 }
 
 // ChannelCluster is a cluster that follows a channel.
@@ -444,7 +489,7 @@ type ChannelCluster struct {
 	rollout.Cluster
 	// Want is what the cluster's actor is to be told.
 	Want Want `json:"want"`
-	// Lost means that its update ended without a word, such as by a termination from outside.
+	// Lost means that its actor knows of no update although the channel's does: it is told again.
 	Lost bool `json:"lost,omitempty"`
 }
 
@@ -456,6 +501,9 @@ type ClusterReport struct {
 	At      time.Time     `json:"at"`
 	Problem string        `json:"problem,omitempty"`
 	Current string        `json:"current_version,omitempty"`
+	// Held means that a block of this cluster alone, not one of its channel or the fleet, keeps it
+	// from going on.
+	Held bool `json:"held,omitempty"`
 }
 
 // ChannelState is all that a channel's actor knows; the answer to StateQuery.
@@ -470,6 +518,8 @@ type ChannelState struct {
 	Wave   int         `json:"wave"`
 	Next   time.Time   `json:"next,omitzero"`
 	Blocks ScopeBlocks `json:"blocks"`
+	// Announced means that people have been told that the rollout is stopped.
+	Announced bool `json:"announced,omitempty"`
 }
 
 // Member is a cluster of a channel and where it stands on the way to the channel's head.
@@ -477,6 +527,8 @@ type Member struct {
 	rollout.Member
 	Current string `json:"current_version,omitempty"`
 	Problem string `json:"problem,omitempty"`
+	// Tell means that the cluster's actor has yet to be told what is wanted.
+	Tell bool `json:"tell,omitempty"`
 }
 
 // ChannelID is the id of a channel's actor.

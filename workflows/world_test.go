@@ -21,6 +21,7 @@ type world struct {
 	nodes    []workflows.Node
 	settings roll.Settings
 	types    []string
+	windowed bool
 
 	cordonedBy  map[string]string
 	quarantined map[string]string
@@ -125,7 +126,7 @@ func (w *world) FindPool(_ context.Context, in workflows.FindPool) (workflows.Po
 	defer w.mu.Unlock()
 	return workflows.PoolInfo{
 		Cluster: workflows.ClusterInfo{ID: in.Cluster, Channel: "dev", Environment: "test", Account: "1", Region: "eu"},
-		Pool:    in.Pool, Settings: w.settings, Types: w.types, Notify: true,
+		Pool:    in.Pool, Settings: w.settings, Types: w.types, Notify: true, Windowed: w.windowed,
 	}, w.failing("FindPool")
 }
 
@@ -385,6 +386,12 @@ func (w *world) EndTurn(_ context.Context, in workflows.AwaitTurn) error {
 	defer w.mu.Unlock()
 	delete(w.turns, in.Holder)
 	return w.failing("EndTurn")
+}
+
+func (w *world) AwaitWindow(context.Context, workflows.AwaitWindow) error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.failing("AwaitWindow")
 }
 
 func (w *world) Notify(_ context.Context, in workflows.Notification) error {

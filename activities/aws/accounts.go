@@ -47,6 +47,7 @@ type Accounts struct {
 // that its clients have found AWS to allow.
 type account struct {
 	number, region string
+	access         aws.Config
 
 	autoScaling    *autoscaling.Client
 	ec2            *ec2.Client
@@ -74,6 +75,15 @@ func (a *Accounts) get(ctx context.Context, name string) (registry.Cluster, *acc
 	return cluster, found, nil
 }
 
+// Access is how the account of a cluster is reached, for clients of other services.
+func (a *Accounts) Access(ctx context.Context, cluster registry.Cluster) (aws.Config, error) {
+	found, err := a.of(ctx, cluster)
+	if err != nil {
+		return aws.Config{}, err
+	}
+	return found.access, nil
+}
+
 // of is the account of a cluster.
 func (a *Accounts) of(ctx context.Context, cluster registry.Cluster) (*account, error) {
 	number := accountNumber(cluster)
@@ -96,7 +106,7 @@ func (a *Accounts) of(ctx context.Context, cluster registry.Cluster) (*account, 
 			func(o *stscreds.AssumeRoleOptions) { o.RoleSessionName = "fairway" }))
 	}
 	fresh := &account{
-		number: number, region: cluster.Region,
+		number: number, region: cluster.Region, access: loaded,
 		autoScaling:    autoscaling.NewFromConfig(loaded),
 		ec2:            ec2.NewFromConfig(loaded),
 		cloudFormation: cloudformation.NewFromConfig(loaded),

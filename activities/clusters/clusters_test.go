@@ -18,7 +18,8 @@ var fleet = registry.Clusters{
 	{
 		ID: "dev-1", Alias: "kale", Channel: "dev", Environment: "test", InfrastructureAccount: "aws:123456789012",
 		Region: "eu-central-1", LifecycleStatus: registry.Ready, Owner: "anchor", NodePools: []registry.NodePool{{}, {}},
-		Status: &registry.Status{CurrentVersion: "abc#def", Problems: []registry.Problem{{Title: "first"}, {Title: "second"}}},
+		CriticalityLevel: 2,
+		Status:           &registry.Status{CurrentVersion: "abc#def", NextVersion: "abd#def", LastVersion: "abb#def", Problems: []registry.Problem{{Title: "first"}, {Title: "second"}}},
 	},
 	{ID: "stable-1", Channel: "stable", LifecycleStatus: registry.Requested},
 }
@@ -47,6 +48,7 @@ func TestAllClustersAreListedInTheRegistrysOrder(t *testing.T) {
 		{
 			ID: "dev-1", Alias: "kale", Channel: "dev", Environment: "test", Account: "aws:123456789012", Region: "eu-central-1",
 			Lifecycle: "ready", Version: "abc#def", Owner: "anchor", Pools: 2, Problem: "first",
+			NextVersion: "abd#def", LastVersion: "abb#def", Criticality: 2, Problems: []registry.Problem{{Title: "first"}, {Title: "second"}},
 		},
 		{ID: "stable-1", Channel: "stable", Lifecycle: "requested"},
 	}, got)
@@ -96,4 +98,71 @@ func requireError(t *testing.T, err error, kind string, final bool, message stri
 	require.Equal(t, kind, application.Type())
 	require.Equal(t, final, application.NonRetryable())
 	require.Equal(t, message, application.Message())
+}
+
+// write runs the activity WriteStatus with what the registry answers to each call, and returns the calls.
+func write(t *testing.T, in workflows.WriteStatus, answers ...error) (calls []registry.LifecycleStatus, err error) {
+	t.Helper()
+	activities := &clusters.Activities{Write: func(_ context.Context, id string, status registry.Status, lifecycle registry.LifecycleStatus) error {
+		require.Equal(t, in.Cluster, id)
+		require.Equal(t, in.Status, status)
+		calls = append(calls, lifecycle)
+		return answers[len(calls)-1]
+	}}
+	var suite testsuite.WorkflowTestSuite
+	env := suite.NewTestActivityEnvironment()
+	env.RegisterActivity(activities.WriteStatus)
+	_, err = env.ExecuteActivity(activities.WriteStatus, in)
+	return calls, err
+}
+
+var ready = workflows.WriteStatus{
+	Cluster: "dev-1", Lifecycle: registry.Ready,
+	Status: registry.Status{CurrentVersion: "abc#def", Problems: []registry.Problem{{Type: "x", Title: "y"}}},
+}
+
+func TestAStatusIsWrittenWithTheLifecycleThatWasReached(t *testing.T) {
+	calls, err := write(t, ready, nil)
+	require.NoError(t, err)
+	require.Equal(t, []registry.LifecycleStatus{registry.Ready}, calls)
+}
+
+func TestALifecycleThatPeopleHaveOvertakenDoesNotKeepTheStatusFromBeingWritten(t *testing.T) {
+	calls, err := write(t, ready, &registry.LifecycleError{Cluster: "dev-1", From: registry.DecommissionRequested, To: registry.Ready}, nil)
+	require.NoError(t, err)
+	require.Equal(t, []registry.LifecycleStatus{registry.Ready, ""}, calls)
+}
+
+func TestWhatKeepsAStatusFromBeingWrittenIsTyped(t *testing.T) {
+	for name, test := range map[string]struct {
+		err   error
+		kind  string
+		final bool
+	}{
+		"unknown cluster": {&registry.UnknownClusterError{Name: "dev-1"}, workflows.ClusterNotFound, true},
+		"no answer":       {&registry.UnreachableError{Request: "PATCH x", Err: errors.New("connection refused")}, workflows.Unreachable, false},
+		"a wrong token":   {&registry.RefusedError{Request: "PATCH x", Status: 401}, workflows.AccessDenied, false},
+		"a weak token":    {&registry.RefusedError{Request: "PATCH x", Status: 403}, workflows.AccessDenied, false},
+		"an older state":  {&registry.RefusedError{Request: "PATCH x", Status: 412}, workflows.Unreachable, false},
+		"refused":         {&registry.RefusedError{Request: "PATCH x", Status: 400}, workflows.InvalidInput, false},
+		"nonsense":        {&registry.AnswerError{Request: "PATCH x", Err: errors.New("cut off")}, workflows.InvalidInput, false},
+		"a broken file":   {errors.New("registry.status.yaml:1: broken"), workflows.InvalidInput, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			_, err := write(t, ready, test.err)
+			var application *temporal.ApplicationError
+			require.ErrorAs(t, err, &application)
+			require.Equal(t, test.kind, application.Type())
+			require.Equal(t, test.final, application.NonRetryable())
+			require.Contains(t, application.Message(), test.err.Error())
+		})
+	}
+}
+
+func TestARegistryThatDoesNotAnswerIsToldFromABrokenOne(t *testing.T) {
+	down := func(context.Context) (registry.Clusters, error) {
+		return nil, &registry.UnreachableError{Request: "GET x", Err: errors.New("connection refused")}
+	}
+	_, err := list(t, down)
+	requireError(t, err, workflows.Unreachable, false, "the cluster registry is not usable: the cluster registry does not answer: GET x: connection refused")
 }

@@ -31,6 +31,10 @@ var _ workflows.Turns = (*Activities)(nil)
 // askAgain is the time between two requests for a turn; a refused one costs no history.
 const askAgain = 2 * time.Second
 
+// askAgainForCluster is the same for a turn to update a cluster, which others have for longer: a wave
+// may have a hundred that wait.
+const askAgainForCluster = 10 * time.Second
+
 // lookForForgotten is the time between two looks for turns whose holders have ended; each costs a
 // request for every turn.
 const lookForForgotten = time.Minute
@@ -38,7 +42,12 @@ const lookForForgotten = time.Minute
 // AwaitTurn implements workflows.Turns.
 func (a *Activities) AwaitTurn(ctx context.Context, in workflows.AwaitTurn) error {
 	var looked time.Time
-	for again := time.Tick(askAgain); ; {
+	every := askAgain
+	if in.Clusters {
+		every = askAgainForCluster
+	}
+	beat := time.Tick(activities.BeatEvery)
+	for again := time.Tick(every); ; {
 		err := a.update(ctx, workflows.TakeTurn, in)
 		if ctx.Err() != nil {
 			return ctx.Err() // a cancellation in the middle of a request is no outage
@@ -54,12 +63,17 @@ func (a *Activities) AwaitTurn(ctx context.Context, in workflows.AwaitTurn) erro
 			}
 			looked = time.Now()
 		}
-		select {
-		case <-ctx.Done():
-			return ctx.Err()
-		case <-activity.GetWorkerStopChannel(ctx):
-			return activities.ErrStopping
-		case <-again:
+		for waiting := true; waiting; {
+			select {
+			case <-ctx.Done():
+				return ctx.Err()
+			case <-activity.GetWorkerStopChannel(ctx):
+				return activities.ErrStopping
+			case <-beat:
+				activity.RecordHeartbeat(ctx, refused.Message())
+			case <-again:
+				waiting = false
+			}
 		}
 	}
 }

@@ -36,7 +36,7 @@ func (c *cluster) explain(doing string, err error) error {
 		return err
 	case apierrors.IsUnauthorized(err), apierrors.IsForbidden(err):
 		return temporal.NewApplicationError(
-			fmt.Sprintf("cluster %s: %s: the API server refuses: %v; check the credentials of its kubeconfig context and deploy/kubernetes/rbac.yaml", c.id, doing, err),
+			fmt.Sprintf("cluster %s: %s: the API server refuses: %v; check the credentials (kubernetes.access) and deploy/kubernetes/rbac.yaml", c.id, doing, err),
 			workflows.AccessDenied)
 	case apierrors.IsInvalid(err), apierrors.IsBadRequest(err):
 		return invalid("cluster %s: %s: %v", c.id, doing, err)

@@ -52,6 +52,8 @@ func startCluster(t *testing.T) cluster {
 	access.QPS, access.Burst = 200, 400
 	client, err := kubernetes.NewForConfig(access)
 	require.NoError(t, err)
+	// What replaces nodes has to do without the rights of what applies manifests.
+	require.NoError(t, client.RbacV1().ClusterRoleBindings().Delete(t.Context(), "fairway-manifests", metav1.DeleteOptions{}))
 	return cluster{lab: l, kubeconfig: filepath.Join(dir, "kubeconfig-fairway"), client: client}
 }
 

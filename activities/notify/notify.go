@@ -1,4 +1,5 @@
-// Package notify tells people what they want to know at once, through a webhook.
+// Package notify tells people what they want to know at once: through a webhook of their own, and
+// through chat, mail and other services.
 package notify
 
 import (
@@ -17,20 +18,29 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 	"time"
 
+	"go.temporal.io/sdk/activity"
 	"go.temporal.io/sdk/temporal"
 
 	"github.com/fairway-project/fairway/config"
+	"github.com/fairway-project/fairway/registry"
 	"github.com/fairway-project/fairway/workflows"
 )
 
 // Activities implements workflows.Notifications.
 type Activities struct {
-	// Settings are the `notify` part of the configuration. Address and secret are read whenever
+	// Settings are the `notify` part of the configuration. Addresses and the secret are read whenever
 	// they are used, so that they can be changed.
 	Settings config.Notify
+	// Find returns a cluster of the registry, whose owner, environment and channel choose the routes.
+	// While it fails, or without it, what it would tell restricts nothing: better too many are told
+	// than nobody.
+	Find func(ctx context.Context, cluster string) (registry.Cluster, error)
+
+	told memory
 }
 
 var _ workflows.Notifications = (*Activities)(nil)
@@ -38,21 +48,108 @@ var _ workflows.Notifications = (*Activities)(nil)
 // Signature is the header with "sha256=" and the HMAC-SHA256 of the body in hexadecimal digits.
 const Signature = "X-Fairway-Signature"
 
-// Notify implements workflows.Notifications. It posts the notification as a JSON object, whose
-// field "text" is what Slack and Mattermost show. No error names the address, which may be a secret.
+// Notify implements workflows.Notifications. It tells the webhook and every route that matches, all
+// at the same time. What one of them has been told is not told it again by this worker within a
+// day, nor are the same words about the same thing within ten minutes. A retry tells only those that
+// failed. A worker that crashed between a delivery and the end of the activity may repeat it.
 //
 // Errors are of type Unreachable if a later attempt may succeed (no answer, HTTP 429 and 5xx, with
-// the delay that the hook asks for), and of type InvalidInput, which is final, otherwise.
+// the delay that the hook asks for), and of type InvalidInput, which is final, otherwise. No error
+// names an address, which may be a secret.
 func (a *Activities) Notify(ctx context.Context, n workflows.Notification) error {
-	s := a.Settings
-	if len(s.Kinds) > 0 && !slices.Contains(s.Kinds, n.Kind) {
-		return nil
+	ways := a.ways(ctx, n)
+	done := recall(ctx)
+	errs := make([]error, len(ways))
+	var sending sync.WaitGroup
+	for i, way := range ways {
+		if slices.Contains(done, way.name) || a.told.has(way.name, n) {
+			continue
+		}
+		sending.Go(func() { errs[i] = way.tell(ctx, n) })
 	}
-	address, err := read("url", s.URLEnv, s.URLFile)
-	if err != nil || address == "" {
+	sending.Wait()
+	for i, way := range ways {
+		if errs[i] == nil && !slices.Contains(done, way.name) {
+			a.told.add(way.name, n)
+			done = append(done, way.name)
+		}
+	}
+	if isActivity(ctx) && len(ways) > 1 {
+		activity.RecordHeartbeat(ctx, done)
+	}
+	return together(errs)
+}
+
+// isActivity says whether this is the activity Notify and not part of another one, whose heartbeats
+// are its own.
+func isActivity(ctx context.Context) bool {
+	return activity.IsActivity(ctx) && activity.GetInfo(ctx).ActivityType.Name == "Notify"
+}
+
+// recall names what earlier attempts have told already.
+func recall(ctx context.Context) (done []string) {
+	if isActivity(ctx) && activity.HasHeartbeatDetails(ctx) {
+		_ = activity.GetHeartbeatDetails(ctx, &done) // without it somebody is told twice, which is no harm
+	}
+	return done
+}
+
+// together is the error of several ways: to be tried again if that can help one of them, when the
+// most patient one allows it.
+func together(errs []error) error {
+	errs = slices.DeleteFunc(errs, func(err error) bool { return err == nil })
+	if len(errs) < 2 {
+		return errors.Join(errs...)
+	}
+	texts, again, delay := make([]string, len(errs)), false, time.Duration(0)
+	for i, err := range errs {
+		texts[i] = err.Error()
+		var typed *temporal.ApplicationError
+		if errors.As(err, &typed) {
+			texts[i], again, delay = typed.Message(), again || !typed.NonRetryable(), max(delay, typed.NextRetryDelay())
+		}
+	}
+	if !again {
+		return invalid("%s", strings.Join(texts, "; "))
+	}
+	return unreachable(delay, "%s", strings.Join(texts, "; "))
+}
+
+// way leads to somebody who is told.
+type way struct {
+	name string // "webhook", or "route NAME"
+	tell func(context.Context, workflows.Notification) error
+}
+
+// ways are those that a notification takes.
+func (a *Activities) ways(ctx context.Context, n workflows.Notification) (out []way) {
+	if s := a.Settings; (s.URLEnv != "" || s.URLFile != "") && wants(s.Kinds, n.Kind) {
+		out = append(out, way{"webhook", a.post})
+	}
+	if len(a.Settings.Routes) == 0 {
+		return out
+	}
+	about := a.about(ctx, n)
+	for _, route := range a.Settings.Routes {
+		if wants(route.Kinds, n.Kind) && about.takes(route) {
+			out = append(out, way{"route " + route.Name, func(ctx context.Context, n workflows.Notification) error {
+				return a.shout(ctx, route, n)
+			}})
+		}
+	}
+	return out
+}
+
+func wants(kinds []string, kind string) bool { return len(kinds) == 0 || slices.Contains(kinds, kind) }
+
+// post tells the webhook: a JSON object, whose field "text" is what Slack and Mattermost show.
+func (a *Activities) post(ctx context.Context, n workflows.Notification) error {
+	s := a.Settings
+	address, err := read("notify.url", s.URLEnv, s.URLFile)
+	if err != nil {
 		return err
 	}
-	secret, err := read("secret", s.SecretEnv, s.SecretFile)
+	secret, err := read("notify.secret", s.SecretEnv, s.SecretFile)
 	if err != nil {
 		return err
 	}
@@ -122,7 +219,7 @@ func read(field, env, file string) (string, error) {
 	case file != "":
 		data, err := os.ReadFile(file)
 		if err != nil {
-			return "", invalid("notify.%s_file: %v", field, err)
+			return "", invalid("%s_file: %v", field, err)
 		}
 		value = string(data)
 	default:
@@ -130,7 +227,7 @@ func read(field, env, file string) (string, error) {
 	}
 	value = strings.TrimSpace(value)
 	if value == "" {
-		return "", invalid("notify.%s_%s: %s is empty", field, map[bool]string{true: "env", false: "file"}[env != ""], source(env, file))
+		return "", invalid("%s_%s: %s is empty", field, map[bool]string{true: "env", false: "file"}[env != ""], source(env, file))
 	}
 	return value, nil
 }

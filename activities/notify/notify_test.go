@@ -11,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -28,12 +29,20 @@ var soon = workflows.Notification{
 	Text: "Pod shop/web-1 will be deleted.", At: time.Date(2026, time.March, 1, 12, 0, 0, 0, time.UTC),
 }
 
+// named is another notification.
+func named(id string) workflows.Notification {
+	n := soon
+	n.ID, n.Text = id, "About "+id+"."
+	return n
+}
+
 const path = "/services/T0/hush"
 
 // hook serves at an address whose path is a secret, and counts the calls.
 type hook struct {
 	*httptest.Server
 	calls atomic.Int32
+	mutex sync.Mutex
 	last  *http.Request
 	body  []byte
 }
@@ -43,8 +52,10 @@ func serve(t *testing.T, answer http.HandlerFunc) *hook {
 	h := &hook{}
 	h.Server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		h.calls.Add(1)
-		h.last = r
-		h.body, _ = io.ReadAll(r.Body)
+		body, _ := io.ReadAll(r.Body)
+		h.mutex.Lock()
+		h.last, h.body = r, body
+		h.mutex.Unlock()
 		answer(w, r)
 	}))
 	t.Cleanup(h.Close)
@@ -92,7 +103,7 @@ func TestANotificationIsSignedWithTheSecretOfTheMoment(t *testing.T) {
 	a := notify.Activities{Settings: settings(func(s *config.Notify) { s.SecretFile = file })}
 	for _, secret := range []string{"first", "second"} {
 		require.NoError(t, os.WriteFile(file, []byte(secret+"\n"), 0o600))
-		require.NoError(t, a.Notify(t.Context(), soon))
+		require.NoError(t, a.Notify(t.Context(), named(secret)))
 		mac := hmac.New(sha256.New, []byte(secret))
 		mac.Write(h.body)
 		require.Equal(t, "sha256="+hex.EncodeToString(mac.Sum(nil)), h.last.Header.Get("X-Fairway-Signature"))
@@ -179,7 +190,7 @@ func TestAHookMayMoveOnItsHostOnly(t *testing.T) {
 	require.Equal(t, "/moved", h.last.URL.Path)
 	require.NotEmpty(t, h.body)
 	target = other.URL + "/hush"
-	requireError(t, a.Notify(t.Context(), soon), workflows.InvalidInput, true)
+	requireError(t, a.Notify(t.Context(), named("another")), workflows.InvalidInput, true)
 }
 
 func TestWhatIsWrongWithTheSettingsIsToldWithoutTheSecrets(t *testing.T) {

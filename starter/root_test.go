@@ -1,0 +1,50 @@
+package main
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+)
+
+func TestEveryCommandExplainsItself(t *testing.T) {
+	for _, cmd := range all(root()) {
+		require.NotEmpty(t, cmd.Short, cmd.CommandPath())
+		require.False(t, strings.HasSuffix(cmd.Short, "."), cmd.CommandPath())
+		if cmd.HasSubCommands() {
+			continue
+		}
+		require.Contains(t, cmd.Example, cmd.CommandPath(), "%s needs an example", cmd.CommandPath())
+		if strings.Contains(cmd.Use, "CLUSTER") || strings.Contains(cmd.Use, "CHANNEL") {
+			require.NotNil(t, cmd.ValidArgsFunction, "%s does not complete", cmd.CommandPath())
+		}
+	}
+}
+
+func TestOrdersNeedAReasonBeforeAnythingIsAsked(t *testing.T) {
+	for _, args := range [][]string{
+		{"cluster", "block", "dev-1"}, {"channel", "block", "dev"}, {"fleet", "block"}, {"cluster", "update", "dev-1"},
+		{"cluster", "rollback", "dev-1"}, {"channel", "resume", "dev", "--reason", "  "},
+	} {
+		cmd := root()
+		cmd.SetArgs(args)
+		err := cmd.ExecuteContext(t.Context())
+		var status *statusError
+		require.ErrorAs(t, err, &status, args)
+		require.Equal(t, exitUsage, status.status)
+		require.ErrorContains(t, err, "--reason is missing")
+	}
+}
+
+func TestABlockLastsForAPositiveTime(t *testing.T) {
+	cmd := root()
+	cmd.SetArgs([]string{"fleet", "block", "--reason", "r", "--for", "-1h"})
+	require.ErrorContains(t, cmd.ExecuteContext(t.Context()), "--for is -1h0m0s; must be a time such as 4h")
+}
+
+func TestAVersionIsShortened(t *testing.T) {
+	require.Equal(t, "9f2c41d3#aaaaaaaa", shortVersion(newer))
+	require.Equal(t, "9f2c41d3", shortVersion(newCommit))
+	require.Equal(t, "abc#1", shortVersion("abc#1"))
+	require.Empty(t, shortVersion(""))
+}

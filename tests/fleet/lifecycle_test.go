@@ -1,0 +1,108 @@
+package fleet
+
+import (
+	"net/http"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/ec2"
+	ec2types "github.com/aws/aws-sdk-go-v2/service/ec2/types"
+	"github.com/aws/aws-sdk-go-v2/service/s3"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/fairway-project/fairway/lab"
+	"github.com/fairway-project/fairway/registry"
+	"github.com/fairway-project/fairway/workflows"
+)
+
+// A cluster is asked for, comes up, gets and loses a pool, and goes without a trace.
+func TestAClusterComesAndGoesWithoutATrace(t *testing.T) {
+	t.Parallel()
+	const cluster, channel = "scratch-1", "scratch"
+	commit := push(t, channel, "Begin", nil)
+	wanted := entry(t, "dev-1")
+	wanted.ID, wanted.LocalID, wanted.Alias, wanted.Channel, wanted.Status = cluster, cluster, "", channel, nil
+	wanted.APIServerURL = "https://scratch-1.fleet.internal"
+	wanted.LifecycleStatus = registry.Requested
+	ask(t, http.MethodPost, "/kubernetes-clusters", wanted, nil)
+
+	reaches(t, cluster, commit)
+	got := entry(t, cluster)
+	require.Equal(t, registry.Ready, got.LifecycleStatus)
+	requireServing(t, cluster)
+	require.NotNil(t, deployment(t, cluster, "shop", "shop-frontend"))
+	require.NotEmpty(t, volumes(t, cluster), "its database has volumes")
+
+	// Nothing is to be done for what is the case already, and the plan says so.
+	plan := succeeds(t, nil, "cluster", "plan", cluster)
+	require.NotContains(t, plan.stdout, "Modify")
+
+	// A pool more, and a pool less: its nodes are drained before its stack goes.
+	pools := slices.Clone(got.NodePools)
+	extra := pools[1]
+	extra.Name, extra.MinSize, extra.MaxSize = "extra", 1, 2
+	ask(t, http.MethodPatch, "/kubernetes-clusters/"+cluster, map[string]any{"node_pools": append(slices.Clone(pools), extra)}, nil)
+	require.Eventually(t, func() bool { return stackStatus(t, "nodepool-extra-"+cluster) == "CREATE_COMPLETE" }, patience, 200*time.Millisecond)
+	reaches(t, cluster, commit)
+	ask(t, http.MethodPatch, "/kubernetes-clusters/"+cluster, map[string]any{"node_pools": pools}, nil)
+	require.Eventually(t, func() bool { return stackStatus(t, "nodepool-extra-"+cluster) == "" }, patience, 200*time.Millisecond)
+	got2 := reaches(t, cluster, commit)
+	require.Equal(t, workflows.Upgrade, got2.History[len(got2.History)-1].Kind)
+	requireServing(t, cluster)
+
+	ask(t, http.MethodPatch, "/kubernetes-clusters/"+cluster, map[string]any{"lifecycle_status": "decommission-requested"}, nil)
+	require.EventuallyWithT(t, func(c *assert.CollectT) {
+		require.Equal(c, registry.Decommissioned, entry(t, cluster).LifecycleStatus)
+	}, patience, 500*time.Millisecond, "it is decommissioned")
+	for _, stack := range []string{cluster, "etcd-" + cluster, "nodepool-master-" + cluster, "nodepool-worker-" + cluster, "nodepool-worker-data-" + cluster} {
+		require.Empty(t, stackStatus(t, stack), "stack %s is gone", stack)
+	}
+	require.Empty(t, volumes(t, cluster), "the volumes that Kubernetes made are gone")
+	client := ec2.NewFromConfig(theLab.AWSConfig())
+	running, err := client.DescribeInstances(t.Context(), &ec2.DescribeInstancesInput{Filters: ownedBy(cluster)})
+	require.NoError(t, err)
+	for _, reservation := range running.Reservations {
+		for _, instance := range reservation.Instances {
+			require.Contains(t, []ec2types.InstanceStateName{ec2types.InstanceStateNameTerminated, ec2types.InstanceStateNameShuttingDown}, instance.State.Name)
+		}
+	}
+	groups, err := client.DescribeSecurityGroups(t.Context(), &ec2.DescribeSecurityGroupsInput{Filters: ownedBy(cluster)})
+	require.NoError(t, err)
+	require.Empty(t, groups.SecurityGroups)
+	buckets, err := s3.NewFromConfig(theLab.AWSConfig(), func(o *s3.Options) { o.UsePathStyle = true }).ListBuckets(t.Context(), nil)
+	require.NoError(t, err)
+	for _, bucket := range buckets.Buckets {
+		require.False(t, strings.HasPrefix(aws.ToString(bucket.Name), cluster), "bucket %s is gone", aws.ToString(bucket.Name))
+	}
+	require.Eventually(t, func() bool { return noParts(cluster) }, patience, 200*time.Millisecond, "its control plane is gone")
+}
+
+func ownedBy(cluster string) []ec2types.Filter {
+	return []ec2types.Filter{{Name: aws.String("tag:kubernetes.io/cluster/" + cluster), Values: []string{"owned"}}}
+}
+
+func volumes(t *testing.T, cluster string) (ids []string) {
+	t.Helper()
+	got, err := ec2.NewFromConfig(theLab.AWSConfig()).DescribeVolumes(t.Context(), &ec2.DescribeVolumesInput{Filters: ownedBy(cluster)})
+	require.NoError(t, err)
+	for _, volume := range got.Volumes {
+		for _, tag := range volume.Tags {
+			if strings.HasPrefix(*tag.Key, "kubernetes.io/created-for/") {
+				ids = append(ids, *volume.VolumeId)
+				break
+			}
+		}
+	}
+	return ids
+}
+
+// noParts says that no process of a cluster's control plane runs.
+func noParts(cluster string) bool {
+	return !slices.ContainsFunc(theLab.Parts(), func(p *lab.Part) bool {
+		return strings.HasPrefix(p.Name(), "kubernetes/"+cluster+"/")
+	})
+}

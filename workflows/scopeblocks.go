@@ -1,0 +1,146 @@
+package workflows
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"go.temporal.io/sdk/temporal"
+	"go.temporal.io/sdk/workflow"
+)
+
+// BlocksQuery asks the actor of the fleet or of a channel for its ScopeBlocks; it is answered with
+// less than StateQuery is, since it is asked before each step of each cluster.
+const BlocksQuery = "blocks"
+
+func checkBlock(request BlockRequest) error {
+	if strings.TrimSpace(request.Reason) == "" {
+		return temporal.NewApplicationError("a block needs a reason: others will ask for it", InvalidInput)
+	}
+	if request.For == "" {
+		return nil
+	}
+	if lasts, err := time.ParseDuration(request.For); err != nil || lasts <= 0 {
+		return temporal.NewApplicationError(fmt.Sprintf("for is %q; must be a duration such as 4h", request.For), InvalidInput)
+	}
+	return nil
+}
+
+// understood makes the most of a block that came by signal. Somebody wants to stop something: better
+// all of it than nothing.
+func understood(ctx workflow.Context, request BlockRequest) BlockRequest {
+	if err := checkBlock(request); err != nil {
+		workflow.GetLogger(ctx).Error("a block was not understood, and blocks everything", "error", err)
+		request.Reason, request.For, request.Pool = strings.TrimSpace(request.Reason+" (not understood: "+err.Error()+")"), "", ""
+	}
+	return request
+}
+
+// handle lets people block and lift, by signals that the selector receives and by updates, and
+// answers BlocksQuery. Scope is as in Block; changed is called after each change.
+func (s *ScopeBlocks) handle(ctx workflow.Context, selector workflow.Selector, scope string, changed func(workflow.Context)) error {
+	block := func(ctx workflow.Context, request BlockRequest) Block {
+		added := s.add(workflow.Now(ctx), scope, request)
+		changed(ctx)
+		return added
+	}
+	unblock := func(ctx workflow.Context, request UnblockRequest) []Block {
+		lifted := s.lift(workflow.Now(ctx), request)
+		changed(ctx)
+		return lifted
+	}
+	selector.AddReceive(workflow.GetSignalChannel(ctx, BlockName), func(channel workflow.ReceiveChannel, _ bool) {
+		var request BlockRequest
+		channel.Receive(ctx, &request)
+		block(ctx, understood(ctx, request))
+	})
+	selector.AddReceive(workflow.GetSignalChannel(ctx, UnblockName), func(channel workflow.ReceiveChannel, _ bool) {
+		var request UnblockRequest
+		channel.Receive(ctx, &request)
+		unblock(ctx, request)
+	})
+	if err := workflow.SetQueryHandler(ctx, BlocksQuery, func() (ScopeBlocks, error) { return *s, nil }); err != nil {
+		return err
+	}
+	if err := workflow.SetUpdateHandlerWithOptions(ctx, BlockName,
+		func(ctx workflow.Context, request BlockRequest) (Block, error) { return block(ctx, request), nil },
+		workflow.UpdateHandlerOptions{Validator: checkBlock, Description: "change nothing until this is lifted or expires"},
+	); err != nil {
+		return err
+	}
+	return workflow.SetUpdateHandlerWithOptions(ctx, UnblockName,
+		func(ctx workflow.Context, request UnblockRequest) ([]Block, error) { return unblock(ctx, request), nil },
+		workflow.UpdateHandlerOptions{
+			Validator: func(request UnblockRequest) error {
+				if request.ID != "" && !slices.ContainsFunc(s.Holding, func(b Block) bool { return b.ID == request.ID }) {
+					return temporal.NewApplicationError(fmt.Sprintf("the %s has no block %q", scope, request.ID), InvalidInput)
+				}
+				return nil
+			},
+			Description: "lift a block, or all of them",
+		})
+}
+
+func (s *ScopeBlocks) add(now time.Time, scope string, request BlockRequest) Block {
+	s.tidy(now)
+	s.Given++
+	block := Block{
+		ID: fmt.Sprintf("block-%d", s.Given), Scope: scope, Pool: request.Pool, Reason: request.Reason,
+		By: cmp.Or(request.By, nobody), Since: now,
+	}
+	if lasts, err := time.ParseDuration(request.For); err == nil {
+		block.Until = now.Add(lasts)
+	}
+	s.Holding = append(s.Holding, block)
+	return block
+}
+
+func (s *ScopeBlocks) lift(now time.Time, request UnblockRequest) []Block {
+	s.tidy(now)
+	lifted := []Block{}
+	s.Holding = slices.DeleteFunc(s.Holding, func(b Block) bool {
+		if (request.ID != "" && b.ID != request.ID) || (request.Pool != "" && b.Pool != request.Pool) {
+			return false
+		}
+		b.Until = now
+		lifted = append(lifted, b)
+		return true
+	})
+	s.Ended = append(s.Ended, lifted...)
+	return lifted
+}
+
+// tidy moves blocks that have expired to the ended ones, and forgets those of long ago.
+func (s *ScopeBlocks) tidy(now time.Time) {
+	s.Holding = slices.DeleteFunc(s.Holding, func(b Block) bool {
+		expired := !b.Until.IsZero() && !now.Before(b.Until)
+		if expired {
+			s.Ended = append(s.Ended, b)
+		}
+		return expired
+	})
+	s.Ended = slices.DeleteFunc(s.Ended, func(b Block) bool { return now.Sub(b.Until) > longestDrain })
+}
+
+// At lists the blocks that hold at a time, for a pool; an empty one means the whole scope.
+func (s ScopeBlocks) At(at time.Time, pool string) []Block {
+	return slices.DeleteFunc(slices.Clone(s.Holding), func(b Block) bool { return !b.Holds(at, pool) })
+}
+
+// details is a paragraph for people; empty where nothing is blocked.
+func (s ScopeBlocks) details(scope string) string {
+	if len(s.Holding) == 0 {
+		return ""
+	}
+	lines := fmt.Sprintf("The %s is **blocked**; an expired block stays in this list until the next change:\n", scope)
+	for _, b := range s.Holding {
+		what := "all of it"
+		if b.Pool != "" {
+			what = "pools named " + b.Pool
+		}
+		lines += fmt.Sprintf("\n- `%s`, %s: %s", b.ID, what, b)
+	}
+	return lines
+}
