@@ -130,7 +130,10 @@ func startProduct(ctx context.Context) (err error) {
 	}
 	c.Registry = config.Registry{URL: registryProxy.URL, TokenFile: token, Timeout: 3 * time.Second}
 	c.Update.SyncEvery = 2 * time.Second
-	c.Update.RetryAfter, c.Update.RetryAtMost = new(3*time.Second), new(3*time.Second)
+	c.Update.Environments = map[string]config.Conduct{}
+	for _, environment := range []string{"production", "test"} {
+		c.Update.Environments[environment] = config.Conduct{RetryAfter: new(3 * time.Second), RetryAtMost: new(3 * time.Second)}
+	}
 	c.Update.HealthyWithin = new(90 * time.Second)
 	c.Rollout.Bake = new(3 * time.Second)
 	c.Replace.Settle, c.Roll.Validate = time.Second, new(time.Second)
