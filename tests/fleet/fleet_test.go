@@ -40,7 +40,8 @@ func replaced(t *testing.T, old, by string) func(string) string {
 
 func written(content string) func(string) string { return func(string) string { return content } }
 
-// push makes a commit on a channel and returns it. A channel that does not exist begins at dev.
+// push makes a commit on a channel and returns it. A channel that does not exist begins
+// at stable, which no test changes.
 func push(t *testing.T, channel, title string, change edits) string {
 	t.Helper()
 	forge := theLab.Forge()
@@ -50,7 +51,7 @@ func push(t *testing.T, channel, title string, change edits) string {
 	clone := t.TempDir()
 	git(t, clone, "clone", "--quiet", remote.String(), ".")
 	if strings.TrimSpace(git(t, clone, "ls-remote", "--heads", "origin", channel)) == "" {
-		git(t, clone, "checkout", "--quiet", "-b", channel, "origin/dev")
+		git(t, clone, "checkout", "--quiet", "-b", channel, "origin/stable")
 	} else {
 		git(t, clone, "checkout", "--quiet", channel)
 	}

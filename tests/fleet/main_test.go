@@ -48,6 +48,10 @@ const writeToken, statusToken = "token-of-people", "token-of-fairway"
 
 func TestMain(m *testing.M) {
 	flag.Parse()
+	// Each test has clusters of its own, and waits for them most of the time.
+	if err := flag.Set("test.parallel", "10"); err != nil {
+		panic(err)
+	}
 	os.Exit(run(m))
 }
 
