@@ -127,7 +127,7 @@ func TestAClusterIsHeldByBlocksAndWindowsAndOvertakenByNewerCommits(t *testing.T
 	})
 	awaitHead(t, channel, commit)
 	holds(t, cluster, func(u workflows.ClusterUpdates) bool { return u.Running == nil && strings.HasPrefix(u.Current, start) })
-	require.Contains(t, succeeds(t, nil, "status").stdout, "not today")
+	statusTells(t, "not today")
 	succeeds(t, nil, "channel", "unblock", channel)
 
 	// In each phase, by cluster and fleet.
@@ -154,7 +154,7 @@ func TestAClusterIsHeldByBlocksAndWindowsAndOvertakenByNewerCommits(t *testing.T
 			require.Subset(t, instances(t, cluster, "worker"), nodes, "no node is ended")
 		}
 		require.NotEqual(t, version(commit)+" done", lastOutcome(t, cluster), "the update is not over")
-		require.Contains(t, succeeds(t, nil, "status").stdout, "stop in "+each.phase)
+		statusTells(t, "stop in "+each.phase)
 		succeeds(t, nil, each.unblock...)
 		lifted = true
 	}
@@ -206,6 +206,15 @@ func TestAClusterIsHeldByBlocksAndWindowsAndOvertakenByNewerCommits(t *testing.T
 	removeItem(t, cluster, "fairway.update.windows")
 	reaches(t, cluster, last)
 	requireServing(t, cluster)
+}
+
+// statusTells waits until the status of the fleet has a text: other tests kill whoever answers.
+func statusTells(t *testing.T, text string) {
+	t.Helper()
+	require.Eventually(t, func() bool {
+		status := fairway(t, "status")
+		return status.status == 0 && strings.Contains(status.stdout, text)
+	}, patience, 500*time.Millisecond, "the status does not tell %q", text)
 }
 
 // changed tells what Fairway has changed in a cluster so far: its stacks and its applications.
