@@ -41,6 +41,11 @@ type site struct {
 	outcomes []workflows.UpdateOutcome
 	// roll stands in for RollPool; nil means that nothing is old.
 	roll func(ctx workflow.Context, in workflows.RollPoolInput) (workflows.RollProgress, error)
+	// lifecycle is what the registry says.
+	lifecycle registry.LifecycleStatus
+	// blocked says who blocks the cluster at the moment; looked is how often that was asked for.
+	blocked func() string
+	looked  int
 }
 
 var (
@@ -50,6 +55,7 @@ var (
 	_ workflows.Statuses      = (*site)(nil)
 	_ workflows.Turns         = (*site)(nil)
 	_ workflows.Rolls         = (*site)(nil)
+	_ workflows.Gates         = (*site)(nil)
 	_ workflows.Notifications = (*site)(nil)
 )
 
@@ -74,7 +80,8 @@ func newSite() *site {
 		owned: []workflows.OwnedStack{
 			{Name: "etcd-dev-1"}, {Name: "dev-1"}, {Name: "dev-1-master", Pool: "master"}, {Name: "dev-1-worker", Pool: "worker"}, {Name: "dev-1-spot", Pool: "spot"},
 		},
-		health: []workflows.Health{{Healthy: true}},
+		health:    []workflows.Health{{Healthy: true}},
+		lifecycle: registry.DecommissionRequested,
 	}
 }
 
@@ -91,6 +98,29 @@ func (s *site) call(format string, args ...any) error {
 		return s.fail(call)
 	}
 	return nil
+}
+
+// AwaitUnblocked is in the story only where somebody blocks.
+func (s *site) AwaitUnblocked(context.Context, workflows.AwaitUnblocked) error {
+	s.mu.Lock()
+	s.looked++
+	s.mu.Unlock()
+	if s.blocked == nil {
+		return nil
+	}
+	who := s.blocked()
+	if who == "" {
+		return nil
+	}
+	_ = s.call("blocked")
+	return temporal.NewApplicationErrorWithOptions(who, workflows.Blocked, temporal.ApplicationErrorOptions{NextRetryDelay: time.Hour})
+}
+
+// ListClusters is no part of the story: it only asks.
+func (s *site) ListClusters(context.Context, workflows.ListClusters) ([]workflows.ClusterInfo, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return []workflows.ClusterInfo{{ID: "dev-1", Lifecycle: string(s.lifecycle)}}, nil
 }
 
 func (s *site) PrepareUpdate(_ context.Context, in workflows.PrepareUpdate) (workflows.UpdatePlan, error) {

@@ -30,13 +30,13 @@ func UpdateCluster(ctx workflow.Context, in UpdateClusterInput) (UpdateProgress,
 	var err error
 	switch in.Kind {
 	case Provision:
-		err = u.inOrder(ctx, u.announce, u.prepare, u.enter, u.applyStacks, u.awaitAPIServer, u.applyPoolStacks, u.applyManifests, u.awaitWorkloads, u.verify)
+		err = u.inOrder(ctx, u.awaitUnblocked, u.announce, u.prepare, u.enter, u.applyStacks, u.awaitAPIServer, u.applyPoolStacks, u.applyManifests, u.awaitWorkloads, u.verify)
 	case Decommission:
-		err = u.inOrder(ctx, u.announce, u.find, u.deletePools, u.deleteLeftovers, u.deleteStacks, u.proveGone)
+		err = u.inOrder(ctx, u.awaitUnblocked, u.announce, u.find, u.deletePools, u.deleteLeftovers, u.deleteStacks, u.proveGone)
 	case Rollback:
-		err = u.inOrder(ctx, u.announce, u.prepare, u.enter, u.applyAll)
+		err = u.inOrder(ctx, u.awaitUnblocked, u.announce, u.prepare, u.enter, u.applyAll)
 	default:
-		err = u.inOrder(ctx, u.announce, u.prepare, u.checkHealth, u.enter, u.applyAll)
+		err = u.inOrder(ctx, u.awaitUnblocked, u.announce, u.prepare, u.checkHealth, u.enter, u.applyAll)
 	}
 	if err != nil && u.mayRestore(ctx, err) {
 		err = u.restore(ctx, err)
@@ -106,7 +106,7 @@ func (u *updating) safePoint(ctx workflow.Context) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	if u.superseded != "" && u.in.Kind != Decommission {
+	if u.superseded != "" {
 		return errSuperseded
 	}
 	return nil
@@ -144,6 +144,17 @@ func parallel[T any](ctx workflow.Context, u *updating, limit int, things []T, d
 	}
 	wait.Wait(ctx)
 	return errs
+}
+
+// awaitUnblocked waits while somebody has blocked the cluster, its channel or the fleet, so that what
+// cannot go on holds no turn. What is changed asks once more, each time.
+func (u *updating) awaitUnblocked(ctx workflow.Context) error {
+	u.phase(ctx, "waiting")
+	return u.step(ctx, "blocks", func() (string, error) {
+		return "none", u.unlessEnough(ctx, func(ctx workflow.Context) workflow.Future {
+			return workflow.ExecuteActivity(waiting(ctx, "is the cluster blocked"), "AwaitUnblocked", AwaitUnblocked{Cluster: u.in.Cluster})
+		})
+	})
 }
 
 // announce says in the registry what is about to begin.
@@ -226,6 +237,7 @@ func (u *updating) enter(ctx workflow.Context) error {
 		return err
 	}
 	for {
+		began := workflow.Now(ctx)
 		if windowed {
 			if err := u.awaitWindow(ctx); err != nil {
 				return err
@@ -235,10 +247,14 @@ func (u *updating) enter(ctx workflow.Context) error {
 		if err := u.awaitTurn(ctx); err != nil {
 			return err
 		}
-		if !windowed || workflow.Now(ctx).Sub(asked) < lookAgain || u.windowOpen(ctx) {
+		opened := !windowed || !u.longAgo(ctx, asked) || u.once(ctx, "is the maintenance window still open", "AwaitWindow", u.window())
+		if opened && (!u.longAgo(ctx, began) || u.once(ctx, "is the cluster still not blocked", "AwaitUnblocked", AwaitUnblocked{Cluster: u.in.Cluster})) {
 			break
 		}
-		u.endTurn(ctx) // the window has closed meanwhile, and others can go on
+		u.endTurn(ctx) // the window has closed, or somebody has blocked it meanwhile, and others can go on
+		if err := u.awaitUnblocked(ctx); err != nil {
+			return err
+		}
 	}
 	if !u.checked.IsZero() && workflow.Now(ctx).Sub(u.checked) > lookAgain {
 		if err := u.checkHealth(ctx); err != nil {
@@ -283,11 +299,15 @@ func (u *updating) awaitWindow(ctx workflow.Context) error {
 	})
 }
 
-// windowOpen looks once. What cannot be known now is found out by waiting.
-func (u *updating) windowOpen(ctx workflow.Context) bool {
-	options := workflow.GetActivityOptions(examining(ctx, "is the maintenance window still open"))
+func (u *updating) longAgo(ctx workflow.Context, at time.Time) bool {
+	return workflow.Now(ctx).Sub(at) >= lookAgain
+}
+
+// once asks what is else waited for a single time. What cannot be known now is found out by waiting.
+func (u *updating) once(ctx workflow.Context, summary, activity string, in any) bool {
+	options := workflow.GetActivityOptions(examining(ctx, summary))
 	options.RetryPolicy.MaximumAttempts = 1
-	return workflow.ExecuteActivity(workflow.WithActivityOptions(ctx, options), "AwaitWindow", u.window()).Get(ctx, nil) == nil
+	return workflow.ExecuteActivity(workflow.WithActivityOptions(ctx, options), activity, in).Get(ctx, nil) == nil
 }
 
 func (u *updating) window() AwaitWindow {
@@ -557,6 +577,10 @@ func (u *updating) removePools(ctx workflow.Context) error {
 	gone := slices.DeleteFunc(owned, func(stack OwnedStack) bool {
 		return stack.Pool == "" || slices.ContainsFunc(u.plan.Pools, func(p PlannedPool) bool { return p.Name == stack.Pool })
 	})
+	if len(u.plan.Pools) == 0 && len(gone) > 0 { // an entry that was read or edited wrong is likelier
+		return temporal.NewNonRetryableApplicationError(fmt.Sprintf("version %s of cluster %s has no pool at all, but the cluster has %d; not all of them are removed: correct its node_pools in the registry, or decommission it",
+			short(u.version), u.in.Cluster, len(gone)), InvalidInput, nil)
+	}
 	return parallel(ctx, u, u.plan.Settings.ParallelPools, gone, func(ctx workflow.Context, stack OwnedStack) error {
 		u.progress.Changed = true
 		err := u.rollPool(ctx, RollPoolInput{Cluster: u.in.Cluster, Pool: stack.Pool, Remove: true})
@@ -646,6 +670,9 @@ func (u *updating) rank(stack OwnedStack) int {
 
 // deletePools deletes the stacks of pools with their nodes. Nothing is drained: there is nowhere to go.
 func (u *updating) deletePools(ctx workflow.Context) error {
+	if err := u.stillToGo(ctx); err != nil {
+		return err
+	}
 	u.phase(ctx, "stacks")
 	return parallel(ctx, u, 5, slices.DeleteFunc(slices.Clone(u.left), func(s OwnedStack) bool { return s.Pool == "" }), u.deleteStack)
 }
@@ -653,6 +680,9 @@ func (u *updating) deletePools(ctx workflow.Context) error {
 // deleteLeftovers deletes what Kubernetes made in the network of the cluster's stack, which could not
 // be deleted before that is gone.
 func (u *updating) deleteLeftovers(ctx workflow.Context) error {
+	if err := u.stillToGo(ctx); err != nil {
+		return err
+	}
 	return u.step(ctx, "leftovers", func() (string, error) {
 		u.progress.Changed = true
 		var deleted []string
@@ -667,7 +697,7 @@ func (u *updating) deleteStacks(ctx workflow.Context) error {
 		if stack.Pool != "" {
 			continue
 		}
-		if err := u.safePoint(ctx); err != nil {
+		if err := u.stillToGo(ctx); err != nil {
 			return err
 		}
 		if err := u.deleteStack(ctx, stack); err != nil {
@@ -675,6 +705,27 @@ func (u *updating) deleteStacks(ctx workflow.Context) error {
 		}
 	}
 	return nil
+}
+
+// stillToGo asks the registry once more, after any block, before something is deleted that does not come
+// back: what the actors know may be older than a change of mind.
+func (u *updating) stillToGo(ctx workflow.Context) error {
+	if err := u.awaitUnblocked(ctx); err != nil {
+		return err
+	}
+	u.phase(ctx, "stacks")
+	return u.step(ctx, "is it still to go", func() (string, error) {
+		var found []ClusterInfo
+		if err := workflow.ExecuteActivity(changing(ctx, "is it still to go"), "ListClusters", ListClusters{Names: []string{u.in.Cluster}}).Get(ctx, &found); err != nil {
+			return "", err
+		}
+		for _, cluster := range found {
+			if lifecycle := registry.LifecycleStatus(cluster.Lifecycle); cluster.ID == u.in.Cluster && (lifecycle == registry.DecommissionRequested || lifecycle == registry.Decommissioned) {
+				return "yes", nil
+			}
+		}
+		return "no", temporal.NewNonRetryableApplicationError(fmt.Sprintf("cluster %s is not decommission-requested in the registry any more, so nothing more of it is deleted", u.in.Cluster), Stopped, nil)
+	})
 }
 
 func (u *updating) proveGone(ctx workflow.Context) error {
@@ -708,6 +759,8 @@ func (u *updating) restore(ctx workflow.Context, failure error) error {
 	switch {
 	case err == nil:
 		u.progress.Restored = true
+	case ctx.Err() != nil:
+		return ctx.Err() // a person has had enough of it
 	case errors.Is(err, errSuperseded), temporal.IsCanceledError(err):
 	default:
 		u.addProblem(temporal.NewNonRetryableApplicationError("going back to version "+short(u.in.From)+" failed too: "+reasonOf(err), kindOf(err), nil))
@@ -736,7 +789,7 @@ func (u *updating) end(ctx workflow.Context, err error) error {
 	case temporal.IsCanceledError(err):
 		u.ended(ctx, "cancelled", "somebody cancelled it")
 		u.addProblem(temporal.NewNonRetryableApplicationError(u.cancelText(), "Cancelled", nil))
-		u.notify(ctx, UpdateCancelled, u.progress.Problems[0].Title)
+		u.notify(ctx, UpdateCancelled, u.cancelText())
 	default:
 		if len(u.progress.Problems) == 0 {
 			u.addProblem(err)
@@ -919,7 +972,7 @@ func (u *updating) tell(ctx workflow.Context) {
 
 // notify tells the owner, where a hook is configured. A hook that does not answer holds nothing up.
 func (u *updating) notify(ctx workflow.Context, kind, text string) {
-	if !u.plan.Notify {
+	if u.plan.Version != "" && !u.plan.Notify { // before there is a plan nobody knows, and Notify finds out
 		return
 	}
 	ctx = workflow.WithActivityOptions(ctx, workflow.ActivityOptions{

@@ -80,6 +80,13 @@ type Messages interface {
 	SyncFleet(context.Context, SyncFleet) (SyncResult, error)
 }
 
+// Gates is how an update waits for the end of blocks before it begins. activities/blocks implements it.
+type Gates interface {
+	// AwaitUnblocked returns when nobody blocks the whole cluster, its channel or the fleet. Until then
+	// it fails with Blocked, benign, to be tried again: waiting costs no history.
+	AwaitUnblocked(context.Context, AwaitUnblocked) error
+}
+
 // Rolls is how an update waits for a roll that somebody else has begun. activities/fleet implements it.
 type Rolls interface {
 	// AwaitEnd returns when no workflow of the id runs. Until then it fails with StillRunning,
@@ -220,6 +227,9 @@ type (
 		Since   time.Time     `json:"since"`
 	}
 	CheckHealth struct {
+		Cluster string `json:"cluster"`
+	}
+	AwaitUnblocked struct {
 		Cluster string `json:"cluster"`
 	}
 	AwaitEnd struct {
