@@ -46,6 +46,8 @@ type site struct {
 	// blocked says who blocks the cluster at the moment; looked is how often that was asked for.
 	blocked func() string
 	looked  int
+	// pools are those that stacks are changed and deleted as a part of.
+	pools map[string]string
 }
 
 var (
@@ -81,7 +83,7 @@ func newSite() *site {
 			{Name: "etcd-dev-1"}, {Name: "dev-1"}, {Name: "dev-1-master", Pool: "master"}, {Name: "dev-1-worker", Pool: "worker"}, {Name: "dev-1-spot", Pool: "spot"},
 		},
 		health:    []workflows.Health{{Healthy: true}},
-		lifecycle: registry.DecommissionRequested,
+		lifecycle: registry.DecommissionRequested, pools: map[string]string{},
 	}
 }
 
@@ -142,10 +144,18 @@ func (s *site) PlanStack(_ context.Context, in workflows.StackOf) (workflows.Sta
 }
 
 func (s *site) ApplyStack(_ context.Context, in workflows.StackOf) (workflows.StackChanges, error) {
+	s.poolOf(in)
 	return workflows.StackChanges{Stack: in.Stack}, s.call("stack %s %s", in.Stack, in.Version[:1])
 }
 
+func (s *site) poolOf(in workflows.StackOf) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.pools[in.Stack] = in.Pool
+}
+
 func (s *site) DeleteStack(_ context.Context, in workflows.StackOf) error {
+	s.poolOf(in)
 	err := s.call("delete stack %s", in.Stack)
 	if err == nil {
 		s.mu.Lock()

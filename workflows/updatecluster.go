@@ -359,7 +359,7 @@ func (u *updating) applyStacks(ctx workflow.Context) error {
 		if err := u.safePoint(ctx); err != nil {
 			return err
 		}
-		if err := u.applyStack(ctx, stack); err != nil {
+		if err := u.applyStack(ctx, u.stack(stack)); err != nil {
 			return err
 		}
 	}
@@ -369,15 +369,19 @@ func (u *updating) applyStacks(ctx workflow.Context) error {
 // applyPoolStacks changes what new nodes of the pools are like; those that are there stay.
 func (u *updating) applyPoolStacks(ctx workflow.Context) error {
 	u.phase(ctx, "stacks")
-	return parallel(ctx, u, 5, u.plan.Pools, func(ctx workflow.Context, pool PlannedPool) error { return u.applyStack(ctx, pool.Stack) })
+	return parallel(ctx, u, 5, u.plan.Pools, func(ctx workflow.Context, pool PlannedPool) error {
+		of := u.stack(pool.Stack)
+		of.Pool = pool.Name
+		return u.applyStack(ctx, of)
+	})
 }
 
-func (u *updating) applyStack(ctx workflow.Context, stack string) error {
-	return u.step(ctx, "stack "+stack, func() (string, error) {
+func (u *updating) applyStack(ctx workflow.Context, of StackOf) error {
+	return u.step(ctx, "stack "+of.Stack, func() (string, error) {
 		// Said before it is done: an answer may be lost.
 		u.progress.Changed = true
 		var changes StackChanges
-		err := workflow.ExecuteActivity(applying(ctx, "apply stack "+stack), "ApplyStack", u.stack(stack)).Get(ctx, &changes)
+		err := workflow.ExecuteActivity(applying(ctx, "apply stack "+of.Stack), "ApplyStack", of).Get(ctx, &changes)
 		switch {
 		case changes.Created:
 			return "created", err
@@ -609,7 +613,7 @@ func (u *updating) listStacks(ctx workflow.Context) (owned []OwnedStack, err err
 func (u *updating) deleteStack(ctx workflow.Context, stack OwnedStack) error {
 	return u.step(ctx, "delete stack "+stack.Name, func() (string, error) {
 		u.progress.Changed = true
-		return "deleted", workflow.ExecuteActivity(applying(ctx, "delete stack "+stack.Name), "DeleteStack", StackOf{Cluster: u.in.Cluster, Stack: stack.Name}).Get(ctx, nil)
+		return "deleted", workflow.ExecuteActivity(applying(ctx, "delete stack "+stack.Name), "DeleteStack", StackOf{Cluster: u.in.Cluster, Stack: stack.Name, Pool: stack.Pool}).Get(ctx, nil)
 	})
 }
 

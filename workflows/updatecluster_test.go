@@ -35,6 +35,8 @@ func TestAnUpdateDoesEverythingInItsOrder(t *testing.T) {
 	require.Equal(t, "dev-1", outcome.Steps[6].Name[len("stack "):], "steps are named for people")
 	require.Equal(t, "removed", outcome.Pools[3].State)
 	require.Equal(t, time.Minute, outcome.RetryAfter)
+	require.Equal(t, map[string]string{"etcd-dev-1": "", "dev-1": "", "dev-1-master": "master", "dev-1-worker": "worker", "dev-1-spot": "spot", "dev-1-old": "old"},
+		s.pools, "the blocks of a pool hold its stack")
 }
 
 func TestALeanUpdateAsksForNothingThatIsNotConfigured(t *testing.T) {

@@ -207,6 +207,7 @@ type (
 		Cluster string `json:"cluster"`
 		Version string `json:"version,omitempty"` // not for DeleteStack
 		Stack   string `json:"stack"`
+		Pool    string `json:"pool,omitempty"` // whose stack it is, and whose blocks hold it
 	}
 	StacksOf struct {
 		Cluster string `json:"cluster"`
