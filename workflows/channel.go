@@ -233,7 +233,7 @@ func follow(now time.Time, before *ChannelCluster, was *Member, next *ChannelClu
 		m.Tell = m.Tell || want.Version != wanted.Version
 		becomes(rollout.Done)
 	case want.Version == wanted.Version:
-		if next.Lost && m.State == rollout.Updating {
+		if next.Lost && (m.State == rollout.Updating || m.State == rollout.Allowed) {
 			m.State, m.SinceUnix, m.Tell = rollout.Allowed, now.Unix(), true
 		}
 	case reached && m.State == rollout.Done: // on it already, such as after a revert
@@ -281,8 +281,11 @@ func (c *channelActor) report(now time.Time, r ClusterReport) {
 	}
 	switch {
 	case r.Version != cluster.Want.Version:
-		if m.State == rollout.Done && r.State == rollout.Done && m.Current != cluster.Want.Version {
+		switch {
+		case m.State == rollout.Done && r.State == rollout.Done && m.Current != cluster.Want.Version:
 			m.State, m.SinceUnix, m.Tell = rollout.Waiting, now.Unix(), true // an older update ended only now
+		case m.State != rollout.Waiting:
+			m.Tell = true // it was told what is wanted, but goes by something older that got to it later
 		}
 		return
 	case r.State == rollout.Waiting, at.Before(time.Unix(m.SinceUnix, 0).Add(-clocks)) && r.State != rollout.Done:

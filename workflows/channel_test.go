@@ -286,6 +286,7 @@ func TestReportsAboutSomethingElseAreNoNews(t *testing.T) {
 	}
 	tr.at(11, func() { tr.sync(head("v1", "v0", "a b")) })
 	tr.at(12, func() {
+		tr.heard()
 		report("v0#a", rollout.Failed, 12*time.Minute)
 		report("v1#a", rollout.Failed, 0)
 		report("v1#a", rollout.Waiting, 12*time.Minute)
@@ -294,6 +295,7 @@ func TestReportsAboutSomethingElseAreNoNews(t *testing.T) {
 	})
 	tr.at(13, func() {
 		require.Equal(t, rollout.Allowed, tr.member("a").State)
+		require.Equal(t, "a=v1", tr.heard(), "but one that goes by an older version is told once more")
 		require.Equal(t, "v1", tr.state().Commit)
 		report("v1#a", rollout.Updating, 99*time.Hour) // a clock that is wrong
 	})
