@@ -368,7 +368,8 @@ func (c *channelActor) deliver(ctx workflow.Context, wants []Want) error {
 		RetryPolicy:            patient,
 		Summary:                fmt.Sprintf("tell %d clusters what is wanted", len(wants)),
 	})
-	err := workflow.ExecuteActivity(told, "TellClusters", TellClusters{Wants: wants}).Get(ctx, nil)
+	var untold []string
+	err := workflow.ExecuteActivity(told, "TellClusters", TellClusters{Wants: wants}).Get(ctx, &untold)
 	switch {
 	case ctx.Err() != nil:
 		return ctx.Err()
@@ -377,8 +378,11 @@ func (c *channelActor) deliver(ctx workflow.Context, wants []Want) error {
 		c.tellAt = workflow.Now(ctx).Add(tellAgain)
 		return nil
 	}
+	if len(untold) > 0 {
+		c.tellAt = workflow.Now(ctx).Add(tellAgain)
+	}
 	for i := range c.Members {
-		if slices.Contains(wants, c.want(i)) {
+		if slices.Contains(wants, c.want(i)) && !slices.Contains(untold, c.Members[i].ID) {
 			c.Members[i].Tell = false
 		}
 	}

@@ -72,8 +72,9 @@ type Statuses interface {
 // Messages is how one actor reaches another, which may not have been started yet. activities/fleet
 // implements it.
 type Messages interface {
-	// TellClusters hands wanted versions to the actors of clusters and starts those that are missing.
-	TellClusters(context.Context, TellClusters) error
+	// TellClusters hands wanted versions to the actors of clusters and starts those that are missing. It
+	// returns the clusters that could not be told, and fails if none could.
+	TellClusters(context.Context, TellClusters) (untold []string, err error)
 	// SyncFleet compares the registry and the heads of all channels with what the actors of the
 	// channels know, and tells those for which something is new. It costs one request to the
 	// registry and one to the repository where nothing is.

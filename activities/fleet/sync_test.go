@@ -400,15 +400,21 @@ func TestTellingClusters(t *testing.T) {
 	for i := range 50 {
 		wants = append(wants, workflows.Want{Cluster: fmt.Sprintf("c%d", i), Channel: "dev", Version: "v", Environment: "test"})
 	}
-	_, err := env.ExecuteActivity(m.TellClusters, workflows.TellClusters{Wants: wants})
-	var typed *temporal.ApplicationError
-	require.ErrorAs(t, err, &typed)
-	require.Equal(t, workflows.Unreachable, typed.Type())
-	require.ErrorContains(t, err, "telling cluster c7 what is wanted: down")
+	answer, err := env.ExecuteActivity(m.TellClusters, workflows.TellClusters{Wants: wants})
+	require.NoError(t, err, "the others need not be told again")
+	var untold []string
+	require.NoError(t, answer.Get(&untold))
+	require.Equal(t, []string{"c7"}, untold)
 	require.Len(t, f.told, 49, "one that cannot be told keeps no other from it")
 	require.Contains(t, f.told, "cluster/c49 want")
 	channel, _ := f.starts[0].TypedSearchAttributes.GetKeyword(workflows.ChannelAttribute)
 	require.Equal(t, "dev", channel)
+
+	_, err = env.ExecuteActivity(m.TellClusters, workflows.TellClusters{Wants: wants[7:8]})
+	var typed *temporal.ApplicationError
+	require.ErrorAs(t, err, &typed)
+	require.Equal(t, workflows.Unreachable, typed.Type())
+	require.ErrorContains(t, err, "telling cluster c7 what is wanted: down")
 
 	f.actors.down = map[string]bool{}
 	_, err = env.ExecuteActivity(m.TellClusters, workflows.TellClusters{Wants: wants})
