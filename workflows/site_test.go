@@ -2,6 +2,7 @@ package workflows_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -48,6 +49,8 @@ type site struct {
 	looked  int
 	// pools are those that stacks are changed and deleted as a part of.
 	pools map[string]string
+	// rolls are the ids of rolls that somebody else runs; they end when they are cancelled.
+	rolls []string
 }
 
 var (
@@ -277,6 +280,12 @@ func (s *site) environment(t *testing.T, register ...func(*testsuite.TestWorkflo
 			s.outcomes = append(s.outcomes, outcome.(workflows.UpdateOutcome))
 			return nil
 		})
+	env.OnRequestCancelExternalWorkflow(mock.Anything, mock.Anything, "").Maybe().Return(func(_, id, _ string) error {
+		if !slices.Contains(s.rolls, id) {
+			return errors.New("no such workflow")
+		}
+		return s.call("cancel %s", id)
+	})
 	return env
 }
 

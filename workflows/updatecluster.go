@@ -544,9 +544,7 @@ func (u *updating) runRoll(ctx workflow.Context, in RollPoolInput) (progress Rol
 		if err := child.GetChildWorkflowExecution().Get(ctx, nil); !temporal.IsWorkflowExecutionAlreadyStartedError(err) {
 			return progress, u.seeThrough(ctx, child, &progress)
 		}
-		if err := u.unlessEnough(ctx, func(ctx workflow.Context) workflow.Future {
-			return workflow.ExecuteActivity(waiting(ctx, "wait for the roll of "+in.Pool+" that runs already"), "AwaitEnd", AwaitEnd{Workflow: id})
-		}); err != nil {
+		if err := u.awaitEnd(ctx, id, "wait for the roll of "+in.Pool+" that runs already", 0); err != nil {
 			return progress, err
 		}
 	}
@@ -678,7 +676,39 @@ func (u *updating) deletePools(ctx workflow.Context) error {
 		return err
 	}
 	u.phase(ctx, "stacks")
-	return parallel(ctx, u, 5, slices.DeleteFunc(slices.Clone(u.left), func(s OwnedStack) bool { return s.Pool == "" }), u.deleteStack)
+	pools := slices.DeleteFunc(slices.Clone(u.left), func(s OwnedStack) bool { return s.Pool == "" })
+	if err := parallel(ctx, u, 5, pools, u.endRoll); err != nil {
+		return err
+	}
+	return parallel(ctx, u, 5, pools, u.deleteStack)
+}
+
+// endRoll cancels the roll of a pool that is to go, if somebody runs one: without its cluster it would
+// neither come to an end nor be able to undo anything.
+func (u *updating) endRoll(ctx workflow.Context, stack OwnedStack) error {
+	id := RollPoolID(u.in.Cluster, stack.Pool)
+	if err := workflow.RequestCancelExternalWorkflow(ctx, id, "").Get(ctx, nil); err != nil {
+		return ctx.Err() // none runs
+	}
+	return u.step(ctx, "end of the roll of pool "+stack.Pool, func() (string, error) {
+		err := u.awaitEnd(ctx, id, "wait for the end of the roll of "+stack.Pool, rollEndsWithin)
+		if late := (*temporal.TimeoutError)(nil); ctx.Err() == nil && (errors.As(err, &late) || isKind(err, StillRunning)) {
+			return "still running", nil // an API server that is gone keeps it from undoing anything
+		}
+		return "ended", err
+	})
+}
+
+// rollEndsWithin is how long a cancelled roll may take before its pool is deleted all the same.
+const rollEndsWithin = 15 * time.Minute
+
+func (u *updating) awaitEnd(ctx workflow.Context, id, summary string, atMost time.Duration) error {
+	return u.unlessEnough(ctx, func(ctx workflow.Context) workflow.Future {
+		ctx = waiting(ctx, summary)
+		options := workflow.GetActivityOptions(ctx)
+		options.ScheduleToCloseTimeout = atMost
+		return workflow.ExecuteActivity(workflow.WithActivityOptions(ctx, options), "AwaitEnd", AwaitEnd{Workflow: id})
+	})
 }
 
 // deleteLeftovers deletes what Kubernetes made in the network of the cluster's stack, which could not

@@ -705,3 +705,29 @@ func TestWhoCancelsAnUpdateThatGoesBackHasItEndThere(t *testing.T) {
 	require.Equal(t, "cancelled", outcome.Phase, "a cancelled update is not tried again by itself")
 	require.Equal(t, []string{"urn:fairway:Conflict", "urn:fairway:Cancelled"}, problemTypes(outcome.Problems))
 }
+
+func TestTheRollsOfAClusterThatIsToGoEndFirst(t *testing.T) {
+	s := newSite()
+	s.rolls = []string{workflows.RollPoolID("dev-1", "worker")}
+	require.Equal(t, "done", s.update(t, s.environment(t), workflows.UpdateClusterInput{Kind: workflows.Decommission, From: v1}).Phase)
+	at := slices.Index(s.story, "cancel cluster/dev-1/pool/worker")
+	require.Equal(t, "await end of cluster/dev-1/pool/worker", s.story[at+1])
+	require.Equal(t, 1, count(s.story, "await end of cluster/dev-1/pool/worker"))
+	for _, later := range s.story[:at] {
+		require.NotContains(t, later, "delete")
+	}
+}
+
+func TestARollThatDoesNotEndKeepsNoClusterFromGoing(t *testing.T) {
+	s := newSite()
+	s.rolls = []string{workflows.RollPoolID("dev-1", "worker")}
+	s.fail = func(call string) error {
+		if strings.HasPrefix(call, "await end") {
+			return temporal.NewApplicationErrorWithOptions("still running", workflows.StillRunning, temporal.ApplicationErrorOptions{NextRetryDelay: 4 * time.Minute})
+		}
+		return nil
+	}
+	outcome := s.update(t, s.environment(t), workflows.UpdateClusterInput{Kind: workflows.Decommission, From: v1})
+	require.Equal(t, "done", outcome.Phase)
+	require.Less(t, outcome.Ended.Sub(noon), 20*time.Minute)
+}
