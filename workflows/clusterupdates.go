@@ -493,7 +493,8 @@ func (u ClusterUpdates) outdated() bool {
 	if kind == Decommission || r.Kind == Decommission { // each ends the other at once, whatever the waves say
 		return kind != r.Kind
 	}
-	return version != r.Version && !u.held(kind)
+	// An item that blocks makes another version too, which must not begin before it is gone.
+	return version != r.Version && !u.held(kind) && (kind != Upgrade || u.Want.Block == "")
 }
 
 // gone says whether the last update has decommissioned the cluster.

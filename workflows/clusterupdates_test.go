@@ -512,6 +512,17 @@ func TestABlockOfTheRegistryEndsNoRollback(t *testing.T) {
 	require.Equal(t, v1, state.Updates.Current)
 }
 
+func TestABlockOfTheRegistryEndsNoUpdateThatIsUnderWay(t *testing.T) {
+	u := newUpdates(t)
+	u.at(0, u.want(v2))
+	u.at(20*time.Minute, u.want(v3, blocked))
+	u.at(30*time.Minute, func() { require.False(t, u.state().Updates.Running.Superseded) })
+	u.at(40*time.Minute, u.want(v2))
+	state := u.live(4 * time.Hour)
+	require.Equal(t, []string{"update 2 after 0s"}, u.started)
+	require.Equal(t, v2, state.Updates.Current)
+}
+
 func TestAnUpdateThatHasChangedNothingLeavesTheClusterOnItsVersion(t *testing.T) {
 	u := newUpdates(t)
 	u.end = func(in workflows.UpdateClusterInput, p *workflows.UpdateProgress) {

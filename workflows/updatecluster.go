@@ -184,9 +184,9 @@ func (u *updating) prepare(ctx workflow.Context) error {
 }
 
 func (u *updating) askPlan(ctx workflow.Context, version string) error {
-	options := workflow.GetActivityOptions(examining(ctx, "render version "+short(version)))
-	options.StartToCloseTimeout = 5 * time.Minute // a slow repository is not a broken one
-	options.RetryPolicy.NonRetryableErrorTypes = append(options.RetryPolicy.NonRetryableErrorTypes, VersionGone, ClusterNotFound)
+	options := workflow.GetActivityOptions(looking(ctx, "render version "+short(version)))
+	options.StartToCloseTimeout, options.HeartbeatTimeout = renderWithin, heartbeatTimeout
+	options.ScheduleToCloseTimeout += renderWithin
 	var plan UpdatePlan
 	if err := workflow.ExecuteActivity(workflow.WithActivityOptions(ctx, options), "PrepareUpdate", PrepareUpdate{Cluster: u.in.Cluster, Version: version}).Get(ctx, &plan); err != nil {
 		return err
@@ -201,6 +201,9 @@ func (u *updating) askPlan(ctx workflow.Context, version string) error {
 		ChannelAttribute.ValueSet(plan.Cluster.Channel), EnvironmentAttribute.ValueSet(plan.Cluster.Environment))
 }
 
+// renderWithin is long: a slow repository is not a broken one.
+const renderWithin = 5 * time.Minute
+
 // checkHealth refuses to update a cluster that is not well, unless it is to be mended by that.
 func (u *updating) checkHealth(ctx workflow.Context) error {
 	if u.in.Fix {
@@ -209,7 +212,7 @@ func (u *updating) checkHealth(ctx workflow.Context) error {
 	u.phase(ctx, "checking")
 	return u.step(ctx, "health before", func() (string, error) {
 		var health Health
-		if err := workflow.ExecuteActivity(examining(ctx, "is the cluster healthy"), "CheckHealth", CheckHealth{Cluster: u.in.Cluster}).Get(ctx, &health); err != nil {
+		if err := workflow.ExecuteActivity(looking(ctx, "is the cluster healthy"), "CheckHealth", CheckHealth{Cluster: u.in.Cluster}).Get(ctx, &health); err != nil {
 			return "", err
 		}
 		u.checked = workflow.Now(ctx)
@@ -1033,6 +1036,16 @@ func requesting(ctx workflow.Context, summary string) workflow.Context {
 	options := workflow.GetActivityOptions(ctx)
 	options.StartToCloseTimeout = 10 * time.Minute
 	return decided(workflow.WithActivityOptions(ctx, options))
+}
+
+// looking is for what an update asks before it changes anything. What does not answer for a moment is
+// no failure, which would hold up the clusters that come after; for long it is.
+func looking(ctx workflow.Context, summary string) workflow.Context {
+	ctx = decided(changing(ctx, summary))
+	options := workflow.GetActivityOptions(ctx)
+	options.ScheduleToCloseTimeout = unreachableWithin
+	options.RetryPolicy.NonRetryableErrorTypes = append(slices.Clone(beyondRetry), AccessDenied)
+	return workflow.WithActivityOptions(ctx, options)
 }
 
 // decided gives up on errors that are final.

@@ -731,3 +731,24 @@ func TestARollThatDoesNotEndKeepsNoClusterFromGoing(t *testing.T) {
 	require.Equal(t, "done", outcome.Phase)
 	require.Less(t, outcome.Ended.Sub(noon), 20*time.Minute)
 }
+
+func TestWhatDoesNotAnswerForAMomentFailsNoUpdateBeforeItBegins(t *testing.T) {
+	for _, call := range []string{"prepare 2", "health"} {
+		for lasts, phase := range map[time.Duration]string{3 * time.Minute: "done", 48 * time.Hour: "failed"} {
+			s := newSite()
+			env := s.environment(t)
+			s.fail = func(name string) error {
+				if name == call && env.Now().Before(noon.Add(lasts)) {
+					return temporal.NewApplicationErrorWithOptions("It does not answer.", workflows.Unreachable, temporal.ApplicationErrorOptions{NextRetryDelay: 30 * time.Second * time.Duration(1+lasts/time.Hour)})
+				}
+				return nil
+			}
+			outcome := s.update(t, env, fromV1)
+			require.Equal(t, phase, outcome.Phase, call)
+			require.Less(t, outcome.Ended.Sub(noon), 20*time.Minute)
+			if phase == "failed" {
+				require.Equal(t, []string{"urn:fairway:Unreachable"}, problemTypes(outcome.Problems))
+			}
+		}
+	}
+}
