@@ -205,6 +205,7 @@ const (
 	Forced      = "forced"
 	Quarantined = "quarantined"
 	Fallback    = "fallback"
+	RollBegins  = "roll-begins"
 	RollStopped = "roll-stopped"
 	RollDone    = "roll-done"
 

@@ -366,23 +366,27 @@ func (u *ClusterUpdates) undone(o UpdateOutcome, now time.Time) {
 	if f := u.Failed; f != nil && f.Kind == o.Kind && f.Version == o.Version {
 		failed.Attempts = f.Attempts + 1
 	}
-	if o.Phase != "cancelled" && !o.Restored && !o.stopped() {
+	if o.Phase != "cancelled" && !o.Restored && (o.Workflow == "" || !byPerson(o.Problems)) { // without a word, it was no decision
 		failed.Next = now.Add(u.pause(failed.Attempts))
 	}
 	u.Failed = &failed
 }
 
-// stopped says whether a person has stopped a part of the update.
-func (o UpdateOutcome) stopped() bool {
-	return o.Workflow != "" && slices.ContainsFunc(o.Problems, func(p registry.Problem) bool { return p.Type == "urn:fairway:"+Stopped })
+// byPerson says whether a person has stopped a part of the update, by the problems that it had.
+func byPerson(problems []registry.Problem) bool {
+	return slices.ContainsFunc(problems, func(p registry.Problem) bool { return p.Type == "urn:fairway:"+Stopped })
 }
 
 // pause is the time until a failed update is tried again.
 func (u ClusterUpdates) pause(attempts int) time.Duration {
-	pause, most := retryAfter, retryAtMost
-	if u.Want != nil {
-		pause, most = cmp.Or(u.Want.RetryAfter, pause), cmp.Or(u.Want.RetryAtMost, most)
+	if u.Want == nil {
+		return pauseAfter(attempts, 0, 0)
 	}
+	return pauseAfter(attempts, u.Want.RetryAfter, u.Want.RetryAtMost)
+}
+
+func pauseAfter(attempts int, after, atMost time.Duration) time.Duration {
+	pause, most := cmp.Or(after, retryAfter), cmp.Or(atMost, retryAtMost)
 	for ; attempts > 1 && pause < most; attempts-- {
 		pause *= 2
 	}

@@ -269,7 +269,10 @@ func TestTooManyBadReplacementsStopTheRoll(t *testing.T) {
 	rollPool(env, workflows.RollPoolInput{})
 	requireKind(t, env, workflows.BadReplacement)
 	require.Equal(t, []string{"i-new0", "i-new1", "i-new2"}, w.terminated, "the old ones stay")
-	require.Equal(t, workflows.RollStopped, w.told[0].Kind)
+	require.Len(t, w.told, 2, "people are told once that it begins, and once that it stopped")
+	require.Equal(t, workflows.RollBegins, w.told[0].Kind)
+	require.Contains(t, w.told[0].Text, "begins to replace 3 nodes of pool worker")
+	require.Equal(t, workflows.RollStopped, w.told[1].Kind)
 	requireAsBefore(t, w, 3)
 }
 
@@ -402,8 +405,8 @@ func TestANodeThatCannotBeDrainedIsLeftForTheEnd(t *testing.T) {
 			require.Equal(t, 3, w.launched, "its replacement serves the next node")
 			require.Equal(t, 4, w.largest)
 			require.Equal(t, 7, progress.Nodes[0].Evicted)
-			require.Equal(t, workflows.Quarantined, w.told[0].Kind)
-			require.Contains(t, w.told[0].Text, "pod shop/cart-0: its budget has nothing to spare")
+			require.Equal(t, workflows.Quarantined, w.told[1].Kind)
+			require.Contains(t, w.told[1].Text, "pod shop/cart-0: its budget has nothing to spare")
 			requireAsBefore(t, w, 3)
 		})
 	}

@@ -875,16 +875,27 @@ func (u *updating) doneText(now time.Time) string {
 	return fmt.Sprintf("Cluster %s has version %s; the update took %s.", u.in.Cluster, short(u.in.Version), took)
 }
 
+// name is how a sentence about the update begins.
+func (u *updating) name() string {
+	if u.in.Kind == Decommission {
+		return "The decommission of cluster " + u.in.Cluster
+	}
+	return fmt.Sprintf("The %s of cluster %s to version %s", u.in.Kind, u.in.Cluster, short(u.in.Version))
+}
+
 func (u *updating) cancelText() string {
-	text := fmt.Sprintf("The update of cluster %s to version %s was cancelled", u.in.Cluster, short(u.in.Version))
-	if !u.progress.Changed {
+	text := u.name() + " was cancelled"
+	switch {
+	case !u.progress.Changed:
 		return text + " before anything was changed."
+	case u.in.Kind == Decommission:
+		return text + "; a part of it may be deleted."
 	}
 	return text + "; the cluster is between two versions."
 }
 
 func (u *updating) failText(err error) string {
-	text := fmt.Sprintf("The update of cluster %s to version %s failed: %s.", u.in.Cluster, short(u.in.Version), strings.TrimSuffix(reasonOf(err), "."))
+	text := fmt.Sprintf("%s failed: %s.", u.name(), strings.TrimSuffix(reasonOf(err), "."))
 	switch {
 	case u.progress.Restored:
 		text += " It is back at version " + short(u.in.From) + "."
@@ -893,7 +904,10 @@ func (u *updating) failText(err error) string {
 	default:
 		text += " Nothing was changed."
 	}
-	return text
+	if u.progress.Restored || byPerson(u.progress.Problems) {
+		return text + " It is not tried again by itself."
+	}
+	return text + fmt.Sprintf(" It is tried again in %s.", pauseAfter(u.in.Attempt, u.progress.RetryAfter, u.progress.RetryAtMost))
 }
 
 // addProblem records what went wrong, in the form of the registry.

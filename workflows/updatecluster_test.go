@@ -164,6 +164,7 @@ func TestAFailureStopsTheUpdateWhereItIs(t *testing.T) {
 				require.Equal(t, v2, s.last().Status.NextVersion, "it is on its way there")
 			}
 			require.Equal(t, workflows.UpdateFailed, s.told[len(s.told)-1].Kind)
+			require.Contains(t, s.told[len(s.told)-1].Text, " It is tried again in ")
 		})
 	}
 }
@@ -249,7 +250,7 @@ func TestAFailedUpdateGoesBackByItselfWhereThatIsConfigured(t *testing.T) {
 			require.Equal(t, v1, s.last().Status.CurrentVersion)
 			require.Empty(t, s.last().Status.NextVersion)
 			require.Equal(t, "It broke.", s.last().Status.Problems[0].Title)
-			require.Contains(t, s.told[len(s.told)-1].Text, "It is back at version 11111111#11111111.")
+			require.Contains(t, s.told[len(s.told)-1].Text, "It is back at version 11111111#11111111. It is not tried again by itself.")
 		})
 	}
 }
@@ -660,6 +661,8 @@ func TestAClusterThatIsToStayAfterAllIsNotDeleted(t *testing.T) {
 	outcome := s.update(t, s.environment(t), workflows.UpdateClusterInput{Kind: workflows.Decommission, From: v1})
 	require.Equal(t, []string{"urn:fairway:Stopped"}, problemTypes(outcome.Problems))
 	require.Contains(t, outcome.Problems[0].Title, "nothing more of it is deleted")
+	require.Equal(t, "The decommission of cluster dev-1 failed: cluster dev-1 is not decommission-requested in the registry any more, so nothing more of it is deleted. Nothing was changed. It is not tried again by itself.",
+		s.told[len(s.told)-1].Text)
 	require.False(t, outcome.Changed)
 	require.Empty(t, slices.DeleteFunc(s.story, func(c string) bool { return !strings.HasPrefix(c, "delete") }))
 
