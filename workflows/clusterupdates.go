@@ -99,6 +99,9 @@ func (c *clusterActor) want(ctx workflow.Context, want Want) {
 	u := &c.Updates
 	if u.Current == "" && len(u.Mixed) == 0 && u.Running == nil && len(u.History) == 0 {
 		u.Current, u.Last = want.Current, want.Last // this actor has not seen an update yet
+		if want.Current == "" && want.Between != "" {
+			u.Mixed = []string{want.Between} // but an earlier one has, which was ended
+		}
 	}
 	switch {
 	// What an update has done may not have been read from the registry yet.

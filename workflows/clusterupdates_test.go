@@ -414,6 +414,15 @@ func TestANewRunOfTheActorKnowsAllAboutItsUpdates(t *testing.T) {
 	require.Equal(t, v2, state.Updates.Current)
 }
 
+func TestAnActorThatWasMadeAnewLearnsThatItsClusterIsBetweenTwoVersions(t *testing.T) {
+	u := newUpdates(t)
+	u.at(0, u.want(v2, func(w *workflows.Want) { w.Current, w.Between = "", v1 }))
+	state := u.live(2 * time.Hour)
+	require.Equal(t, v1, u.inputs[0].From, "the registry keeps it, and it can be gone back to")
+	require.True(t, u.inputs[0].Fix)
+	require.Equal(t, []string{v2, v1}, []string{state.Updates.Current, state.Updates.Last})
+}
+
 func TestANonsensicalWantIsLeftOut(t *testing.T) {
 	u := newUpdates(t)
 	u.at(0, u.want("", hold))

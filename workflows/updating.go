@@ -279,6 +279,9 @@ type Want struct {
 	// Current is what the registry says that the cluster has; an actor that knows better ignores it.
 	Current string `json:"current_version,omitempty"`
 	Last    string `json:"last_version,omitempty"`
+	// Between is the last whole version, in place of Current, where the registry says that the cluster
+	// is on its way to another.
+	Between string `json:"between,omitempty"`
 	// Environment of the cluster, for the search attributes of its actor.
 	Environment string `json:"environment,omitempty"`
 	// Block is the config item cluster_update_block of the entry; empty means none.

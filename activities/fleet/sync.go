@@ -227,6 +227,8 @@ func (m *Messages) channelSync(name, commit string, following []registry.Cluster
 			each.Want.Last = status.LastVersion
 			if status.NextVersion == "" || status.NextVersion == status.CurrentVersion { // no update is under way
 				each.Want.Current = status.CurrentVersion
+			} else {
+				each.Want.Between = status.CurrentVersion
 			}
 		}
 		sync.Clusters = append(sync.Clusters, each)
@@ -240,6 +242,7 @@ func digest(sync workflows.ChannelSync) string {
 	sync.Title, sync.Digest, sync.Clusters = "", "", slices.Clone(sync.Clusters)
 	for i := range sync.Clusters {
 		sync.Clusters[i].Want.Current, sync.Clusters[i].Want.Last, sync.Clusters[i].Lost = "", "", false
+		sync.Clusters[i].Want.Between = ""
 	}
 	encoded, err := json.Marshal(sync)
 	if err != nil {

@@ -220,8 +220,10 @@ func TestOnlyWhatIsNewIsTold(t *testing.T) {
 	require.Empty(t, f.synced().Told)
 	require.Equal(t, 3, f.requests, "visibility and a query for each channel, and nothing else")
 
+	f.cluster("a").Status.NextVersion = "c1#a"
+	require.Empty(t, f.synced().Told, "the channel hears from the cluster that it is being updated")
 	f.cluster("a").Status.CurrentVersion = "c1#a"
-	require.Empty(t, f.synced().Told, "the channel hears from the cluster that it is updated")
+	require.Empty(t, f.synced().Told, "and that it is updated")
 	for what, change := range map[string]func(){
 		"a new head":           func() { f.heads["dev"] = "c2" },
 		"an edited entry":      func() { f.cluster("a").ConfigItems = map[string]string{"edited": "yes"} },
@@ -235,6 +237,14 @@ func TestOnlyWhatIsNewIsTold(t *testing.T) {
 		require.Equal(t, []string{"dev"}, f.synced().Told, what)
 		require.Empty(t, f.synced().Told, what)
 	}
+}
+
+func TestAVersionThatAClusterIsLeavingIsNotItsOwn(t *testing.T) {
+	f := newFleet(t)
+	f.cluster("a").Status.NextVersion = "c1#a"
+	f.synced()
+	want := f.syncs["dev"].Clusters[0].Want
+	require.Equal(t, []string{"", "c0#a"}, []string{want.Current, want.Between})
 }
 
 func TestAClusterThatMovesLeavesItsChannelFirst(t *testing.T) {
