@@ -505,8 +505,18 @@ func (r *rolling) awaitWindow(ctx workflow.Context) error {
 	}
 	r.step(ctx, "queueing", "waits until a maintenance window is open")
 	return r.unlessStopped(ctx, func(ctx workflow.Context) workflow.Future {
-		return workflow.ExecuteActivity(waiting(ctx, "is a maintenance window open"), "AwaitWindow", AwaitWindow{Cluster: r.cluster(), What: "the next nodes of pool " + r.in.Pool})
+		return workflow.ExecuteActivity(waiting(ctx, "is a maintenance window open"), "AwaitWindow", r.window())
 	})
+}
+
+// closedSince says whether the window that was open at a time may have closed. What cannot be known now is
+// found out by waiting.
+func (r *rolling) closedSince(ctx workflow.Context, at time.Time) bool {
+	return r.info.Windowed && workflow.Now(ctx).Sub(at) >= lookAgain && !once(ctx, "is the maintenance window still open", "AwaitWindow", r.window())
+}
+
+func (r *rolling) window() AwaitWindow {
+	return AwaitWindow{Cluster: r.cluster(), What: "the next nodes of pool " + r.in.Pool}
 }
 
 // unlessStopped waits for what comes before a batch; nothing is in hand yet, so a stop ends it at once.

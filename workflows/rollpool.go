@@ -284,7 +284,9 @@ func (r *rolling) replace(ctx workflow.Context, candidates []*NodeProgress) erro
 	}
 	b.turn = r.turnOf(b)
 	defer r.endTurn(ctx, b)
-	if err := r.awaitTurn(ctx, b); err != nil || r.stopping {
+	asked := workflow.Now(ctx)
+	// Where the window has closed while the turn was waited for, it is waited for again, and others can go on.
+	if err := r.awaitTurn(ctx, b); err != nil || r.stopping || r.closedSince(ctx, asked) {
 		r.progress.Spare = append(r.progress.Spare, b.fresh[:b.spares]...) // nothing has used them
 		return err
 	}

@@ -842,3 +842,30 @@ func TestEachBatchWaitsForAWindowInOneActivity(t *testing.T) {
 	require.Equal(t, 3, scheduled, "one for each batch, however long it waits")
 	require.Equal(t, 9, attempts)
 }
+
+func TestABatchDoesNotBeginInAWindowThatHasClosedWhileItWaitedForItsTurn(t *testing.T) {
+	w := newWorld()
+	w.windowed, w.settings.Parallel, w.settings.Limits = true, 1, roll.Limits{Fleet: 1}
+	env := newEnvironment(t, w)
+	env.SetStartTime(noon)
+	var calls []string
+	w.fail = func(name string) error {
+		since := env.Now().Sub(noon)
+		switch {
+		case name == "AwaitTurn" && since < 2*time.Hour:
+			return temporal.NewApplicationErrorWithOptions("full", workflows.NoTurn, temporal.ApplicationErrorOptions{NextRetryDelay: 90 * time.Minute})
+		case name == "AwaitWindow" && since > time.Hour && since < 22*time.Hour:
+			return temporal.NewApplicationErrorWithOptions("closed", workflows.WindowClosed, temporal.ApplicationErrorOptions{NextRetryDelay: 5 * time.Hour})
+		case name == "GrowPool":
+			calls = append(calls, since.Truncate(time.Hour).String())
+		case name == "EndTurn" && len(calls) == 0:
+			calls = append(calls, "end turn")
+		}
+		return nil
+	}
+	rollPool(env, workflows.RollPoolInput{})
+	result(t, env)
+	require.Equal(t, "end turn", calls[0], "others can go on")
+	require.Equal(t, "23h0m0s", calls[1])
+	requireAsBefore(t, w, 3)
+}

@@ -250,8 +250,8 @@ func (u *updating) enter(ctx workflow.Context) error {
 		if err := u.awaitTurn(ctx); err != nil {
 			return err
 		}
-		opened := !windowed || !u.longAgo(ctx, asked) || u.once(ctx, "is the maintenance window still open", "AwaitWindow", u.window())
-		if opened && (!u.longAgo(ctx, began) || u.once(ctx, "is the cluster still not blocked", "AwaitUnblocked", AwaitUnblocked{Cluster: u.in.Cluster})) {
+		opened := !windowed || !u.longAgo(ctx, asked) || once(ctx, "is the maintenance window still open", "AwaitWindow", u.window())
+		if opened && (!u.longAgo(ctx, began) || once(ctx, "is the cluster still not blocked", "AwaitUnblocked", AwaitUnblocked{Cluster: u.in.Cluster})) {
 			break
 		}
 		u.endTurn(ctx) // the window has closed, or somebody has blocked it meanwhile, and others can go on
@@ -304,13 +304,6 @@ func (u *updating) awaitWindow(ctx workflow.Context) error {
 
 func (u *updating) longAgo(ctx workflow.Context, at time.Time) bool {
 	return workflow.Now(ctx).Sub(at) >= lookAgain
-}
-
-// once asks what is else waited for a single time. What cannot be known now is found out by waiting.
-func (u *updating) once(ctx workflow.Context, summary, activity string, in any) bool {
-	options := workflow.GetActivityOptions(examining(ctx, summary))
-	options.RetryPolicy.MaximumAttempts = 1
-	return workflow.ExecuteActivity(workflow.WithActivityOptions(ctx, options), activity, in).Get(ctx, nil) == nil
 }
 
 func (u *updating) window() AwaitWindow {
