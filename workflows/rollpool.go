@@ -268,6 +268,10 @@ func (r *rolling) inState(state NodeState) (out []*NodeProgress) {
 
 // replace takes as many of the candidates as may go together through their whole replacement.
 func (r *rolling) replace(ctx workflow.Context, candidates []*NodeProgress) error {
+	began := workflow.Now(ctx)
+	if err := r.awaitUnblocked(ctx); err != nil || r.stopping {
+		return err
+	}
 	if err := r.awaitWindow(ctx); err != nil || r.stopping {
 		return err
 	}
@@ -284,9 +288,8 @@ func (r *rolling) replace(ctx workflow.Context, candidates []*NodeProgress) erro
 	}
 	b.turn = r.turnOf(b)
 	defer r.endTurn(ctx, b)
-	asked := workflow.Now(ctx)
-	// Where the window has closed while the turn was waited for, it is waited for again, and others can go on.
-	if err := r.awaitTurn(ctx, b); err != nil || r.stopping || r.closedSince(ctx, asked) {
+	// What has come in between, such as the end of the window, is waited for again, and others can go on.
+	if err := r.awaitTurn(ctx, b); err != nil || r.stopping || r.closedSince(ctx, b, began) {
 		r.progress.Spare = append(r.progress.Spare, b.fresh[:b.spares]...) // nothing has used them
 		return err
 	}

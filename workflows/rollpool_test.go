@@ -780,7 +780,7 @@ func TestAStopInTheLastBatchIsNoStop(t *testing.T) {
 }
 
 func TestAStopEndsTheWaitForATurnOrAWindow(t *testing.T) {
-	for _, activity := range []string{"AwaitTurn", "AwaitWindow"} {
+	for _, activity := range []string{"AwaitTurn", "AwaitWindow", "AwaitUnblocked"} {
 		t.Run(activity, func(t *testing.T) {
 			w := newWorld()
 			w.windowed, w.settings.Limits = true, roll.Limits{Fleet: 10}
@@ -868,4 +868,35 @@ func TestABatchDoesNotBeginInAWindowThatHasClosedWhileItWaitedForItsTurn(t *test
 	require.Equal(t, "end turn", calls[0], "others can go on")
 	require.Equal(t, "23h0m0s", calls[1])
 	requireAsBefore(t, w, 3)
+}
+
+func TestABlockedBatchHoldsNoTurn(t *testing.T) {
+	for rule, from := range map[string]time.Duration{"from the beginning": 0, "while it waits": time.Hour} {
+		t.Run(rule, func(t *testing.T) {
+			w := newWorld()
+			w.settings.Limits = roll.Limits{Fleet: 1}
+			env := newEnvironment(t, w)
+			env.SetStartTime(noon)
+			w.fail = func(name string) error {
+				since := env.Now().Sub(noon)
+				switch {
+				case name == "AwaitTurn" && since < 2*time.Hour && from > 0:
+					return temporal.NewApplicationErrorWithOptions("full", workflows.NoTurn, temporal.ApplicationErrorOptions{NextRetryDelay: 90 * time.Minute})
+				case name == "AwaitUnblocked" && since >= from && since < 22*time.Hour:
+					return temporal.NewApplicationErrorWithOptions("blocked", workflows.Blocked, temporal.ApplicationErrorOptions{NextRetryDelay: 5 * time.Hour})
+				case name == "GrowPool":
+					require.Greater(t, since, 22*time.Hour)
+				}
+				return nil
+			}
+			env.RegisterDelayedCallback(func() {
+				w.mu.Lock()
+				defer w.mu.Unlock()
+				require.Empty(t, w.turns)
+			}, 15*time.Hour)
+			rollPool(env, workflows.RollPoolInput{})
+			result(t, env)
+			requireAsBefore(t, w, 3)
+		})
+	}
 }

@@ -81,9 +81,9 @@ type Messages interface {
 	SyncFleet(context.Context, SyncFleet) (SyncResult, error)
 }
 
-// Gates is how an update waits for the end of blocks before it begins. activities/blocks implements it.
+// Gates is how an update or a batch waits for the end of blocks before it begins. activities/blocks implements it.
 type Gates interface {
-	// AwaitUnblocked returns when nobody blocks the whole cluster, its channel or the fleet. Until then
+	// AwaitUnblocked returns when nobody blocks the cluster, or the pool, its channel or the fleet. Until then
 	// it fails with Blocked, benign, to be tried again: waiting costs no history.
 	AwaitUnblocked(context.Context, AwaitUnblocked) error
 }
@@ -233,6 +233,7 @@ type (
 	}
 	AwaitUnblocked struct {
 		Cluster string `json:"cluster"`
+		Pool    string `json:"pool,omitempty"` // whose blocks count too
 	}
 	AwaitEnd struct {
 		Workflow string `json:"workflow"`
