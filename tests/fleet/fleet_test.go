@@ -218,13 +218,21 @@ func fairway(t *testing.T, args ...string) answer {
 	return answer{stdout.String(), stderr.String(), cmd.ProcessState.ExitCode()}
 }
 
-// succeeds runs the command line, which has to succeed, and reads its JSON.
+// unreachable is the exit status of a command that found nobody to answer.
+const unreachable = 3
+
+// succeeds runs the command line, which has to succeed, and reads its JSON. While another test kills
+// whoever answers it asks again.
 func succeeds(t *testing.T, out any, args ...string) answer {
 	t.Helper()
 	if out != nil {
 		args = append(args, "--output", "json")
 	}
-	got := fairway(t, args...)
+	var got answer
+	require.Eventually(t, func() bool {
+		got = fairway(t, args...)
+		return got.status != unreachable
+	}, patience, time.Second, "fairway %v", args)
 	require.Zero(t, got.status, "fairway %v: %s", args, got.stderr)
 	if out != nil {
 		require.NoError(t, json.Unmarshal([]byte(got.stdout), out), got.stdout)
