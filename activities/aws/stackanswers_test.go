@@ -26,7 +26,9 @@ type formation struct {
 	mu      sync.Mutex
 	answers map[string][]string
 	asked   []string
-	token   string // of the newest request that has one; answers have TOKEN for it
+	// lifecycle is that of the cluster in the registry.
+	lifecycle registry.LifecycleStatus
+	token     string // of the newest request that has one; answers have TOKEN for it
 }
 
 func (f *formation) ServeHTTP(w http.ResponseWriter, r *http.Request) {
@@ -36,7 +38,11 @@ func (f *formation) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if token := r.FormValue("ClientRequestToken"); token != "" {
 		f.token = token
 	}
-	f.asked = append(f.asked, action)
+	asked := action
+	if on := r.FormValue("EnableTerminationProtection"); on != "" {
+		asked += "=" + on
+	}
+	f.asked = append(f.asked, asked)
 	answers := f.answers[action]
 	if len(answers) == 0 {
 		w.WriteHeader(http.StatusBadRequest)
@@ -58,10 +64,10 @@ func (f *formation) activities(t *testing.T) *aws.Stacks {
 	t.Setenv("AWS_SECRET_ACCESS_KEY", "test")
 	t.Setenv("AWS_CONFIG_FILE", "/dev/null")
 	t.Setenv("AWS_SHARED_CREDENTIALS_FILE", "/dev/null")
-	settings := config.AWS{ClusterTag: "kubernetes.io/cluster/{cluster}", PollInterval: time.Millisecond}
+	settings := config.AWS{ClusterTag: "kubernetes.io/cluster/{cluster}", PoolTag: "pool", PollInterval: time.Millisecond}
 	return &aws.Stacks{
 		Accounts: &aws.Accounts{Settings: settings, Find: func(context.Context, string) (registry.Cluster, error) {
-			return registry.Cluster{ID: "dev-1", Region: "eu-central-1", InfrastructureAccount: "aws:123456789012"}, nil
+			return registry.Cluster{ID: "dev-1", Region: "eu-central-1", InfrastructureAccount: "aws:123456789012", LifecycleStatus: f.lifecycle}, nil
 		}},
 		Release: func(context.Context, string, string) (*render.Release, error) {
 			return &render.Release{Stacks: []render.Stack{{Name: "dev-1", File: "cluster/cluster.yaml", Body: `{"Resources": {"Files": {"Type": "AWS::S3::Bucket"}}}`}}}, nil
@@ -174,7 +180,7 @@ func failedEvent(resource, reason string) string {
 }
 
 func TestADeletionThatFailsNamesWhatIsLeft(t *testing.T) {
-	f := &formation{answers: map[string][]string{
+	f := &formation{lifecycle: registry.DecommissionRequested, answers: map[string][]string{
 		"DescribeStacks":      {stackIs("UPDATE_COMPLETE"), stackIs("DELETE_IN_PROGRESS"), stackIs("DELETE_FAILED")},
 		"ListStackResources":  {"<StackResourceSummaries/>"},
 		"DeleteStack":         {""},
@@ -183,4 +189,49 @@ func TestADeletionThatFailsNamesWhatIsLeft(t *testing.T) {
 	var worker activitytest.Worker
 	err := worker.Run(f.activities(t).DeleteStack, theStack, nil)
 	requireError(t, err, workflows.StackFailed, true, "cluster dev-1: stack dev-1: DELETE_FAILED: Network DELETE_FAILED: has dependencies; Role DELETE_FAILED: cannot be detached")
+}
+
+func TestTheStackOfAClusterThatIsToStayIsNotDeleted(t *testing.T) {
+	for _, lifecycle := range []registry.LifecycleStatus{registry.Requested, registry.Ready} {
+		f := &formation{lifecycle: lifecycle, answers: map[string][]string{"DescribeStacks": {stackIs("UPDATE_COMPLETE")}}}
+		var worker activitytest.Worker
+		err := worker.Run(f.activities(t).DeleteStack, theStack, nil)
+		requireError(t, err, workflows.InvalidInput, true, "lifecycle_status is "+string(lifecycle)+"; only stacks of pools are deleted")
+		require.Equal(t, []string{"DescribeStacks"}, f.asked, "nothing is changed")
+	}
+}
+
+// protected is a stack like that of stackIs.
+func protected(status string) string {
+	return strings.Replace(stackIs(status), "<Tags>", "<EnableTerminationProtection>true</EnableTerminationProtection><Tags>", 1)
+}
+
+func TestADeletionThatAWSDoesNotBeginLeavesTheProtectionOn(t *testing.T) {
+	f := &formation{lifecycle: registry.DecommissionRequested, answers: map[string][]string{
+		"DescribeStacks":              {protected("UPDATE_COMPLETE")},
+		"ListStackResources":          {"<StackResourceSummaries/>"},
+		"UpdateTerminationProtection": {""},
+		"DescribeStackEvents":         {"<StackEvents/>"},
+	}}
+	var worker activitytest.Worker
+	require.Error(t, worker.Run(f.activities(t).DeleteStack, theStack, nil))
+	require.Equal(t, "DescribeStacks ListStackResources UpdateTerminationProtection=false DeleteStack UpdateTerminationProtection=true", strings.Join(f.asked, " "))
+}
+
+func TestABlockReachesADeletionAfterTheBucketsWereEmptied(t *testing.T) {
+	f := &formation{lifecycle: registry.DecommissionRequested, answers: map[string][]string{
+		"DescribeStacks":     {protected("UPDATE_COMPLETE")},
+		"ListStackResources": {"<StackResourceSummaries/>"},
+	}}
+	activities := f.activities(t)
+	looks := 0
+	activities.Blocks = blocks(func(string) error {
+		if looks++; looks > 1 {
+			return errBlocked
+		}
+		return nil
+	})
+	var worker activitytest.Worker
+	requireError(t, worker.Run(activities.DeleteStack, theStack, nil), workflows.Blocked, false, "blocked")
+	require.Equal(t, []string{"DescribeStacks", "ListStackResources"}, f.asked)
 }

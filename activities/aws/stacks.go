@@ -309,7 +309,9 @@ func (st *stack) outcome(ctx context.Context, ended *types.Stack, changes []work
 }
 
 // DeleteStack implements workflows.Stacks. What is in the S3 buckets of the stack is deleted with
-// them, unless their DeletionPolicy keeps them. It looks at blocks before it changes anything.
+// them, unless their DeletionPolicy keeps them. InvalidInput if it is no pool's stack and the registry
+// does not say that the cluster is to go: who changes their mind may save what is left. It looks at
+// blocks before it changes anything.
 func (s *Stacks) DeleteStack(ctx context.Context, in workflows.StackOf) error {
 	in.Version = ""
 	st, err := s.stack(ctx, in)
@@ -336,6 +338,9 @@ func (s *Stacks) DeleteStack(ctx context.Context, in workflows.StackOf) error {
 			if err := st.checkOwner(found); err != nil {
 				return err
 			}
+			if life := st.cluster.LifecycleStatus; stackTags(*found)[st.Settings.PoolTag] == "" && life != registry.DecommissionRequested && life != registry.Decommissioned {
+				return st.invalid("the cluster's lifecycle_status is %s; only stacks of pools are deleted while the registry does not say %s", life, registry.DecommissionRequested)
+			}
 		}
 		if err := st.remove(ctx, found, st.emptyBuckets); err != nil {
 			return err
@@ -359,22 +364,26 @@ func (st *stack) remove(ctx context.Context, found *types.Stack, before func(con
 	if err := st.Blocks.Check(ctx, st.cluster.ID, ""); err != nil {
 		return err
 	}
-	if aws.ToBool(found.EnableTerminationProtection) {
-		if err := st.setProtection(ctx, found, false); err != nil {
-			return err
-		}
-	}
 	if before != nil {
 		if err := before(ctx, found); err != nil {
 			return err
 		}
+		if err := st.Blocks.Check(ctx, st.cluster.ID, ""); err != nil { // that may have taken hours
+			return err
+		}
 	}
-	_, err := st.account.cloudFormation.DeleteStack(ctx, &cloudformation.DeleteStackInput{StackName: found.StackId, ClientRequestToken: &token, RoleARN: st.role()})
-	if hasCode(err, "ValidationError") && strings.Contains(err.Error(), "in use by") {
-		// Another stack imports its outputs; only the end of that one helps.
-		return st.failed("deleting it: %s", answer(err))
+	protected := aws.ToBool(found.EnableTerminationProtection)
+	if protected {
+		if err := st.setProtection(ctx, found, false); err != nil {
+			return err
+		}
 	}
-	if err != nil {
+	if _, err := st.account.cloudFormation.DeleteStack(ctx, &cloudformation.DeleteStackInput{StackName: found.StackId, ClientRequestToken: &token, RoleARN: st.role()}); err != nil {
+		st.protectAgain(ctx, found, protected)
+		if hasCode(err, "ValidationError") && strings.Contains(err.Error(), "in use by") {
+			// Another stack imports its outputs; only the end of that one helps.
+			return st.failed("deleting it: %s", answer(err))
+		}
 		return explain(st.cluster, st.doing("deleting it"), err)
 	}
 	ended, err := st.await(ctx, found, token)
@@ -388,7 +397,23 @@ func (st *stack) remove(ctx context.Context, found *types.Stack, before func(con
 	if err != nil {
 		return err
 	}
-	return st.failed("%s: %s", ended.StackStatus, cmp.Or(allFailures(events), aws.ToString(ended.StackStatusReason)))
+	if ended.StackStatus != types.StackStatusDeleteFailed {
+		st.protectAgain(ctx, ended, protected)
+	}
+	return st.failed("%s: %s", ended.StackStatus, cmp.Or(allFailures(events), aws.ToString(ended.StackStatusReason), "no event says why"))
+}
+
+// protectAgain switches on what was switched off for a deletion that AWS has not begun. Where it has
+// begun, AWS refuses that.
+func (st *stack) protectAgain(ctx context.Context, found *types.Stack, protected bool) {
+	if !protected {
+		return
+	}
+	aside, cancel := context.WithTimeout(context.WithoutCancel(ctx), 20*time.Second)
+	defer cancel()
+	if err := st.setProtection(aside, found, true); err != nil {
+		st.regret(ctx, "switching its termination protection on again", err)
+	}
 }
 
 // ListStacks implements workflows.Stacks. Nested stacks are their parents' business.

@@ -412,6 +412,7 @@ func testProtection(s *stack) {
 }
 
 func (s *stack) delete() error {
+	s.cluster.LifecycleStatus = registry.DecommissionRequested
 	return s.worker.Run(s.activities.DeleteStack, workflows.StackOf{Cluster: s.cluster.ID, Stack: s.name}, nil)
 }
 
