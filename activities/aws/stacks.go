@@ -535,7 +535,7 @@ func (st *stack) checkOwner(found *types.Stack) error {
 	}
 	tags := stackTags(*found)
 	if tag := st.clusterTag(st.cluster); tags[tag] != owned {
-		return st.invalid("it exists in account %s, but does not carry the tag %s=%s; give it the tag if it is the cluster's, or give the cluster another local_id",
+		return st.invalid("it exists in account %s, but does not carry the tag %s=%s; give it the tag if it is the cluster's, or give the cluster another id",
 			st.account.number, tag, owned)
 	}
 	if other := st.otherCluster(st.cluster, tags); other != "" {
