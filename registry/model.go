@@ -5,6 +5,8 @@ package registry
 import (
 	"fmt"
 	"regexp"
+	"strings"
+	"unicode"
 )
 
 // LifecycleStatus says where a cluster is between being asked for and being gone.
@@ -149,6 +151,9 @@ func (d *document) Check(report func(field, format string, args ...any)) {
 			claim(at+".id", cluster.ID, i)
 		}
 		if cluster.Alias != "" {
+			if strings.ContainsFunc(cluster.Alias, unicode.IsControl) {
+				report(at+".alias", "is %q; use no control characters", cluster.Alias)
+			}
 			claim(at+".alias", cluster.Alias, i)
 		}
 		pools := map[string]int{}
