@@ -19,7 +19,7 @@ import (
 	"unicode/utf8"
 
 	_ "github.com/jackc/pgx/v5/stdlib" // the driver "pgx"
-	_ "modernc.org/sqlite"             // the driver "sqlite"
+	"modernc.org/sqlite"               // and the driver "sqlite"
 
 	"github.com/fairway-project/fairway/registry"
 )
@@ -71,6 +71,9 @@ func OpenStore(ctx context.Context, database string) (*Store, error) {
 	s.db.SetConnMaxIdleTime(time.Minute)
 	if err := s.migrate(ctx); err != nil {
 		_ = s.db.Close()
+		if broken := (*sqlite.Error)(nil); errors.As(err, &broken) {
+			return nil, fmt.Errorf("preparing the database: %s: %w; it has to be an SQLite file that is writable, in a writable folder", database, err)
+		}
 		return nil, fmt.Errorf("preparing the database: %w", err)
 	}
 	return s, nil

@@ -207,5 +207,5 @@ func TestAWrongDatabaseIsNamedWithoutItsPassword(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "registry.yaml")
 	require.NoError(t, os.WriteFile(path, []byte("clusters: []\n# no database but a registry file"), 0o600))
 	_, err := server.OpenStore(t.Context(), path)
-	require.ErrorContains(t, err, "file is not a database")
+	require.ErrorContains(t, err, "preparing the database: "+path+": file is not a database")
 }
