@@ -87,6 +87,7 @@ var theStack = workflows.StackOf{Cluster: "dev-1", Version: "1#2", Stack: "dev-1
 func TestStuckStacksAreLeftToPeople(t *testing.T) {
 	for status, remedy := range map[string]string{
 		"UPDATE_ROLLBACK_FAILED": "`aws cloudformation continue-update-rollback`; resources: Group (it is in use)",
+		"CREATE_FAILED":          "`aws cloudformation delete-stack` if nothing of it is needed; resources: Group (it is in use)",
 		"UPDATE_FAILED":          "`aws cloudformation rollback-stack`; resources: Group (it is in use)",
 		"IMPORT_ROLLBACK_FAILED": "import again; resources: Group (it is in use)",
 		"DELETE_FAILED":          "somebody has begun to delete it",
