@@ -194,11 +194,44 @@ func TestADeletionThatFailsNamesWhatIsLeft(t *testing.T) {
 
 func TestTheStackOfAClusterThatIsToStayIsNotDeleted(t *testing.T) {
 	for _, lifecycle := range []registry.LifecycleStatus{registry.Requested, registry.Ready} {
-		f := &formation{lifecycle: lifecycle, answers: map[string][]string{"DescribeStacks": {stackIs("UPDATE_COMPLETE")}}}
+		for _, stack := range []string{stackIs("UPDATE_COMPLETE"), poolStackIs("dev-1", "etcd")} { // whatever it is tagged as
+			f := &formation{lifecycle: lifecycle, answers: map[string][]string{"DescribeStacks": {stack}}}
+			var worker activitytest.Worker
+			err := worker.Run(f.activities(t).DeleteStack, theStack, nil)
+			requireError(t, err, workflows.InvalidInput, true, "lifecycle_status is "+string(lifecycle)+", and it is not the stack of a pool")
+			require.Equal(t, []string{"DescribeStacks"}, f.asked, "nothing is changed")
+		}
+	}
+}
+
+func TestTheStackOfAPoolMayGoAlone(t *testing.T) {
+	f := &formation{lifecycle: registry.Ready, answers: map[string][]string{
+		"DescribeStacks":     {poolStackIs("nodepool-old-dev-1", "old"), strings.ReplaceAll(poolStackIs("nodepool-old-dev-1", "old"), "UPDATE_COMPLETE", "DELETE_COMPLETE")},
+		"ListStackResources": {"<StackResourceSummaries/>"},
+		"DeleteStack":        {""},
+	}}
+	var worker activitytest.Worker
+	require.NoError(t, worker.Run(f.activities(t).DeleteStack, workflows.StackOf{Cluster: "dev-1", Stack: "nodepool-old-dev-1"}, nil))
+	require.Contains(t, f.asked, "DeleteStack")
+}
+
+func poolStackIs(name, pool string) string {
+	return strings.NewReplacer(">dev-1<", ">"+name+"<", "</Tags>", "<member><Key>pool</Key><Value>"+pool+"</Value></member></Tags>").Replace(stackIs("UPDATE_COMPLETE"))
+}
+
+// A stack that is tagged with a pool that there is not would be deleted with all that runs on it.
+func TestAStackIsTaggedWithItsOwnPoolOnly(t *testing.T) {
+	stack := render.Stack{Name: "dev-1", File: "stack.yaml", Body: `{"Resources": {"Files": {"Type": "AWS::S3::Bucket"}}}`, Tags: map[string]string{"pool": "copied"}}
+	for want, release := range map[string]render.Release{
+		"stack.yaml: Metadata.Tags: pool is the tag of a pool's stack; take it out":                                              {Stacks: []render.Stack{stack}},
+		`stack.yaml: Metadata.Tags: pool is "copied", but the stack is that of pool worker; take it out, or have it be {{ .Node`: {Pools: []render.Pool{{NodePool: registry.NodePool{Name: "worker"}, Stack: stack}}},
+	} {
+		f := &formation{}
+		activities := f.activities(t)
+		activities.Release = func(context.Context, string, string) (*render.Release, error) { return &release, nil }
 		var worker activitytest.Worker
-		err := worker.Run(f.activities(t).DeleteStack, theStack, nil)
-		requireError(t, err, workflows.InvalidInput, true, "lifecycle_status is "+string(lifecycle)+"; only stacks of pools are deleted")
-		require.Equal(t, []string{"DescribeStacks"}, f.asked, "nothing is changed")
+		requireError(t, worker.Run(activities.ApplyStack, theStack, nil), workflows.InvalidInput, true, want)
+		require.Empty(t, f.asked)
 	}
 }
 

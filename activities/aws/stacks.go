@@ -105,8 +105,9 @@ func (st *stack) want(ctx context.Context, in workflows.StackOf) error {
 		return st.invalid("version %s has no such stack", in.Version)
 	}
 	parsed, err := parseTemplate(found.Body)
+	pool := slices.IndexFunc(release.Pools, func(p render.Pool) bool { return p.Stack.Name == in.Stack })
 	if err == nil {
-		err = parsed.check(slices.ContainsFunc(release.Pools, func(p render.Pool) bool { return p.Stack.Name == in.Stack }))
+		err = parsed.check(pool >= 0)
 	}
 	if err != nil {
 		return st.invalid("%s: %v", found.File, err)
@@ -119,6 +120,17 @@ func (st *stack) want(ctx context.Context, in workflows.StackOf) error {
 		return st.invalid("%s: Metadata.Tags: %s is the tag of another cluster; take it out", found.File, other)
 	}
 	tags[st.clusterTag(st.cluster)] = owned
+	// A stack with the name of a pool that the version has no more is deleted.
+	name, given := tags[st.Settings.PoolTag]
+	switch {
+	case pool < 0 && given:
+		return st.invalid("%s: Metadata.Tags: %s is the tag of a pool's stack; take it out", found.File, st.Settings.PoolTag)
+	case pool >= 0 && given && name != release.Pools[pool].Name:
+		return st.invalid("%s: Metadata.Tags: %s is %q, but the stack is that of pool %s; take it out, or have it be {{ .NodePool.Name }}",
+			found.File, st.Settings.PoolTag, name, release.Pools[pool].Name)
+	case pool >= 0:
+		tags[st.Settings.PoolTag] = release.Pools[pool].Name
+	}
 	content := []string{in.Version, found.Body}
 	for _, key := range slices.Sorted(maps.Keys(tags)) {
 		content = append(content, key, tags[key])
@@ -321,7 +333,7 @@ func (s *Stacks) DeleteStack(ctx context.Context, in workflows.StackOf) error {
 	defer beat(ctx, st.shown.Load)()
 	for {
 		found, err := st.look(ctx, st.name)
-		if err != nil || found == nil {
+		if err != nil || found == nil || found.StackStatus == types.StackStatusDeleteComplete {
 			return err
 		}
 		if todo, _ := nextStep(found.StackStatus); todo == wait {
@@ -338,14 +350,24 @@ func (s *Stacks) DeleteStack(ctx context.Context, in workflows.StackOf) error {
 			if err := st.checkOwner(found); err != nil {
 				return err
 			}
-			if life := st.cluster.LifecycleStatus; stackTags(*found)[st.Settings.PoolTag] == "" && life != registry.DecommissionRequested && life != registry.Decommissioned {
-				return st.invalid("the cluster's lifecycle_status is %s; only stacks of pools are deleted while the registry does not say %s", life, registry.DecommissionRequested)
+			if err := st.checkMayGo(found); err != nil {
+				return err
 			}
 		}
 		if err := st.remove(ctx, found, st.emptyBuckets); err != nil {
 			return err
 		}
 	}
+}
+
+// checkMayGo refuses what is no pool's stack as long as the cluster is to stay, whatever it is tagged as.
+func (st *stack) checkMayGo(found *types.Stack) error {
+	life, pool := st.cluster.LifecycleStatus, stackTags(*found)[st.Settings.PoolTag]
+	if life == registry.DecommissionRequested || life == registry.Decommissioned || pool != "" && st.name == render.PoolStackName(st.cluster.ID, pool) {
+		return nil
+	}
+	return st.invalid("the cluster's lifecycle_status is %s, and it is not the stack of a pool %q; others are deleted only while the registry says %s",
+		life, pool, registry.DecommissionRequested)
 }
 
 // remove deletes a stack and waits until it is gone. StackFailed if that was tried by this activity

@@ -500,7 +500,7 @@ func testRefusedTemplates(s *stack) {
 }
 
 func testListStacks(s *stack) {
-	s.release.Stacks[0].Tags["node.kubernetes.io/node-pool"] = "worker"
+	s.release.Pools = []render.Pool{{NodePool: registry.NodePool{Name: "worker"}, Stack: s.release.Stacks[0]}}
 	s.applied()
 	var list []workflows.OwnedStack
 	require.NoError(s, s.worker.Run(s.activities.ListStacks, workflows.StacksOf{Cluster: s.cluster.ID}, &list))
