@@ -269,3 +269,20 @@ func TestABlockReachesADeletionAfterTheBucketsWereEmptied(t *testing.T) {
 	requireError(t, worker.Run(activities.DeleteStack, theStack, nil), workflows.Blocked, false, "blocked")
 	require.Equal(t, []string{"DescribeStacks", "ListStackResources"}, f.asked)
 }
+
+// Where no role is configured, the worker's own credentials reach all accounts' clusters in one.
+func TestNothingIsMadeOrChangedInAnotherAccount(t *testing.T) {
+	const elsewhere = "arn:aws:cloudformation:eu-central-1:999999999999:stack/dev-1/1"
+	there := strings.ReplaceAll(stackIs("UPDATE_COMPLETE"), "arn:dev-1", elsewhere)
+	for _, answers := range []map[string][]string{
+		{"DescribeStacks": {there}},
+		{"CreateChangeSet": {"<Id>arn:change</Id><StackId>" + elsewhere + "</StackId>"}, "DeleteChangeSet": {""}},
+	} {
+		f := &formation{answers: answers}
+		var worker activitytest.Worker
+		err := worker.Run(f.activities(t).ApplyStack, theStack, nil)
+		requireError(t, err, workflows.InvalidInput, true, "the worker's credentials are those of account 999999999999, the cluster is in account 123456789012")
+		require.NotContains(t, f.asked, "ExecuteChangeSet")
+		require.Equal(t, len(answers) > 1, strings.Contains(strings.Join(f.asked, " "), "DeleteChangeSet"))
+	}
+}

@@ -473,7 +473,7 @@ func (st *stack) look(ctx context.Context, name string) (*types.Stack, error) {
 	}
 	for _, found := range out.Stacks {
 		if aws.ToString(found.StackName) == name || aws.ToString(found.StackId) == name {
-			return &found, nil
+			return &found, st.checkAccount(aws.ToString(found.StackId))
 		}
 	}
 	return nil, nil
@@ -548,6 +548,15 @@ func (st *stack) setProtection(ctx context.Context, found *types.Stack, on bool)
 		StackName: found.StackId, EnableTerminationProtection: &on,
 	})
 	return explain(st.cluster, st.doing("switching its termination protection"), err)
+}
+
+// checkAccount refuses a stack, such as arn:aws:cloudformation:REGION:ACCOUNT:stack/NAME/ID, in another
+// account than the cluster's: that is where the worker's credentials lead if no role is taken on.
+func (st *stack) checkAccount(id string) error {
+	if parts := strings.Split(id, ":"); len(parts) > 4 && parts[4] != st.account.number {
+		return st.invalid("the worker's credentials are those of account %s, the cluster is in account %s; check aws.assume_role and infrastructure_account", parts[4], st.account.number)
+	}
+	return nil
 }
 
 // checkOwner refuses a stack that is not the cluster's.
