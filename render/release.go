@@ -204,7 +204,12 @@ func (r *rendering) poolStack(pool registry.NodePool) (Stack, error) {
 		}
 		dot = dot.with("UserData", base64Encode(rendered.text))
 	}
-	return r.stack("nodepool-"+pool.Name+"-"+r.cluster.ID, file, dot)
+	return r.stack(PoolStackName(r.cluster.ID, pool.Name), file, dot)
+}
+
+// PoolStackName is what the stack of a cluster's pool is called.
+func PoolStackName(cluster, pool string) string {
+	return strings.ReplaceAll("nodepool-"+pool+"-"+cluster, ":", "-")
 }
 
 func (r *rendering) profiles() []string {
