@@ -1,6 +1,7 @@
 package manifests
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -352,6 +353,12 @@ func (r *application) applyItem(ctx context.Context, i *item) error {
 			return nil
 		}
 		return r.explain(ctx, fmt.Sprintf("%s:%d: applying %s", i.File, i.Line, i.id), err)
+	}
+	if gone := answer.object; gone.GetDeletionTimestamp() != nil {
+		// It takes what it is given, and goes nevertheless.
+		r.report(i.problem(workflows.Unreachable, "is being deleted, and is applied again when it is gone; what holds it: %s",
+			cmp.Or(strings.Join(limited(gone.GetFinalizers()), ", "), "nothing")))
+		return nil
 	}
 	r.count(i, answer)
 	return nil
