@@ -124,9 +124,8 @@ func (r *rendering) stackTags(of output) (map[string]string, error) {
 	}
 	const owners = "kubernetes.io/cluster/"
 	owner := owners + r.cluster.ID
-	names := []string{r.cluster.ID, r.cluster.LocalID, r.cluster.Alias, r.cluster.ConfigItems["eks_cluster_name"]} // EKS has a name of its own
 	for _, key := range slices.Sorted(maps.Keys(tags)) {
-		if name, marked := strings.CutPrefix(key, owners); marked && !slices.Contains(names, name) {
+		if strings.HasPrefix(key, owners) && key != owner {
 			return nil, of.problem(0, "Metadata.Tags."+key, "is the mark of another cluster, with which the stack would go")
 		}
 	}
