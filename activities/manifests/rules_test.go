@@ -10,6 +10,7 @@ import (
 	"github.com/stretchr/testify/require"
 	"go.temporal.io/sdk/temporal"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/api/meta"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"sigs.k8s.io/yaml"
@@ -221,6 +222,16 @@ func TestPruningMostOfWhatThereIsNeedsAWord(t *testing.T) {
 			l := leftovers{targets: make([]target, test.goes), needed: test.needed, total: test.goes + test.needed + test.kept, allowed: test.allowed}
 			require.Equal(t, test.refused, l.refuse() != "")
 		})
+	}
+}
+
+func TestAKindThatIsNotServedMayHaveObjects(t *testing.T) {
+	s := &server{mapper: meta.NewDefaultRESTMapper(nil)}
+	for status, want := range map[string]bool{"True": true, "False": false} {
+		some, err := s.hasInstances(t.Context(), object(t, `{apiVersion: apiextensions.k8s.io/v1, kind: CustomResourceDefinition, metadata: {name: as.example.org},
+			spec: {group: example.org, names: {kind: A}}, status: {conditions: [{type: Established, status: "`+status+`"}]}}`))
+		require.NoError(t, err)
+		require.Equal(t, want, some)
 	}
 }
 
