@@ -272,7 +272,7 @@ func TestWhatIsWrongIsTyped(t *testing.T) {
 		}, workflows.InvalidInput, true, "manifests/a.yaml:3: no such item"},
 		"a template that panics": {func(w *world, _ *configuration.Activities, _ *workflows.PrepareUpdate) {
 			w.rendering = func(fs.FS) error { panic("no such index") }
-		}, workflows.InvalidInput, true, "Fairway itself fails at it: no such index"},
+		}, workflows.InvalidInput, true, "a fault of Fairway, please report it: no such index"},
 		"a busy worker": {func(w *world, _ *configuration.Activities, _ *workflows.PrepareUpdate) {
 			w.rendering = func(fs.FS) error { return fmt.Errorf("%w: .: rendering takes longer than 30s", render.ErrSlow) }
 		}, workflows.Unreachable, false, "takes longer than 30s"},

@@ -99,7 +99,7 @@ func (a *Activities) render(ctx context.Context, cluster registry.Cluster, versi
 func (a *Activities) safely(folder fs.FS, entry registry.Cluster, version string, network map[string]any) (release *render.Release, err error) {
 	defer func() {
 		if cause := recover(); cause != nil {
-			release, err = nil, fmt.Errorf("Fairway itself fails at it: %v; please report that", cause)
+			release, err = nil, fmt.Errorf("this is a fault of Fairway, please report it: %v", cause)
 		}
 	}()
 	return a.Render(folder, entry, version, network)
