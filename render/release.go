@@ -131,11 +131,14 @@ func (r *rendering) err() error {
 		return r.unread
 	}
 	if err := r.checkTime(); err != nil && len(r.problems) == 0 {
-		return Problem{File: ".", Text: err.Error()}
+		r.problems = append(r.problems, Problem{File: ".", Text: err.Error()})
 	}
 	told := r.problems
 	if more := len(told) - maxProblems; more > 0 {
 		told = append(slices.Clone(told[:maxProblems]), fmt.Errorf("and %d more", more))
+	}
+	if err := errors.Join(told...); err != nil && r.slow {
+		return fmt.Errorf("%w: %w", ErrSlow, err)
 	}
 	return errors.Join(told...)
 }
