@@ -81,20 +81,32 @@ func (a *Activities) FindPool(ctx context.Context, in workflows.FindPool) (workf
 	return info, nil
 }
 
-// Find returns the cluster with the given id or alias, for other activities. A registry that is broken
-// counts as one that does not answer: for those activities InvalidInput means that what they work on is
-// wrong, and a file that somebody saves with a mistake must not end the updates that run.
+// Find returns the cluster with the given id or alias, for other activities. For those of an update a
+// registry that is broken counts as one that does not answer: they give up on InvalidInput, and a file
+// that somebody saves with a mistake must not end the updates that run.
 func (a *Activities) Find(ctx context.Context, name string) (registry.Cluster, error) {
 	all, err := a.read(ctx)
-	var broken *temporal.ApplicationError
-	if errors.As(err, &broken) && broken.Type() == workflows.InvalidInput {
-		err = temporal.NewApplicationError(broken.Message(), workflows.Unreachable)
+	if err != nil && activity.IsActivity(ctx) && ofUpdate(activity.GetInfo(ctx)) {
+		err = patient(err)
 	}
 	if err != nil {
 		return registry.Cluster{}, err
 	}
 	cluster, err := all.Find(name)
 	return cluster, typed(err)
+}
+
+func ofUpdate(info activity.Info) bool {
+	return info.WorkflowType != nil && info.WorkflowType.Name == "UpdateCluster"
+}
+
+// patient has an error be tried again that workflows take for final.
+func patient(err error) error {
+	var broken *temporal.ApplicationError
+	if errors.As(err, &broken) && broken.Type() == workflows.InvalidInput {
+		return temporal.NewApplicationError(broken.Message(), workflows.Unreachable)
+	}
+	return err
 }
 
 func (a *Activities) read(ctx context.Context) (registry.Clusters, error) {
