@@ -298,13 +298,27 @@ func (c *cli) settled(cmd *cobra.Command, cluster string) error {
 // updatePhases are the phases of an update, in their order.
 var updatePhases = []string{"preparing", "checking", "waiting", "stacks", "manifests", "pools", "verifying"}
 
+// currentSteps names what is under way; several pools may be at the same time.
+func currentSteps(progress workflows.UpdateProgress) string {
+	var names []string
+	for _, step := range progress.Steps {
+		if step.Ended.IsZero() {
+			names = append(names, step.Name)
+		}
+	}
+	if len(names) == 0 || !progress.Ended.IsZero() {
+		return strings.ReplaceAll(progress.Step, "`", "")
+	}
+	return strings.Join(names, ", ")
+}
+
 // updateView is what somebody who watches an update sees.
 func updateView(progress workflows.UpdateProgress) rollView {
 	at := slices.Index(updatePhases, progress.Phase)
 	view := rollView{
 		Counts: counts{Total: len(updatePhases), Done: max(0, at)},
 		Label:  progress.Phase,
-		Step:   strings.TrimSuffix(progress.Phase+": "+strings.ReplaceAll(progress.Step, "`", ""), ": "),
+		Step:   strings.TrimSuffix(progress.Phase+": "+currentSteps(progress), ": "),
 	}
 	if at >= 0 {
 		view.Label = fmt.Sprintf("phase %d of %d, %s", at+1, len(updatePhases), progress.Phase)
@@ -359,7 +373,7 @@ func showUpdate(t *table, p workflows.UpdateProgress) {
 	t.row("From:", p.From)
 	t.row("Phase:", p.Phase)
 	if p.Ended.IsZero() {
-		t.row("Step:", strings.ReplaceAll(p.Step, "`", ""))
+		t.row("Step:", currentSteps(p))
 	}
 	t.row("Began:", sinceText(p.Started))
 	if !p.Ended.IsZero() {
@@ -408,6 +422,6 @@ func showUpdate(t *table, p workflows.UpdateProgress) {
 		if i == 0 {
 			t.line("")
 		}
-		t.line("Problem: %s", problem.Title)
+		t.line("Problem: %s", wholeVersions.ReplaceAllStringFunc(problem.Title, shortVersion))
 	}
 }

@@ -191,7 +191,7 @@ func (s fleetStatus) show(t *table) {
 		t.line("")
 		t.row("FAILED", "CHANNEL", "SINCE", "WANTED", "PROBLEM")
 		for _, each := range s.Failed {
-			t.row(each.Cluster, each.Channel, age(each.Since), shortVersion(each.Version), cut(each.Problem, 160))
+			t.row(each.Cluster, each.Channel, age(each.Since), shortVersion(each.Version), cut(problemText(each.Cluster, each.Problem), 160))
 		}
 		t.flush()
 	}
@@ -379,9 +379,13 @@ func (s *fleetStatus) join(clusters []workflows.ClusterInfo) {
 			if cluster, _, _ := strings.Cut(strings.TrimPrefix(roll.Workflow, workflows.ClusterID("")), "/pool/"); cluster != update.Cluster {
 				continue
 			}
+			update.Nodes, update.Done = update.Nodes+roll.Nodes.Total, update.Done+roll.Nodes.Done
 			left, known = max(left, roll.left), known && (roll.left > 0 || roll.Nodes.Done == roll.Nodes.Total)
 		}
-		if update.Phase == "pools" && known && left > 0 {
+		held := slices.ContainsFunc(s.Blocked, func(b blockStatus) bool {
+			return b.Cluster == update.Cluster || b.Cluster == "" && (b.Scope == "fleet" || b.Scope == "channel "+update.Channel)
+		})
+		if update.Phase == "pools" && known && left > 0 && !held {
 			update.Left = "about " + short(left)
 		}
 	}
@@ -468,10 +472,12 @@ func (g *gathering) updates(ctx context.Context) error {
 
 // learn takes over where an update stands.
 func (u *updateStatus) learn(progress workflows.UpdateProgress) {
-	u.Kind, u.Version, u.Phase, u.Step = progress.Kind, progress.Version, progress.Phase, strings.ReplaceAll(progress.Step, "`", "")
+	u.Kind, u.Version, u.Phase, u.Step = progress.Kind, progress.Version, progress.Phase, currentSteps(progress)
 	u.Waits = progress.Phase == "waiting"
 	for _, pool := range progress.Pools {
-		u.Nodes, u.Done = u.Nodes+pool.Nodes, u.Done+pool.Replaced
+		if pool.State != "rolling" { // the roll itself knows better
+			u.Nodes, u.Done = u.Nodes+pool.Nodes, u.Done+pool.Replaced
+		}
 	}
 }
 

@@ -116,7 +116,7 @@ func (c *connection) explain(err error) error {
 			workflows.StackFailed, workflows.Conflict, workflows.Unhealthy, "":
 			status = exitFailed
 		}
-		return &statusError{status, errors.New(application.Message())}
+		return &statusError{status: status, kind: application.Type(), err: errors.New(application.Message())}
 	case errors.As(err, &timeout) && timeout.TimeoutType() == enumspb.TIMEOUT_TYPE_SCHEDULE_TO_START:
 		return unreachable("no worker took the question within 5 s: is fairway-worker running on task queue %q in namespace %q of %s?", c.taskQueue, c.namespace, c.address)
 	case errors.As(err, &timeout):
