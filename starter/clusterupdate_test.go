@@ -54,7 +54,7 @@ func TestAnUpdateIsWatchedByItsPhases(t *testing.T) {
 		Steps: []workflows.UpdateStep{{Name: "stack dev-1", Began: after(0), Ended: after(2), Outcome: "3 resources changed"}, {Name: "pool worker", Began: after(2)}},
 	})
 	require.Equal(t, rollView{
-		Counts: counts{Total: 7, Done: 5}, Label: "phase 6 of 7, pools, 4 of 8 nodes replaced", Step: "pools: rolls worker",
+		Counts: counts{Total: 7, Done: 5}, Label: "phase 6 of 7, pools, 4 of 8 nodes replaced", Step: "pools: pool worker",
 		Notes: []string{"stack dev-1: 3 resources changed (2m)"},
 	}, view)
 	require.Equal(t, "restoring", updateView(workflows.UpdateProgress{Phase: "restoring"}).Label)
@@ -121,7 +121,7 @@ func TestAClusterIsDescribedByEverybodyWhoKnowsSomething(t *testing.T) {
 	text := shown(t, func(table *table) { d.show(table, time.Now()) })
 	requireRow(t, text, "Channel:", "dev 9f2c41d3")
 	requireRow(t, text, "Version:", "between 1b7e0055#bbbbbbbb and 9f2c41d3#aaaaaaaa, since an update failed")
-	requireRow(t, text, "Rollout:", "failed since 60s, wave 1")
+	requireRow(t, text, "Rollout:", "failed for 60s, wave 1")
 	requireRow(t, text, "Pinned:", "to 1b7e0055#bbbbbbbb and not 9f2c41d3#aaaaaaaa, by ann")
 	require.Contains(t, text, "fleet, by ben: outage of AWS [block-1]")
 	require.Contains(t, text, "channel dev, by ann: sale (until ")
