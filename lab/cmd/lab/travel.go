@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -124,15 +125,17 @@ func oneReplicaMore(content string) (string, error) {
 	return replicas.ReplaceAllString(content, fmt.Sprintf(`${1}%d"`, count+1)), nil
 }
 
-// heading is what the demo shows of a channel, and reads of `channel describe` and `status`.
+// heading is what the demo shows of a channel, and reads of `channel describe`.
 type heading struct {
 	Commit  string
 	Stopped string
+	Next    time.Time // when the next group may go
 	Members []struct {
 		ID, State, Problem string
 	}
 }
 
+// moving is what it reads of `status`.
 type moving struct {
 	Updating []struct {
 		Cluster, Phase, Step, Left string
@@ -150,11 +153,12 @@ func follow(ctx context.Context, out io.Writer, run fairway, channel, commit str
 	for look := time.Tick(time.Second); ; {
 		var head heading
 		var now moving
+		err := ask(run, &head, "channel", "describe", channel)
+		if err == nil {
+			err = ask(run, &now, "status")
+		}
 		// Soon after the start there may be no channel yet, and what does not answer does so later.
-		if err := ask(run, &head, "channel", "describe", channel); err == nil && strings.HasPrefix(head.Commit, commit) {
-			if err := ask(run, &now, "status"); err != nil {
-				return err
-			}
+		if err == nil && strings.HasPrefix(head.Commit, commit) {
 			for _, line := range progress(head, now) {
 				cluster, text, _ := strings.Cut(line, ": ")
 				if last[cluster] != text {
@@ -171,7 +175,7 @@ func follow(ctx context.Context, out io.Writer, run fairway, channel, commit str
 		}
 		select {
 		case <-ctx.Done():
-			return fmt.Errorf("the clusters of channel %s are not on its head after %.0f s: %w", channel, time.Since(started).Seconds(), context.Cause(ctx))
+			return errors.Join(fmt.Errorf("the clusters of channel %s are not on its head after %.0f s: %w", channel, time.Since(started).Seconds(), context.Cause(ctx)), err)
 		case <-look:
 		}
 	}
@@ -190,6 +194,9 @@ func allDone(head heading) bool {
 func progress(head heading, now moving) (lines []string) {
 	for _, member := range head.Members {
 		text := member.State
+		if member.State == "waiting" && !head.Next.IsZero() {
+			text += ", its group goes at " + head.Next.Local().Format(time.TimeOnly)
+		}
 		for _, update := range now.Updating {
 			if update.Cluster != member.ID {
 				continue
@@ -213,7 +220,7 @@ func progress(head heading, now moving) (lines []string) {
 func ask(run fairway, into any, args ...string) error {
 	var answer bytes.Buffer
 	if err := run(&answer, append(args, "-o", "json")...); err != nil {
-		return err
+		return fmt.Errorf("fairway %s: %w", strings.Join(args, " "), err)
 	}
 	return json.Unmarshal(answer.Bytes(), into)
 }
