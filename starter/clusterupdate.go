@@ -348,12 +348,12 @@ func (c *cli) concludeUpdate(cmd *cobra.Command, conn *connection, cluster, run 
 		return err
 	}
 	if progress.Phase != "done" {
-		return fmt.Errorf("the update of cluster %s to version %s %s", cluster, shortVersion(progress.Version), failedHow(progress))
+		return fmt.Errorf("the update of cluster %s to version %s %s", cluster, shortVersion(progress.Version), failedHow(cluster, progress))
 	}
 	return nil
 }
 
-func failedHow(progress workflows.UpdateProgress) string {
+func failedHow(cluster string, progress workflows.UpdateProgress) string {
 	switch progress.Phase {
 	case "superseded":
 		return "was superseded by " + shortVersion(progress.Superseded)
@@ -361,7 +361,7 @@ func failedHow(progress workflows.UpdateProgress) string {
 		return "was cancelled"
 	}
 	if len(progress.Problems) > 0 {
-		return "failed: " + progress.Problems[0].Title
+		return "failed: " + problemText(cluster, progress.Problems[0].Title)
 	}
 	return cmp.Or(progress.Phase, "ended without a word")
 }

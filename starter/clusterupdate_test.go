@@ -100,8 +100,8 @@ func TestAnUpdateThatEndedIsShownWithItsSteps(t *testing.T) {
 	requireRow(t, text, "worker", "failed", "1 of 5", "cluster/dev-1/pool/worker")
 	require.Contains(t, text, "Pod shop/db-0 of team-shop was forced, as drain.force_after allowed: held by budget db")
 	require.Contains(t, text, "Problem: 3 new instances never became usable nodes")
-	require.Equal(t, "failed: 3 new instances never became usable nodes", failedHow(progress))
-	require.Equal(t, "was superseded by 1b7e0055#bbbbbbbb", failedHow(workflows.UpdateProgress{Phase: "superseded", Superseded: older}))
+	require.Equal(t, "failed: 3 new instances never became usable nodes", failedHow("dev-1", progress))
+	require.Equal(t, "was superseded by 1b7e0055#bbbbbbbb", failedHow("dev-1", workflows.UpdateProgress{Phase: "superseded", Superseded: older}))
 }
 
 func TestAClusterIsDescribedByEverybodyWhoKnowsSomething(t *testing.T) {
