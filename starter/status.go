@@ -513,20 +513,23 @@ func (g *gathering) rolls(ctx context.Context) error {
 	return err
 }
 
-// extrapolate is the time that a roll still needs if it goes on as it went so far; 0 while nothing
-// is done, and where something holds it up.
+// extrapolate is the time that a roll still needs if it goes on as it went until the last node was done;
+// 0 while nothing is done, and where something holds it up.
 func extrapolate(progress workflows.RollProgress, now time.Time) time.Duration {
 	done := countsOf(progress)
 	if done.Done == 0 || done.Done >= done.Total {
 		return 0
 	}
-	measured := paceOf(progress)
+	measured, last := paceOf(progress), progress.Started
 	for _, node := range progress.Nodes {
+		if node.State == workflows.Replaced && node.Ended.After(last) {
+			last = node.Ended
+		}
 		if busy := node.State == workflows.Replacing || node.State == workflows.Surging; busy && now.Sub(node.Began) > measured.Node+measured.Node/2 {
 			return 0
 		}
 	}
-	return now.Sub(progress.Started) / time.Duration(done.Done) * time.Duration(done.Total-done.Done)
+	return max(0, last.Sub(progress.Started)/time.Duration(done.Done)*time.Duration(done.Total-done.Done)-now.Sub(last))
 }
 
 // limits says how many nodes are replaced and how many rolls wait for that; nothing where no
