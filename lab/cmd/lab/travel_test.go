@@ -4,12 +4,15 @@ import (
 	"encoding/json"
 	"io"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/fairway-project/fairway/lab"
 )
 
 func TestTheDemoFindsWhatItChangesInTheSample(t *testing.T) {
@@ -23,6 +26,35 @@ func TestTheDemoFindsWhatItChangesInTheSample(t *testing.T) {
 	_, err = oneReplicaMore("")
 	require.Error(t, err)
 	require.FileExists(t, filepath.Join("..", "..", "sample", "config", "cluster", "node-pools", "worker-default", "userdata.yaml"))
+}
+
+func TestTheDemoPushesOneCommitWithBothChanges(t *testing.T) {
+	bare, work := t.TempDir(), t.TempDir()
+	repository := filepath.Join(bare, "fairway", "config.git")
+	git := func(args ...string) string {
+		cmd := exec.Command("git", append([]string{"-C", work, "-c", "user.name=a", "-c", "user.email=a@b.test"}, args...)...)
+		out, err := cmd.CombinedOutput()
+		require.NoError(t, err, string(out))
+		return strings.TrimSpace(string(out))
+	}
+	git("init", "--quiet", "--bare", "--initial-branch=dev", repository)
+	require.NoError(t, os.CopyFS(work, os.DirFS(filepath.Join("..", "..", "sample", "config"))))
+	git("init", "--quiet", "--initial-branch=dev")
+	git("add", "--all")
+	git("commit", "--quiet", "-m", "Begin")
+	git("push", "--quiet", repository, "dev")
+
+	commit, diff, err := pushChange(t.Context(), lab.Forge{URL: bare, Owner: "fairway", Repository: "config", AuthorToken: "s3cret"}, "dev")
+	require.NoError(t, err)
+	require.Contains(t, diff, `+shop_frontend_replicas: "7"`)
+	require.Contains(t, diff, "+# Changed by `make demo`")
+	git("fetch", "--quiet", repository, "dev")
+	require.Equal(t, commit, git("rev-parse", "FETCH_HEAD"))
+	require.Equal(t, "1", git("rev-list", "--count", "HEAD..FETCH_HEAD"))
+
+	_, _, err = pushChange(t.Context(), lab.Forge{URL: bare, Owner: "fairway", Repository: "none", AuthorToken: "s3cret"}, "dev")
+	require.Error(t, err)
+	require.NotContains(t, err.Error(), "s3cret")
 }
 
 func TestTheDemoTellsHowFarEachClusterIs(t *testing.T) {
