@@ -156,11 +156,6 @@ func (l *Lab) createConfigRepository(ctx context.Context, operator *gitea.Client
 	if err := l.pushHistory(ctx, token); err != nil {
 		return err
 	}
-	// The first push to an empty repository has chosen some branch.
-	main := "dev"
-	if _, _, err := operator.EditRepo(forgeOwner, forgeRepository, gitea.EditRepoOption{DefaultBranch: &main}); err != nil {
-		return fmt.Errorf("making %s the default branch of %s/%s: %w", main, forgeOwner, forgeRepository, err)
-	}
 	for _, protection := range []gitea.CreateBranchProtectionOption{
 		{RuleName: "alpha", EnablePush: true, EnablePushWhitelist: true, PushWhitelistUsernames: []string{forgeOperator}},
 		{RuleName: "stable", RequiredApprovals: 1, BlockOnRejectedReviews: true, DismissStaleApprovals: true, BlockAdminMergeOverride: true},
