@@ -91,7 +91,7 @@ func TestWhenACalendarIsOpenAndOpensNext(t *testing.T) {
 // What is found by looking at a few moments has to be what a look at every quarter of an hour finds.
 func TestNextOpeningIsTheFirstMomentThatIsOpen(t *testing.T) {
 	for _, zone := range []string{"UTC", "Europe/Berlin", "America/New_York", "Australia/Lord_Howe", "Asia/Beirut", "America/Havana", "Antarctica/Troll"} {
-		for _, hours := range []string{"02:30-04:00", "sun 02:15-02:45", "sat,sun 00:00-24:00", "mon-fri 22:00-04:00", "sun 00:30-00:45", "sat 23:30-01:00"} {
+		for _, hours := range []string{"02:30-04:00", "sun 02:15-02:45", "sat,sun 00:00-24:00", "mon-fri 22:00-04:00", "sun 00:30-00:45", "sat 23:30-01:00", "sat 23:30-00:30"} {
 			c := calendar.Calendar{Windows: windows(t, hours+" "+zone)}
 			// Around both changes of clocks in either hemisphere.
 			for _, begin := range []string{"2026-03-07T00:00:00Z", "2026-03-27T00:00:00Z", "2026-04-03T00:00:00Z", "2026-10-02T00:00:00Z", "2026-10-23T00:00:00Z", "2026-10-31T00:00:00Z"} {

@@ -112,8 +112,9 @@ func (d daily) beginnings(t time.Time) []time.Time {
 	var moments []time.Time
 	local := t.In(d.zone)
 	// A window of a single weekday begins within a week, or in the week after if the clocks leave it out.
-	for ahead := range 15 {
-		if !d.days[(int(local.Weekday())+ahead)%7] {
+	// That of yesterday opens again if the clocks go back to before its end.
+	for ahead := -1; ahead < 15; ahead++ {
+		if !d.days[(int(local.Weekday())+ahead+7)%7] {
 			continue
 		}
 		year, month, date := local.Date()

@@ -52,7 +52,7 @@ func (m *Mirror) Tree(ctx context.Context, commit, folder string) (fs.FS, error)
 	loaded := m.loading.DoChan(key, func() (any, error) {
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*m.timeout())
 		defer cancel()
-		loaded, err := m.load(ctx, commit, folder)
+		loaded, err := m.safely(ctx, commit, folder)
 		if err == nil {
 			m.folders.Add(key, loaded)
 		}
@@ -67,6 +67,16 @@ func (m *Mirror) Tree(ctx context.Context, commit, folder string) (fs.FS, error)
 		}
 		return result.Val.(fs.FS), nil
 	}
+}
+
+// safely loads. A panic about an object that is not what go-git expects would end the whole process.
+func (m *Mirror) safely(ctx context.Context, commit, folder string) (loaded fs.FS, err error) {
+	defer func() {
+		if cause := recover(); cause != nil {
+			loaded, err = nil, fmt.Errorf("reading %s of commit %s: %v", folder, commit, cause)
+		}
+	}()
+	return m.load(ctx, commit, folder)
 }
 
 func (m *Mirror) load(ctx context.Context, commit, folder string) (fs.FS, error) {

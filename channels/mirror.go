@@ -224,23 +224,28 @@ func lock(ctx context.Context, path string, take func(*flock.Flock, context.Cont
 // hands it out. It returns when the mirror has the commit.
 func (m *Mirror) fetch(ctx context.Context, commit string) error {
 	return m.changing(ctx, func(dir string) error {
-		if m.has(ctx, dir, commit) {
-			return nil // somebody else has fetched it meanwhile
+		if there, err := m.has(ctx, dir, commit); there || err != nil { // somebody else has fetched it meanwhile
+			return err
 		}
 		if err := m.update(ctx, dir); err != nil {
 			return err
 		}
-		if m.has(ctx, dir, commit) {
-			return nil
+		if there, err := m.has(ctx, dir, commit); there || err != nil {
+			return err
 		}
 		if m.damaged(ctx, dir, "") { // git may take what a branch points to for fetched
-			if err := m.build(ctx, dir); err != nil || m.has(ctx, dir, commit) {
+			if err := m.build(ctx, dir); err != nil {
+				return err
+			}
+			if there, err := m.has(ctx, dir, commit); there || err != nil {
 				return err
 			}
 		}
 		_, err := m.git(ctx, dir, "fetch", "--quiet", "--no-tags", "--no-write-fetch-head", "--no-auto-maintenance", "--", m.URL, commit)
-		if err == nil && m.has(ctx, dir, commit) {
-			return nil
+		if err == nil {
+			if there, err := m.has(ctx, dir, commit); there || err != nil {
+				return err
+			}
 		}
 		if err == nil || isGone(err) {
 			return fmt.Errorf("%w: %s is on no branch, and was not fetched before it went", ErrGone, commit)
@@ -274,9 +279,14 @@ func (m *Mirror) changing(ctx context.Context, change func(dir string) error) er
 	return change(dir)
 }
 
-func (m *Mirror) has(ctx context.Context, dir, commit string) bool {
+// has says whether the mirror has a commit. A git that was ended before it could tell is an error: what
+// is gone is so for ever.
+func (m *Mirror) has(ctx context.Context, dir, commit string) (bool, error) {
 	_, err := m.git(ctx, dir, "cat-file", "-e", commit+"^{commit}")
-	return err == nil
+	if exitCode(err) > 0 {
+		return false, nil
+	}
+	return err == nil, err
 }
 
 // update fetches into the mirror, makes it if there is none and makes it anew if that fails because
@@ -362,8 +372,8 @@ func (m *Mirror) heal(ctx context.Context, commit string, cause error) error {
 		if err := m.build(ctx, dir); err != nil {
 			return err
 		}
-		if m.has(ctx, dir, commit) {
-			return nil
+		if there, err := m.has(ctx, dir, commit); there || err != nil {
+			return err
 		}
 		return fmt.Errorf("%w: %s is on no branch, and the mirror that had it was damaged", ErrGone, commit)
 	})
@@ -374,7 +384,11 @@ func (m *Mirror) damaged(ctx context.Context, dir, commit string) bool {
 	if _, err := m.git(ctx, dir, "fsck", "--connectivity-only", "--no-dangling", "--no-progress"); exitCode(err) > 0 {
 		return true
 	}
-	return commit != "" && m.has(ctx, dir, commit) && !m.readable(ctx, dir, commit)
+	if commit == "" {
+		return false
+	}
+	there, _ := m.has(ctx, dir, commit)
+	return there && !m.readable(ctx, dir, commit)
 }
 
 // readable says whether git can read all that a commit holds.

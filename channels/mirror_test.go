@@ -244,6 +244,23 @@ func TestACommitThatWasRewrittenStaysReadable(t *testing.T) {
 	}
 }
 
+func TestACommitIsNotGoneBecauseGitIsKilled(t *testing.T) {
+	o := channelstest.New(t)
+	commit := o.Commit("dev", "a.yaml", "1")
+	git, err := exec.LookPath("git")
+	require.NoError(t, err)
+	bin, path := t.TempDir(), os.Getenv("PATH")
+	script := "#!/bin/sh\nif [ \"$1\" = cat-file ] && [ -e \"$GIT_DIR\" ]; then kill -9 $$; fi\nexec " + git + " \"$@\"\n"
+	require.NoError(t, os.WriteFile(filepath.Join(bin, "git"), []byte(script), 0o700))
+	t.Setenv("PATH", bin+":"+path)
+	m := o.Mirror()
+	_, err = m.Tree(t.Context(), commit, "cluster")
+	require.Error(t, err)
+	require.NotErrorIs(t, err, channels.ErrGone)
+	t.Setenv("PATH", path)
+	require.Equal(t, "1", content(t, m, commit, "a.yaml"))
+}
+
 func TestPackingDropsNothing(t *testing.T) {
 	o := channelstest.New(t)
 	gone := o.Commit("dev", "a.yaml", "1")

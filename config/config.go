@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/fairway-project/fairway/calendar"
@@ -80,6 +81,17 @@ type AWS struct {
 	NetworkTag string `yaml:"network_tag"`
 	// PollInterval is the time between two looks at a group that changes; default 5 s.
 	PollInterval time.Duration `yaml:"poll_interval" validate:"gte=0"`
+}
+
+// check refuses tags that do not tell one cluster or pool from another: what carries a cluster's tag is
+// deleted with it.
+func (a AWS) check(report func(field, format string, args ...any)) {
+	if !strings.Contains(a.ClusterTag, "{cluster}") {
+		report("aws.cluster_tag", "is %q; must contain {cluster}, since what carries the tag is deleted with the cluster", a.ClusterTag)
+	}
+	if a.PoolTag == "" {
+		report("aws.pool_tag", "is empty; must be the tag that names a pool")
+	}
 }
 
 // Replace holds the times for replacing a node.

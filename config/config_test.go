@@ -154,6 +154,8 @@ func TestAWrongConfigurationIsRefusedWithFileLineAndField(t *testing.T) {
 		"no address":            {minimal + "worker:\n  listen: 9464\n", `fairway.yaml:6: worker.listen: is "9464"; must be an address such as 127.0.0.1:9464`},
 		"no truth value":        {minimal + "worker:\n  promote: yes\n", `fairway.yaml:6: worker.promote: is "yes"; must be true or false`},
 		"no log format":         {minimal + "worker:\n  log:\n    format: text\n", `fairway.yaml:7: worker.log.format: is "text"; must be one of json, console`},
+		"one tag for all":       {minimal + "aws:\n  cluster_tag: owner\n", `fairway.yaml:6: aws.cluster_tag: is "owner"; must contain {cluster}, since what carries the tag is deleted with the cluster`},
+		"no tag of pools":       {minimal + "aws:\n  pool_tag: ''\n", `fairway.yaml:6: aws.pool_tag: is empty; must be the tag that names a pool`},
 		"no log level":          {minimal + "worker:\n  log:\n    level: loud\n", `fairway.yaml:7: worker.log.level: is "loud"; must be one of debug, info, warn, error`},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -118,6 +118,7 @@ func (c *Config) Check(report func(field, format string, args ...any)) {
 	c.Notify.check(report)
 	c.checkRoll(report)
 	c.Registry.check(report)
+	c.AWS.check(report)
 	c.checkRollout(report)
 	c.checkWebhook(report)
 }

@@ -105,7 +105,9 @@ func (e *AnswerError) Unwrap() error { return e.Err }
 
 const (
 	maxList   = 64 << 20 // bytes; 150 clusters with 450 config items each take 4 MB
-	maxAnswer = 1 << 20
+	maxAnswer = 4 << 20  // a request, which the entry grows by, has up to 1 MB
+	// maxClusters keeps a short answer from becoming gigabytes of entries.
+	maxClusters = 10_000
 )
 
 // Clusters implements Registry. The answer is checked by the same rules as a registry file; fields
@@ -142,6 +144,10 @@ func (c *Client) Clusters(ctx context.Context) (Clusters, error) {
 	clusters, err := decodeList(answer.body)
 	if err != nil {
 		return nil, &AnswerError{Request: answer.request, Err: err}
+	}
+	// That is what a registry says that was set up anew, or another one. People delete one at a time.
+	if len(clusters) == 0 && len(known) > 1 {
+		return nil, answer.nonsense("has lost all of %d clusters; where that is meant, restart the worker", len(known))
 	}
 	c.mutex.Lock()
 	defer c.mutex.Unlock()
@@ -325,16 +331,27 @@ func prefixed(prefix, text string) string {
 // decodeList reads and checks the answer with all clusters.
 func decodeList(body []byte) (Clusters, error) {
 	var list struct {
-		Items *[]json.RawMessage `json:"items"`
+		Items json.RawMessage `json:"items"`
 	}
 	if err := json.Unmarshal(body, &list); err != nil {
 		return nil, fmt.Errorf("it is no JSON object with a list: %w", err)
 	}
-	if list.Items == nil {
+	if len(list.Items) == 0 || string(list.Items) == "null" {
 		return nil, errors.New("items: is missing")
 	}
-	d := document{Clusters: make(Clusters, 0, len(*list.Items))}
-	for i, item := range *list.Items {
+	items := json.NewDecoder(bytes.NewReader(list.Items))
+	if start, err := items.Token(); err != nil || start != json.Delim('[') {
+		return nil, errors.New("items: is no list")
+	}
+	d := document{Clusters: Clusters{}}
+	for i := 0; items.More(); i++ {
+		if i == maxClusters {
+			return nil, fmt.Errorf("items: are more than %d", maxClusters)
+		}
+		var item json.RawMessage
+		if err := items.Decode(&item); err != nil {
+			return nil, err
+		}
 		c, err := decodeEntry(item)
 		if err != nil {
 			return nil, fmt.Errorf("%s: %w", nameOf(c, i), err)

@@ -145,6 +145,29 @@ func endless(w http.ResponseWriter, _ *http.Request) {
 	}
 }
 
+func TestARegistryThatHasLostEverythingIsNotBelieved(t *testing.T) {
+	second := strings.NewReplacer("kube-1", "kube-2", `"alias":"kube"`, `"alias":"cube"`).Replace(zalando)
+	lists := []string{zalando + "," + second, "", zalando, ""}
+	client, _ := connect(t, func(w http.ResponseWriter, r *http.Request) {
+		answering(200, `{"items":[`+lists[0]+`]}`)(w, r)
+		lists = lists[1:]
+	})
+	require.Len(t, read(t, client), 2)
+	_, err := client.Clusters(t.Context())
+	var nonsense *registry.AnswerError
+	require.ErrorAs(t, err, &nonsense)
+	require.ErrorContains(t, err, "the answer has lost all of 2 clusters; where that is meant, restart the worker")
+	require.Len(t, read(t, client), 1)
+	require.Empty(t, read(t, client), "the last one may go")
+}
+
+// Compressed, millions of empty entries have a few kilobytes; decoded they would be gigabytes.
+func TestAnAnswerOfTooManyClustersIsGivenUp(t *testing.T) {
+	client, _ := connect(t, answering(200, `{"items":[{}`+strings.Repeat(",{}", 10_000)+`]}`))
+	_, err := client.Clusters(t.Context())
+	require.ErrorContains(t, err, "items: are more than 10000")
+}
+
 func TestAnEndlessAnswerIsGivenUp(t *testing.T) {
 	client, _ := connect(t, endless)
 	_, err := client.Clusters(t.Context())

@@ -1,7 +1,9 @@
 package registry
 
 import (
+	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -26,8 +28,9 @@ type File struct {
 	seen       *seen // nil if nothing is kept
 }
 
-// OpenFile returns a registry that reads its files again only when they have changed. An empty
-// statusPath means the default.
+// OpenFile returns a registry that reads its files again only when they have changed. While the file of
+// the clusters may still be written, what is missing in it counts as it was before. An empty statusPath
+// means the default.
 func OpenFile(path, statusPath string) File {
 	return File{Path: path, StatusPath: statusPath, seen: &seen{}}
 }
@@ -37,6 +40,7 @@ type seen struct {
 	sync.Mutex
 	desiredAt, statusAt stamp
 	desired             Clusters
+	said                any // in the file of the clusters, as JSON has it
 	status              statuses
 	merged              Clusters
 }
@@ -59,11 +63,13 @@ func (f File) read() (desired, merged Clusters, err error) {
 	s.Lock()
 	defer s.Unlock()
 	if !s.desiredAt.same(stampOf(f.Path)) {
-		desired, at, err := f.desired()
+		now, at, err := f.desired()
 		if err != nil {
 			return nil, nil, err
 		}
-		s.desired, s.desiredAt, s.merged = desired, at, nil
+		if s.desired == nil || at.age() > rest || now.whole && !loses(s.said, now.said) {
+			s.desired, s.said, s.desiredAt, s.merged = now.clusters, now.said, at, nil
+		}
 	}
 	if !s.statusAt.same(stampOf(f.statusPath())) {
 		s.status, s.statusAt = readStatuses(f.statusPath())
@@ -75,13 +81,66 @@ func (f File) read() (desired, merged Clusters, err error) {
 	return s.desired, s.merged, nil
 }
 
-func (f File) desired() (Clusters, stamp, error) {
+// rest is for how long a file has to be left alone before it is believed that something is missing in
+// it. Editors and copies write in place: for a moment the beginning of a file is all there is of it, and
+// often valid.
+const rest = 2 * time.Second
+
+// loses says whether something is missing, empty or zero that was there before. Lists are compared by
+// position: where their order changes that may say so in vain, which costs no more than a moment.
+func loses(before, after any) bool {
+	switch was := before.(type) {
+	case map[string]any:
+		is, _ := after.(map[string]any)
+		for key, value := range was {
+			if loses(value, is[key]) {
+				return true
+			}
+		}
+	case []any:
+		is, _ := after.([]any)
+		if len(is) < len(was) {
+			return true
+		}
+		for i, value := range was {
+			if loses(value, is[i]) {
+				return true
+			}
+		}
+	case string:
+		return was != "" && (after == nil || after == "")
+	case float64:
+		return was != 0 && (after == nil || after == float64(0))
+	}
+	return false
+}
+
+// content is what a registry file says, without defaults.
+type content struct {
+	clusters Clusters
+	said     any  // as JSON has it
+	whole    bool // its last line has an end
+}
+
+func (f File) desired() (content, stamp, error) {
 	data, at, err := readFile(f.Path)
 	if err != nil {
-		return nil, stamp{}, fmt.Errorf("reading the cluster registry: %w", err)
+		return content{}, stamp{}, fmt.Errorf("reading the cluster registry: %w", err)
 	}
-	clusters, err := Parse(f.Path, data)
-	return clusters, at, err
+	var d document
+	if err := strictyaml.Decode(f.Path, data, &d); err != nil {
+		return content{}, stamp{}, err
+	}
+	c := content{clusters: d.Clusters, whole: bytes.HasSuffix(data, []byte("\n"))}
+	encoded, err := json.Marshal(d.Clusters)
+	if err == nil {
+		err = json.Unmarshal(encoded, &c.said)
+	}
+	if err != nil {
+		return content{}, stamp{}, fmt.Errorf("comparing %s with what it was: %w", f.Path, err)
+	}
+	d.setDefaults()
+	return c, at, nil
 }
 
 func (f File) statusPath() string {
@@ -109,11 +168,18 @@ type stamp struct {
 	settled bool
 }
 
-const tick = 100 * time.Millisecond
-
 func newStamp(info fs.FileInfo) stamp {
-	return stamp{info: info, settled: time.Since(info.ModTime()).Abs() > tick}
+	tick := 100 * time.Millisecond
+	if info.ModTime().Nanosecond() == 0 { // this file system seems to know seconds only, or every other one
+		tick = 2 * time.Second
+	}
+	s := stamp{info: info}
+	s.settled = s.age() > tick
+	return s
 }
+
+// age is for how long the file has been left alone.
+func (s stamp) age() time.Duration { return time.Since(s.info.ModTime()).Abs() }
 
 func stampOf(path string) stamp {
 	info, err := os.Stat(path)

@@ -5,6 +5,8 @@ package registry
 import (
 	"fmt"
 	"regexp"
+	"strings"
+	"unicode"
 )
 
 // LifecycleStatus says where a cluster is between being asked for and being gone.
@@ -27,7 +29,7 @@ type Cluster struct {
 	ID string `yaml:"id" json:"id" validate:"required,max=100"`
 	// Alias is a name for people; it can be used wherever an id is expected. Unique if set.
 	Alias string `yaml:"alias" json:"alias,omitempty"`
-	// LocalID is unique in the infrastructure account; names of stacks carry it. Default: ID.
+	// LocalID is unique in the infrastructure account; templates may use it. Default: ID.
 	LocalID string `yaml:"local_id" json:"local_id,omitempty"`
 	// APIServerURL is where the Kubernetes API answers, such as https://dev-1.example.org.
 	APIServerURL string `yaml:"api_server_url" json:"api_server_url" validate:"required,http_url"`
@@ -149,6 +151,9 @@ func (d *document) Check(report func(field, format string, args ...any)) {
 			claim(at+".id", cluster.ID, i)
 		}
 		if cluster.Alias != "" {
+			if strings.ContainsFunc(cluster.Alias, unicode.IsControl) {
+				report(at+".alias", "is %q; use no control characters", cluster.Alias)
+			}
 			claim(at+".alias", cluster.Alias, i)
 		}
 		pools := map[string]int{}

@@ -251,6 +251,42 @@ func TestAChangedFileIsSeenAtOnce(t *testing.T) {
 	require.Len(t, read(t, file), 2)
 }
 
+// A file that is written in place is for a moment no more than its beginning.
+func TestAHalfWrittenFileTakesNothingAway(t *testing.T) {
+	path := fleet(t, registry.Ready)
+	content, err := os.ReadFile(path)
+	require.NoError(t, err)
+	file := registry.OpenFile(path, "")
+	before := read(t, file)
+	valid := 0
+	for end := range content {
+		write(t, path, string(content[:end]))
+		if clusters, err := file.Clusters(t.Context()); err == nil {
+			require.Equal(t, before, clusters, "the first %d bytes", end)
+			valid++
+		}
+	}
+	require.Greater(t, valid, 10)
+	write(t, path, string(content)+"# no more\n")
+	require.Equal(t, before, read(t, file))
+
+	half := string(content[:strings.LastIndex(string(content), "\n- ")+1])
+	write(t, path, half)
+	settle(t, path)
+	require.Len(t, read(t, file), 1, "it was meant so")
+}
+
+func TestAChangeWithinTheSameSecondIsSeenWhereFilesKnowSecondsOnly(t *testing.T) {
+	path := fleet(t, registry.Requested)
+	second := time.Now().Add(-time.Second).Truncate(time.Second)
+	require.NoError(t, os.Chtimes(path, second, second))
+	file := registry.OpenFile(path, "")
+	require.Equal(t, registry.Requested, read(t, file)[0].LifecycleStatus)
+	want(t, path, "ready    ")
+	require.NoError(t, os.Chtimes(path, second, second))
+	require.Equal(t, registry.Ready, read(t, file)[0].LifecycleStatus)
+}
+
 // settle makes files old enough to be taken for settled.
 func settle(t testing.TB, paths ...string) {
 	t.Helper()

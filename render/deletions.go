@@ -101,8 +101,11 @@ func (r *rendering) deletions() Deletions {
 		return Deletions{}
 	}
 	for list, deletions := range document.lists() {
+		entries := at(root, list)
 		for i := range deletions {
-			deletions[i].Line = rendered.sourceLine(at(root, list).Content[i].Line)
+			if entries != nil && i < len(entries.Content) { // two parsers have read it
+				deletions[i].Line = rendered.sourceLine(entries.Content[i].Line)
+			}
 			deletions[i].Namespace = or(deletions[i].Namespace, defaultNamespace)
 		}
 	}

@@ -1,6 +1,7 @@
 package render
 
 import (
+	"errors"
 	"fmt"
 	"text/template/parse"
 	"time"
@@ -76,11 +77,16 @@ func exceeded(format string, args ...any) error {
 	return &limitError{text: fmt.Sprintf(format, args...)}
 }
 
+// ErrSlow is in the errors of what took longer than Limits.Time or Limits.FileTime. Elsewhere, or
+// later, it may be fast enough.
+var ErrSlow = errors.New("took too long")
+
 // budget is what a release has cost so far.
 type budget struct {
 	limits       Limits
 	deadline     time.Time
 	work, output int64
+	slow         bool // a time is over
 }
 
 // exhausted says that no other file needs to be tried.
@@ -90,6 +96,7 @@ func (b *budget) exhausted() bool {
 
 func (b *budget) checkTime() error {
 	if time.Now().After(b.deadline) {
+		b.slow = true
 		return exceeded("rendering takes longer than %s", b.limits.Time)
 	}
 	return nil
@@ -130,6 +137,7 @@ func (e *execution) spend(work int64) error {
 	case e.budget.work > e.limits.Work:
 		return exceeded("all files together do more than templates may (%d of work at most)", e.limits.Work)
 	case time.Now().After(e.deadline):
+		e.slow = true
 		return exceeded("takes longer than %s", e.limits.FileTime)
 	}
 	return e.checkTime()

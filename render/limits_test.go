@@ -178,6 +178,7 @@ func TestATemplateEndsAtItsTime(t *testing.T) {
 		_, err := render.Render(folder(map[string]string{"manifests/a/a.yaml": "{{ range 9223372036854775807 }}{{ end }}"}), render.Input{Cluster: cluster(), Limits: limits})
 		require.ErrorContains(t, err, "manifests/a/a.yaml:1: ")
 		require.ErrorContains(t, err, "longer than 100ms")
+		require.ErrorIs(t, err, render.ErrSlow)
 		require.Less(t, time.Since(start), 2*time.Second)
 	}
 }

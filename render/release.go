@@ -131,11 +131,14 @@ func (r *rendering) err() error {
 		return r.unread
 	}
 	if err := r.checkTime(); err != nil && len(r.problems) == 0 {
-		return Problem{File: ".", Text: err.Error()}
+		r.problems = append(r.problems, Problem{File: ".", Text: err.Error()})
 	}
 	told := r.problems
 	if more := len(told) - maxProblems; more > 0 {
 		told = append(slices.Clone(told[:maxProblems]), fmt.Errorf("and %d more", more))
+	}
+	if err := errors.Join(told...); err != nil && r.slow {
+		return fmt.Errorf("%w: %w", ErrSlow, err)
 	}
 	return errors.Join(told...)
 }
@@ -204,7 +207,12 @@ func (r *rendering) poolStack(pool registry.NodePool) (Stack, error) {
 		}
 		dot = dot.with("UserData", base64Encode(rendered.text))
 	}
-	return r.stack("nodepool-"+pool.Name+"-"+r.cluster.ID, file, dot)
+	return r.stack(PoolStackName(r.cluster.ID, pool.Name), file, dot)
+}
+
+// PoolStackName is what the stack of a cluster's pool is called.
+func PoolStackName(cluster, pool string) string {
+	return strings.ReplaceAll("nodepool-"+pool+"-"+cluster, ":", "-")
 }
 
 func (r *rendering) profiles() []string {

@@ -4,7 +4,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -52,6 +54,9 @@ func (o output) plain(node *yaml.Node, depth int) error {
 	}
 	keys := map[string]int{}
 	for i, child := range node.Content {
+		if child.Tag == "!!merge" {
+			return o.problem(child.Line, "", "is a merge; write out what it stands for")
+		}
 		if node.Kind == yaml.MappingNode && i%2 == 0 {
 			if first, duplicate := keys[child.Value]; duplicate && child.Kind == yaml.ScalarNode {
 				return o.problem(child.Line, "", fmt.Sprintf("the key %q is in line %d already", child.Value, first))
@@ -117,7 +122,13 @@ func (r *rendering) stackTags(of output) (map[string]string, error) {
 			tags[key.Value] = value.Value
 		}
 	}
-	owner := "kubernetes.io/cluster/" + r.cluster.ID
+	const owners = "kubernetes.io/cluster/"
+	owner := owners + r.cluster.ID
+	for _, key := range slices.Sorted(maps.Keys(tags)) {
+		if strings.HasPrefix(key, owners) && key != owner {
+			return nil, of.problem(0, "Metadata.Tags."+key, "is the mark of another cluster, with which the stack would go")
+		}
+	}
 	if tags[owner] != "owned" {
 		return nil, of.problem(0, "Metadata.Tags", fmt.Sprintf("lacks `%s: owned`, by which Fairway finds the stacks of a cluster", owner))
 	}

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net"
 	"os"
+	"slices"
 
 	"github.com/spf13/cobra"
 
@@ -31,8 +32,8 @@ func registryError(err error) error {
 
 // registryServer is what the flags of `fairway registry serve` say.
 type registryServer struct {
-	listen, database, tokensFile, tokensEnv, cert, key, imported string
-	verbose                                                      bool
+	listen, database, tokensFile, tokensEnv, cert, key, imported, importedStatus string
+	verbose                                                                      bool
 }
 
 func (c *cli) registryServeCommand() *cobra.Command {
@@ -71,11 +72,12 @@ The file is read again when it changes, and so is the TLS certificate.`,
 	flags.StringVar(&s.cert, "tls-cert", "", "file with the TLS certificate and its chain (PEM)")
 	flags.StringVar(&s.key, "tls-key", "", "file with the key of the TLS certificate (PEM)")
 	flags.StringVar(&s.imported, "import", "", "registry file; its clusters, with their status, are added where their ids are not there yet")
+	flags.StringVar(&s.importedStatus, "import-status", "", "status file of that registry file (default: beside it, registry.status.yaml for registry.yaml)")
 	flags.BoolVar(&s.verbose, "verbose", false, "log requests that change nothing too")
 	cmd.MarkFlagsMutuallyExclusive("tokens-file", "tokens-env")
 	cmd.MarkFlagsOneRequired("tokens-file", "tokens-env")
 	cmd.MarkFlagsRequiredTogether("tls-cert", "tls-key")
-	for _, name := range []string{"tokens-file", "tls-cert", "tls-key", "import"} {
+	for _, name := range []string{"tokens-file", "tls-cert", "tls-key", "import", "import-status"} {
 		_ = cmd.MarkFlagFilename(name)
 	}
 	return cmd
@@ -141,8 +143,14 @@ func (s registryServer) store(ctx context.Context, log *slog.Logger) (*server.St
 	var clusters registry.Clusters
 	if s.imported != "" {
 		var err error
-		if clusters, err = registry.OpenFile(s.imported, "").Clusters(ctx); err != nil {
+		if clusters, err = registry.OpenFile(s.imported, s.importedStatus).Clusters(ctx); err != nil {
 			return nil, usage(err)
+		}
+		for _, cluster := range clusters {
+			// Without it a cluster that lives could be taken for one that is still to be made.
+			if known := cluster.Status; known != nil && slices.ContainsFunc(known.Problems, func(p registry.Problem) bool { return p.Type == registry.StatusUnreadable }) {
+				return nil, usage(fmt.Errorf("importing %s: cluster %s: %s; mend that file first", s.imported, cluster.ID, known.Problems[0].Title))
+			}
 		}
 	}
 	store, err := server.OpenStore(ctx, database)

@@ -72,20 +72,24 @@ func TestARegistryDoesNotStartWithWhatIsWrong(t *testing.T) {
 	taken, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)
 	defer func() { _ = taken.Close() }()
+	file, broken := filepath.Join(dir, "registry.yaml"), filepath.Join(dir, "broken.status.yaml")
+	require.NoError(t, os.WriteFile(file, []byte(registryFile), 0o600))
+	require.NoError(t, os.WriteFile(broken, []byte("clusters: ["), 0o600))
 	for name, test := range map[string]struct {
 		arguments []string
 		want      string
 		status    int
 	}{
-		"no tokens":         {nil, "tokens-file tokens-env", exitUsage},
-		"tokens twice":      {[]string{"--tokens-file", tokens, "--tokens-env", "X"}, "tokens-env tokens-file", exitUsage},
-		"no such tokens":    {[]string{"--tokens-file", tokens + "x"}, "reading the tokens", exitUsage},
-		"no such variable":  {[]string{"--tokens-env", "NOT_SET"}, "the environment variable NOT_SET is empty", exitUsage},
-		"half of TLS":       {[]string{"--tokens-file", tokens, "--tls-cert", "x"}, "tls-cert tls-key", exitUsage},
-		"no certificate":    {[]string{"--tokens-file", tokens, "--tls-cert", "x", "--tls-key", "y"}, "reading the TLS certificate", exitUsage},
-		"no file to import": {[]string{"--tokens-file", tokens, "--import", filepath.Join(dir, "none.yaml")}, "none.yaml", exitUsage},
-		"no database":       {[]string{"--tokens-file", tokens, "--database", "postgres://127.0.0.1:1/x?connect_timeout=1"}, "preparing the database", exitUnreachable},
-		"a port in use":     {[]string{"--tokens-file", tokens, "--listen", taken.Addr().String()}, "--listen: ", exitUsage},
+		"no tokens":           {nil, "tokens-file tokens-env", exitUsage},
+		"tokens twice":        {[]string{"--tokens-file", tokens, "--tokens-env", "X"}, "tokens-env tokens-file", exitUsage},
+		"no such tokens":      {[]string{"--tokens-file", tokens + "x"}, "reading the tokens", exitUsage},
+		"no such variable":    {[]string{"--tokens-env", "NOT_SET"}, "the environment variable NOT_SET is empty", exitUsage},
+		"half of TLS":         {[]string{"--tokens-file", tokens, "--tls-cert", "x"}, "tls-cert tls-key", exitUsage},
+		"no certificate":      {[]string{"--tokens-file", tokens, "--tls-cert", "x", "--tls-key", "y"}, "reading the TLS certificate", exitUsage},
+		"no file to import":   {[]string{"--tokens-file", tokens, "--import", filepath.Join(dir, "none.yaml")}, "none.yaml", exitUsage},
+		"no status to import": {[]string{"--tokens-file", tokens, "--import", file, "--import-status", broken}, "broken.status.yaml:1", exitUsage},
+		"no database":         {[]string{"--tokens-file", tokens, "--database", "postgres://127.0.0.1:1/x?connect_timeout=1"}, "preparing the database", exitUnreachable},
+		"a port in use":       {[]string{"--tokens-file", tokens, "--listen", taken.Addr().String()}, "--listen: ", exitUsage},
 	} {
 		t.Run(name, func(t *testing.T) {
 			err := serveRegistry(t.Context(), append([]string{"--database", database}, test.arguments...)...)

@@ -52,7 +52,11 @@ func Decode(name string, data []byte, out any) error {
 	if len(data) > MaxSize {
 		return Problem{File: name, Text: fmt.Sprintf("is %d bytes long; at most %d are read", len(data), MaxSize)}
 	}
-	file, err := parser.ParseBytes(data, 0)
+	tokens, err := scan(name, data)
+	if err != nil {
+		return err
+	}
+	file, err := parser.Parse(tokens, 0)
 	if err != nil {
 		return syntaxProblem(name, err)
 	}

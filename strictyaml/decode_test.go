@@ -158,6 +158,29 @@ func TestWhatIsWrongIsRefusedWithFileLineAndField(t *testing.T) {
 	}
 }
 
+func TestWhatWouldTakeTheParserMinutesIsRefused(t *testing.T) {
+	const million = 1_000_000
+	for name, content := range map[string]string{
+		"braces":            strings.Repeat("{a: ", million),
+		"braces that close": strings.Repeat("{a: ", million) + strings.Repeat("}", million),
+		"brackets":          "items: " + strings.Repeat("[", million),
+		"braces in entries": "parts:\n- " + strings.Repeat("{a: [", million),
+		"entries":           strings.Repeat("- ", million) + "x",
+		"closed too often":  "a: ]" + strings.Repeat("{a: ", million),
+		"documents":         strings.Repeat("---\n", million),
+		"ended documents":   strings.Repeat("...\n", million),
+	} {
+		t.Run(name, func(t *testing.T) {
+			start := time.Now()
+			require.Error(t, strictyaml.Decode("f.yaml", []byte(content), new(document)))
+			require.Less(t, time.Since(start), 10*time.Second)
+		})
+	}
+	err := strictyaml.Decode("f.yaml", []byte("name: a\nlast: "+strings.Repeat("[", 101)), new(document))
+	require.EqualError(t, err, "f.yaml:2: is nested more than 100 deep")
+	require.NoError(t, strictyaml.Decode("f.yaml", []byte("name: a\nlink:\nparts:\n"+strings.Repeat("- {name: \"[[{\"}\n", 1000)), new(document)), "entries of one list are not nested")
+}
+
 func TestEverythingThatIsWrongIsToldAtOnce(t *testing.T) {
 	err := strictyaml.Decode("f.yaml", []byte("size: x\non: 1\nparts:\n- nane: a\n"), &document{})
 	require.EqualError(t, err, `f.yaml:1: size: is "x"; must be a whole number

@@ -207,7 +207,8 @@ func (st *stack) emptyBuckets(ctx context.Context, found *cftypes.Stack) error {
 	return nil
 }
 
-// empty deletes all objects of a bucket, with all of their versions.
+// empty deletes all objects of a bucket, with all of their versions. It looks at blocks before each
+// thousand of them.
 func (st *stack) empty(ctx context.Context, bucket string) error {
 	progress := func(count int) workflows.StackProgress {
 		return workflows.StackProgress{Status: "emptying", Event: fmt.Sprintf("bucket %s: %d objects and versions deleted", bucket, count)}
@@ -232,6 +233,9 @@ func (st *stack) empty(ctx context.Context, bucket string) error {
 			return progress(deleted), true, nil
 		}
 		activity.RecordHeartbeat(ctx, progress(deleted))
+		if err := st.Blocks.Check(ctx, st.cluster.ID, ""); err != nil {
+			return progress(deleted), false, err
+		}
 		out, err := st.account.s3.DeleteObjects(ctx, &s3.DeleteObjectsInput{
 			Bucket: &bucket, ExpectedBucketOwner: &st.account.number, Delete: &types.Delete{Objects: going, Quiet: aws.Bool(true)},
 		})

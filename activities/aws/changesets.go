@@ -42,12 +42,18 @@ func (st *stack) changeSet(ctx context.Context, found *types.Stack, todo step) (
 	} else if in.TemplateURL, err = st.upload(ctx); err != nil {
 		return nil, false, err
 	}
-	_, err = st.account.cloudFormation.CreateChangeSet(ctx, in)
+	begun, err := st.account.cloudFormation.CreateChangeSet(ctx, in)
 	exists := hasCode(err, "AlreadyExistsException")
 	st.named = todo == create && (found == nil || exists)
 	if err != nil && !exists {
 		st.discard(ctx)
 		return nil, false, st.refused(err)
+	}
+	if begun != nil {
+		if err := st.checkAccount(aws.ToString(begun.StackId)); err != nil {
+			st.discard(ctx)
+			return nil, false, err
+		}
 	}
 	made, err := st.awaitChangeSet(ctx)
 	if err != nil {
@@ -182,7 +188,7 @@ func (st *stack) discard(ctx context.Context) {
 		return
 	}
 	found, err := st.look(ctx, st.name)
-	if err != nil {
+	if err != nil && found == nil {
 		st.regret(ctx, "looking for what a change set has left", err)
 		return
 	}

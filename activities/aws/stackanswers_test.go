@@ -26,7 +26,9 @@ type formation struct {
 	mu      sync.Mutex
 	answers map[string][]string
 	asked   []string
-	token   string // of the newest request that has one; answers have TOKEN for it
+	// lifecycle is that of the cluster in the registry.
+	lifecycle registry.LifecycleStatus
+	token     string // of the newest request that has one; answers have TOKEN for it
 }
 
 func (f *formation) ServeHTTP(w http.ResponseWriter, r *http.Request) {
@@ -36,7 +38,11 @@ func (f *formation) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if token := r.FormValue("ClientRequestToken"); token != "" {
 		f.token = token
 	}
-	f.asked = append(f.asked, action)
+	asked := action
+	if on := r.FormValue("EnableTerminationProtection"); on != "" {
+		asked += "=" + on
+	}
+	f.asked = append(f.asked, asked)
 	answers := f.answers[action]
 	if len(answers) == 0 {
 		w.WriteHeader(http.StatusBadRequest)
@@ -58,10 +64,10 @@ func (f *formation) activities(t *testing.T) *aws.Stacks {
 	t.Setenv("AWS_SECRET_ACCESS_KEY", "test")
 	t.Setenv("AWS_CONFIG_FILE", "/dev/null")
 	t.Setenv("AWS_SHARED_CREDENTIALS_FILE", "/dev/null")
-	settings := config.AWS{ClusterTag: "kubernetes.io/cluster/{cluster}", PollInterval: time.Millisecond}
+	settings := config.AWS{ClusterTag: "kubernetes.io/cluster/{cluster}", PoolTag: "pool", PollInterval: time.Millisecond}
 	return &aws.Stacks{
 		Accounts: &aws.Accounts{Settings: settings, Find: func(context.Context, string) (registry.Cluster, error) {
-			return registry.Cluster{ID: "dev-1", Region: "eu-central-1", InfrastructureAccount: "aws:123456789012"}, nil
+			return registry.Cluster{ID: "dev-1", Region: "eu-central-1", InfrastructureAccount: "aws:123456789012", LifecycleStatus: f.lifecycle}, nil
 		}},
 		Release: func(context.Context, string, string) (*render.Release, error) {
 			return &render.Release{Stacks: []render.Stack{{Name: "dev-1", File: "cluster/cluster.yaml", Body: `{"Resources": {"Files": {"Type": "AWS::S3::Bucket"}}}`}}}, nil
@@ -81,6 +87,7 @@ var theStack = workflows.StackOf{Cluster: "dev-1", Version: "1#2", Stack: "dev-1
 func TestStuckStacksAreLeftToPeople(t *testing.T) {
 	for status, remedy := range map[string]string{
 		"UPDATE_ROLLBACK_FAILED": "`aws cloudformation continue-update-rollback`; resources: Group (it is in use)",
+		"CREATE_FAILED":          "`aws cloudformation delete-stack` if nothing of it is needed; resources: Group (it is in use)",
 		"UPDATE_FAILED":          "`aws cloudformation rollback-stack`; resources: Group (it is in use)",
 		"IMPORT_ROLLBACK_FAILED": "import again; resources: Group (it is in use)",
 		"DELETE_FAILED":          "somebody has begun to delete it",
@@ -174,7 +181,7 @@ func failedEvent(resource, reason string) string {
 }
 
 func TestADeletionThatFailsNamesWhatIsLeft(t *testing.T) {
-	f := &formation{answers: map[string][]string{
+	f := &formation{lifecycle: registry.DecommissionRequested, answers: map[string][]string{
 		"DescribeStacks":      {stackIs("UPDATE_COMPLETE"), stackIs("DELETE_IN_PROGRESS"), stackIs("DELETE_FAILED")},
 		"ListStackResources":  {"<StackResourceSummaries/>"},
 		"DeleteStack":         {""},
@@ -183,4 +190,99 @@ func TestADeletionThatFailsNamesWhatIsLeft(t *testing.T) {
 	var worker activitytest.Worker
 	err := worker.Run(f.activities(t).DeleteStack, theStack, nil)
 	requireError(t, err, workflows.StackFailed, true, "cluster dev-1: stack dev-1: DELETE_FAILED: Network DELETE_FAILED: has dependencies; Role DELETE_FAILED: cannot be detached")
+}
+
+func TestTheStackOfAClusterThatIsToStayIsNotDeleted(t *testing.T) {
+	for _, lifecycle := range []registry.LifecycleStatus{registry.Requested, registry.Ready} {
+		for _, stack := range []string{stackIs("UPDATE_COMPLETE"), poolStackIs("dev-1", "etcd")} { // whatever it is tagged as
+			f := &formation{lifecycle: lifecycle, answers: map[string][]string{"DescribeStacks": {stack}}}
+			var worker activitytest.Worker
+			err := worker.Run(f.activities(t).DeleteStack, theStack, nil)
+			requireError(t, err, workflows.InvalidInput, true, "lifecycle_status is "+string(lifecycle)+", and it is not the stack of a pool")
+			require.Equal(t, []string{"DescribeStacks"}, f.asked, "nothing is changed")
+		}
+	}
+}
+
+func TestTheStackOfAPoolMayGoAlone(t *testing.T) {
+	f := &formation{lifecycle: registry.Ready, answers: map[string][]string{
+		"DescribeStacks":     {poolStackIs("nodepool-old-dev-1", "old"), strings.ReplaceAll(poolStackIs("nodepool-old-dev-1", "old"), "UPDATE_COMPLETE", "DELETE_COMPLETE")},
+		"ListStackResources": {"<StackResourceSummaries/>"},
+		"DeleteStack":        {""},
+	}}
+	var worker activitytest.Worker
+	require.NoError(t, worker.Run(f.activities(t).DeleteStack, workflows.StackOf{Cluster: "dev-1", Stack: "nodepool-old-dev-1"}, nil))
+	require.Contains(t, f.asked, "DeleteStack")
+}
+
+func poolStackIs(name, pool string) string {
+	return strings.NewReplacer(">dev-1<", ">"+name+"<", "</Tags>", "<member><Key>pool</Key><Value>"+pool+"</Value></member></Tags>").Replace(stackIs("UPDATE_COMPLETE"))
+}
+
+// A stack that is tagged with a pool that there is not would be deleted with all that runs on it.
+func TestAStackIsTaggedWithItsOwnPoolOnly(t *testing.T) {
+	stack := render.Stack{Name: "dev-1", File: "stack.yaml", Body: `{"Resources": {"Files": {"Type": "AWS::S3::Bucket"}}}`, Tags: map[string]string{"pool": "copied"}}
+	for want, release := range map[string]render.Release{
+		"stack.yaml: Metadata.Tags: pool is the tag of a pool's stack; take it out":                                              {Stacks: []render.Stack{stack}},
+		`stack.yaml: Metadata.Tags: pool is "copied", but the stack is that of pool worker; take it out, or have it be {{ .Node`: {Pools: []render.Pool{{NodePool: registry.NodePool{Name: "worker"}, Stack: stack}}},
+	} {
+		f := &formation{}
+		activities := f.activities(t)
+		activities.Release = func(context.Context, string, string) (*render.Release, error) { return &release, nil }
+		var worker activitytest.Worker
+		requireError(t, worker.Run(activities.ApplyStack, theStack, nil), workflows.InvalidInput, true, want)
+		require.Empty(t, f.asked)
+	}
+}
+
+// protected is a stack like that of stackIs.
+func protected(status string) string {
+	return strings.Replace(stackIs(status), "<Tags>", "<EnableTerminationProtection>true</EnableTerminationProtection><Tags>", 1)
+}
+
+func TestADeletionThatAWSDoesNotBeginLeavesTheProtectionOn(t *testing.T) {
+	f := &formation{lifecycle: registry.DecommissionRequested, answers: map[string][]string{
+		"DescribeStacks":              {protected("UPDATE_COMPLETE")},
+		"ListStackResources":          {"<StackResourceSummaries/>"},
+		"UpdateTerminationProtection": {""},
+		"DescribeStackEvents":         {"<StackEvents/>"},
+	}}
+	var worker activitytest.Worker
+	require.Error(t, worker.Run(f.activities(t).DeleteStack, theStack, nil))
+	require.Equal(t, "DescribeStacks ListStackResources UpdateTerminationProtection=false DeleteStack UpdateTerminationProtection=true", strings.Join(f.asked, " "))
+}
+
+func TestABlockReachesADeletionAfterTheBucketsWereEmptied(t *testing.T) {
+	f := &formation{lifecycle: registry.DecommissionRequested, answers: map[string][]string{
+		"DescribeStacks":     {protected("UPDATE_COMPLETE")},
+		"ListStackResources": {"<StackResourceSummaries/>"},
+	}}
+	activities := f.activities(t)
+	looks := 0
+	activities.Blocks = blocks(func(string) error {
+		if looks++; looks > 1 {
+			return errBlocked
+		}
+		return nil
+	})
+	var worker activitytest.Worker
+	requireError(t, worker.Run(activities.DeleteStack, theStack, nil), workflows.Blocked, false, "blocked")
+	require.Equal(t, []string{"DescribeStacks", "ListStackResources"}, f.asked)
+}
+
+// Where no role is configured, the worker's own credentials reach all accounts' clusters in one.
+func TestNothingIsMadeOrChangedInAnotherAccount(t *testing.T) {
+	const elsewhere = "arn:aws:cloudformation:eu-central-1:999999999999:stack/dev-1/1"
+	there := strings.ReplaceAll(stackIs("UPDATE_COMPLETE"), "arn:dev-1", elsewhere)
+	for _, answers := range []map[string][]string{
+		{"DescribeStacks": {there}},
+		{"CreateChangeSet": {"<Id>arn:change</Id><StackId>" + elsewhere + "</StackId>"}, "DeleteChangeSet": {""}},
+	} {
+		f := &formation{answers: answers}
+		var worker activitytest.Worker
+		err := worker.Run(f.activities(t).ApplyStack, theStack, nil)
+		requireError(t, err, workflows.InvalidInput, true, "the worker's credentials are those of account 999999999999, the cluster is in account 123456789012")
+		require.NotContains(t, f.asked, "ExecuteChangeSet")
+		require.Equal(t, len(answers) > 1, strings.Contains(strings.Join(f.asked, " "), "DeleteChangeSet"))
+	}
 }

@@ -47,6 +47,7 @@ type stack struct {
 	cluster registry.Cluster
 	account *account
 	name    string
+	pool    string // whose stack it is; empty for the others
 	// token names the work of this activity: its change set, and what comes of it in the stack's
 	// events. It is the same in all attempts at the activity, and in no other activity, so that what
 	// failed once is not taken for what this activity has done.
@@ -71,7 +72,7 @@ func (s *Stacks) stack(ctx context.Context, in workflows.StackOf) (*stack, error
 	if err != nil {
 		return nil, err
 	}
-	st := &stack{Stacks: s, cluster: cluster, account: account, name: in.Stack, token: token(ctx, in.Version)}
+	st := &stack{Stacks: s, cluster: cluster, account: account, name: in.Stack, pool: in.Pool, token: token(ctx, in.Version)}
 	st.shown.Store(workflows.StackProgress{Status: "looking"})
 	return st, nil
 }
@@ -105,8 +106,9 @@ func (st *stack) want(ctx context.Context, in workflows.StackOf) error {
 		return st.invalid("version %s has no such stack", in.Version)
 	}
 	parsed, err := parseTemplate(found.Body)
+	pool := slices.IndexFunc(release.Pools, func(p render.Pool) bool { return p.Stack.Name == in.Stack })
 	if err == nil {
-		err = parsed.check(slices.ContainsFunc(release.Pools, func(p render.Pool) bool { return p.Stack.Name == in.Stack }))
+		err = parsed.check(pool >= 0)
 	}
 	if err != nil {
 		return st.invalid("%s: %v", found.File, err)
@@ -119,6 +121,17 @@ func (st *stack) want(ctx context.Context, in workflows.StackOf) error {
 		return st.invalid("%s: Metadata.Tags: %s is the tag of another cluster; take it out", found.File, other)
 	}
 	tags[st.clusterTag(st.cluster)] = owned
+	// A stack with the name of a pool that the version has no more is deleted.
+	name, given := tags[st.Settings.PoolTag]
+	switch {
+	case pool < 0 && given:
+		return st.invalid("%s: Metadata.Tags: %s is the tag of a pool's stack; take it out", found.File, st.Settings.PoolTag)
+	case pool >= 0 && given && name != release.Pools[pool].Name:
+		return st.invalid("%s: Metadata.Tags: %s is %q, but the stack is that of pool %s; take it out, or have it be {{ .NodePool.Name }}",
+			found.File, st.Settings.PoolTag, name, release.Pools[pool].Name)
+	case pool >= 0:
+		tags[st.Settings.PoolTag] = release.Pools[pool].Name
+	}
 	content := []string{in.Version, found.Body}
 	for _, key := range slices.Sorted(maps.Keys(tags)) {
 		content = append(content, key, tags[key])
@@ -247,13 +260,13 @@ func (st *stack) change(ctx context.Context, found *types.Stack, todo step) (wor
 			return changes, err
 		}
 	}
-	if err := st.Blocks.Check(ctx, st.cluster.ID, ""); err != nil {
+	if err := st.Blocks.Check(ctx, st.cluster.ID, st.pool); err != nil {
 		return workflows.StackChanges{}, err
 	}
 	changes, needed, err := st.changeSet(ctx, found, todo)
 	if err == nil && needed {
 		// Another attempt finds the change set if this one has to end here.
-		if err = st.Blocks.Check(ctx, st.cluster.ID, ""); err == nil {
+		if err = st.Blocks.Check(ctx, st.cluster.ID, st.pool); err == nil {
 			err = st.execute(ctx)
 		}
 	}
@@ -309,7 +322,9 @@ func (st *stack) outcome(ctx context.Context, ended *types.Stack, changes []work
 }
 
 // DeleteStack implements workflows.Stacks. What is in the S3 buckets of the stack is deleted with
-// them, unless their DeletionPolicy keeps them. It looks at blocks before it changes anything.
+// them, unless their DeletionPolicy keeps them. InvalidInput if it is no pool's stack and the registry
+// does not say that the cluster is to go: who changes their mind may save what is left. It looks at
+// blocks before it changes anything.
 func (s *Stacks) DeleteStack(ctx context.Context, in workflows.StackOf) error {
 	in.Version = ""
 	st, err := s.stack(ctx, in)
@@ -319,7 +334,7 @@ func (s *Stacks) DeleteStack(ctx context.Context, in workflows.StackOf) error {
 	defer beat(ctx, st.shown.Load)()
 	for {
 		found, err := st.look(ctx, st.name)
-		if err != nil || found == nil {
+		if err != nil || found == nil || found.StackStatus == types.StackStatusDeleteComplete {
 			return err
 		}
 		if todo, _ := nextStep(found.StackStatus); todo == wait {
@@ -336,11 +351,24 @@ func (s *Stacks) DeleteStack(ctx context.Context, in workflows.StackOf) error {
 			if err := st.checkOwner(found); err != nil {
 				return err
 			}
+			if err := st.checkMayGo(found); err != nil {
+				return err
+			}
 		}
 		if err := st.remove(ctx, found, st.emptyBuckets); err != nil {
 			return err
 		}
 	}
+}
+
+// checkMayGo refuses what is no pool's stack as long as the cluster is to stay, whatever it is tagged as.
+func (st *stack) checkMayGo(found *types.Stack) error {
+	life, pool := st.cluster.LifecycleStatus, stackTags(*found)[st.Settings.PoolTag]
+	if life == registry.DecommissionRequested || life == registry.Decommissioned || pool != "" && st.name == render.PoolStackName(st.cluster.ID, pool) {
+		return nil
+	}
+	return st.invalid("the cluster's lifecycle_status is %s, and it is not the stack of a pool %q; others are deleted only while the registry says %s",
+		life, pool, registry.DecommissionRequested)
 }
 
 // remove deletes a stack and waits until it is gone. StackFailed if that was tried by this activity
@@ -356,25 +384,29 @@ func (st *stack) remove(ctx context.Context, found *types.Stack, before func(con
 			return st.failed("%s: %s", found.StackStatus, cmp.Or(allFailures(events), aws.ToString(found.StackStatusReason)))
 		}
 	}
-	if err := st.Blocks.Check(ctx, st.cluster.ID, ""); err != nil {
+	if err := st.Blocks.Check(ctx, st.cluster.ID, st.pool); err != nil {
 		return err
-	}
-	if aws.ToBool(found.EnableTerminationProtection) {
-		if err := st.setProtection(ctx, found, false); err != nil {
-			return err
-		}
 	}
 	if before != nil {
 		if err := before(ctx, found); err != nil {
 			return err
 		}
+		if err := st.Blocks.Check(ctx, st.cluster.ID, ""); err != nil { // that may have taken hours
+			return err
+		}
 	}
-	_, err := st.account.cloudFormation.DeleteStack(ctx, &cloudformation.DeleteStackInput{StackName: found.StackId, ClientRequestToken: &token, RoleARN: st.role()})
-	if hasCode(err, "ValidationError") && strings.Contains(err.Error(), "in use by") {
-		// Another stack imports its outputs; only the end of that one helps.
-		return st.failed("deleting it: %s", answer(err))
+	protected := aws.ToBool(found.EnableTerminationProtection)
+	if protected {
+		if err := st.setProtection(ctx, found, false); err != nil {
+			return err
+		}
 	}
-	if err != nil {
+	if _, err := st.account.cloudFormation.DeleteStack(ctx, &cloudformation.DeleteStackInput{StackName: found.StackId, ClientRequestToken: &token, RoleARN: st.role()}); err != nil {
+		st.protectAgain(ctx, found, protected)
+		if hasCode(err, "ValidationError") && strings.Contains(err.Error(), "in use by") {
+			// Another stack imports its outputs; only the end of that one helps.
+			return st.failed("deleting it: %s", answer(err))
+		}
 		return explain(st.cluster, st.doing("deleting it"), err)
 	}
 	ended, err := st.await(ctx, found, token)
@@ -388,7 +420,23 @@ func (st *stack) remove(ctx context.Context, found *types.Stack, before func(con
 	if err != nil {
 		return err
 	}
-	return st.failed("%s: %s", ended.StackStatus, cmp.Or(allFailures(events), aws.ToString(ended.StackStatusReason)))
+	if ended.StackStatus != types.StackStatusDeleteFailed {
+		st.protectAgain(ctx, ended, protected)
+	}
+	return st.failed("%s: %s", ended.StackStatus, cmp.Or(allFailures(events), aws.ToString(ended.StackStatusReason), "no event says why"))
+}
+
+// protectAgain switches on what was switched off for a deletion that AWS has not begun. Where it has
+// begun, AWS refuses that.
+func (st *stack) protectAgain(ctx context.Context, found *types.Stack, protected bool) {
+	if !protected {
+		return
+	}
+	aside, cancel := context.WithTimeout(context.WithoutCancel(ctx), 20*time.Second)
+	defer cancel()
+	if err := st.setProtection(aside, found, true); err != nil {
+		st.regret(ctx, "switching its termination protection on again", err)
+	}
 }
 
 // ListStacks implements workflows.Stacks. Nested stacks are their parents' business.
@@ -426,7 +474,7 @@ func (st *stack) look(ctx context.Context, name string) (*types.Stack, error) {
 	}
 	for _, found := range out.Stacks {
 		if aws.ToString(found.StackName) == name || aws.ToString(found.StackId) == name {
-			return &found, nil
+			return &found, st.checkAccount(aws.ToString(found.StackId))
 		}
 	}
 	return nil, nil
@@ -503,6 +551,15 @@ func (st *stack) setProtection(ctx context.Context, found *types.Stack, on bool)
 	return explain(st.cluster, st.doing("switching its termination protection"), err)
 }
 
+// checkAccount refuses a stack, such as arn:aws:cloudformation:REGION:ACCOUNT:stack/NAME/ID, in another
+// account than the cluster's: that is where the worker's credentials lead if no role is taken on.
+func (st *stack) checkAccount(id string) error {
+	if parts := strings.Split(id, ":"); len(parts) > 4 && parts[4] != st.account.number {
+		return st.invalid("the worker's credentials are those of account %s, the cluster is in account %s; check aws.assume_role and infrastructure_account", parts[4], st.account.number)
+	}
+	return nil
+}
+
 // checkOwner refuses a stack that is not the cluster's.
 func (st *stack) checkOwner(found *types.Stack) error {
 	if found == nil || found.StackStatus == types.StackStatusReviewInProgress {
@@ -510,7 +567,7 @@ func (st *stack) checkOwner(found *types.Stack) error {
 	}
 	tags := stackTags(*found)
 	if tag := st.clusterTag(st.cluster); tags[tag] != owned {
-		return st.invalid("it exists in account %s, but does not carry the tag %s=%s; give it the tag if it is the cluster's, or give the cluster another local_id",
+		return st.invalid("it exists in account %s, but does not carry the tag %s=%s; give it the tag if it is the cluster's, or give the cluster another id",
 			st.account.number, tag, owned)
 	}
 	if other := st.otherCluster(st.cluster, tags); other != "" {

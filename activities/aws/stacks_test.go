@@ -412,6 +412,7 @@ func testProtection(s *stack) {
 }
 
 func (s *stack) delete() error {
+	s.cluster.LifecycleStatus = registry.DecommissionRequested
 	return s.worker.Run(s.activities.DeleteStack, workflows.StackOf{Cluster: s.cluster.ID, Stack: s.name}, nil)
 }
 
@@ -499,7 +500,7 @@ func testRefusedTemplates(s *stack) {
 }
 
 func testListStacks(s *stack) {
-	s.release.Stacks[0].Tags["node.kubernetes.io/node-pool"] = "worker"
+	s.release.Pools = []render.Pool{{NodePool: registry.NodePool{Name: "worker"}, Stack: s.release.Stacks[0]}}
 	s.applied()
 	var list []workflows.OwnedStack
 	require.NoError(s, s.worker.Run(s.activities.ListStacks, workflows.StacksOf{Cluster: s.cluster.ID}, &list))

@@ -40,11 +40,14 @@ func nextStep(status types.StackStatus) (todo step, why string) {
 		types.StackStatusDeleteInProgress:
 		return wait, "somebody changes it"
 
-	case types.StackStatusRollbackComplete, types.StackStatusRollbackFailed, types.StackStatusCreateFailed:
+	case types.StackStatusRollbackComplete, types.StackStatusRollbackFailed:
 		return replace, "its creation failed, so that it can only be deleted and created again"
 
 	case types.StackStatusUpdateRollbackFailed:
 		return refuse, "its last update failed and could not be undone: mend what the events name, then `aws cloudformation continue-update-rollback`"
+	case types.StackStatusCreateFailed:
+		// Fairway has failed creations undone. What is in this one was kept on purpose, and may be in use.
+		return refuse, "somebody had its creation stop at the failure: `aws cloudformation delete-stack` if nothing of it is needed"
 	case types.StackStatusUpdateFailed:
 		return refuse, "somebody had its last update stop at the failure: `aws cloudformation rollback-stack`"
 	case types.StackStatusImportRollbackFailed:

@@ -28,7 +28,7 @@ func TestEveryStatusOfAStackHasANextStep(t *testing.T) {
 		types.StackStatusDeleteInProgress:                        wait,
 		types.StackStatusRollbackComplete:                        replace,
 		types.StackStatusRollbackFailed:                          replace,
-		types.StackStatusCreateFailed:                            replace,
+		types.StackStatusCreateFailed:                            refuse,
 		types.StackStatusUpdateFailed:                            refuse,
 		types.StackStatusUpdateRollbackFailed:                    refuse,
 		types.StackStatusImportRollbackFailed:                    refuse,

@@ -3,6 +3,7 @@ package aws
 import (
 	"encoding/json"
 	"fmt"
+	"slices"
 
 	"go.yaml.in/yaml/v3"
 )
@@ -20,7 +21,11 @@ const groupType, bucketType = "AWS::AutoScaling::AutoScalingGroup", "AWS::S3::Bu
 type stackTemplate struct {
 	Transform any                 `json:"Transform" yaml:"Transform"`
 	Resources map[string]resource `json:"Resources" yaml:"Resources"`
+	// macro says that a macro is called in the middle of the template.
+	macro bool
 }
+
+const macroCall, macroTag = "Fn::Transform", "!Transform"
 
 type resource struct {
 	Type           string         `json:"Type" yaml:"Type"`
@@ -41,6 +46,11 @@ func parseTemplate(body string) (stackTemplate, error) {
 		return t, fmt.Errorf("is %d bytes long; CloudFormation takes at most %d: split the stack", len(body), maxTemplate)
 	}
 	if json.Valid([]byte(body)) {
+		var all any
+		if err := json.Unmarshal([]byte(body), &all); err != nil {
+			return t, err
+		}
+		t.macro = callsMacro(all)
 		return t, json.Unmarshal([]byte(body), &t)
 	}
 	// This parser bounds how deep a document is nested; others take minutes for hostile ones.
@@ -54,7 +64,26 @@ func parseTemplate(body string) (stackTemplate, error) {
 	if err := document.Decode(&t); err != nil {
 		return t, fmt.Errorf("is no template: %w", err)
 	}
+	t.macro = macroIn(&document)
 	return t, nil
+}
+
+func callsMacro(value any) bool {
+	switch v := value.(type) {
+	case map[string]any:
+		for key, inner := range v {
+			if key == macroCall || callsMacro(inner) {
+				return true
+			}
+		}
+	case []any:
+		return slices.ContainsFunc(v, callsMacro)
+	}
+	return false
+}
+
+func macroIn(node *yaml.Node) bool {
+	return node.Tag == macroTag || node.Value == macroCall || slices.ContainsFunc(node.Content, macroIn)
 }
 
 // aliasIn is the line of the first alias in a node; 0 if there is none.
@@ -73,6 +102,9 @@ func aliasIn(node *yaml.Node) int {
 // check refuses what Fairway applies to no cluster. sized means that the sizes of groups are not
 // the template's to set, but the autoscaler's.
 func (t stackTemplate) check(sized bool) error {
+	if t.macro {
+		return fmt.Errorf("%s: macros are not allowed, because what they make of a template cannot be reviewed; write out what is meant", macroCall)
+	}
 	if t.Transform != nil {
 		return fmt.Errorf("field Transform: macros are not allowed, because what they make of a template cannot be reviewed; write out what is meant")
 	}

@@ -22,6 +22,20 @@ func TestTemplatesAreReadInBothForms(t *testing.T) {
 	}
 }
 
+func TestAMacroIsRefusedWhereverItIsCalled(t *testing.T) {
+	for form, body := range map[string]string{
+		"YAML":       "Resources:\n  A:\n    Type: AWS::S3::Bucket\n    Fn::Transform: {Name: AWS::Include, Parameters: {Location: s3://elsewhere/part}}\n",
+		"short YAML": "Resources:\n  A: !Transform {Name: AWS::Include, Parameters: {Location: s3://elsewhere/part}}\n",
+		"JSON":       `{"Resources": {"A": {"Type": "AWS::S3::Bucket", "Properties": {"Tags": [{"Fn::Transform": {"Name": "AWS::Include"}}]}}}}`,
+	} {
+		t.Run(form, func(t *testing.T) {
+			parsed, err := parseTemplate(body)
+			require.NoError(t, err)
+			require.ErrorContains(t, parsed.check(false), "Fn::Transform: macros are not allowed")
+		})
+	}
+}
+
 func TestATemplateCannotBringTheWorkerDown(t *testing.T) {
 	for name, body := range map[string]string{
 		"nested flow":      "Resources: " + strings.Repeat("[", 900_000),

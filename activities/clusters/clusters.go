@@ -81,9 +81,15 @@ func (a *Activities) FindPool(ctx context.Context, in workflows.FindPool) (workf
 	return info, nil
 }
 
-// Find returns the cluster with the given id or alias, for other activities.
+// Find returns the cluster with the given id or alias, for other activities. A registry that is broken
+// counts as one that does not answer: for those activities InvalidInput means that what they work on is
+// wrong, and a file that somebody saves with a mistake must not end the updates that run.
 func (a *Activities) Find(ctx context.Context, name string) (registry.Cluster, error) {
 	all, err := a.read(ctx)
+	var broken *temporal.ApplicationError
+	if errors.As(err, &broken) && broken.Type() == workflows.InvalidInput {
+		err = temporal.NewApplicationError(broken.Message(), workflows.Unreachable)
+	}
 	if err != nil {
 		return registry.Cluster{}, err
 	}

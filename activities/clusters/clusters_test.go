@@ -77,9 +77,19 @@ func TestABrokenRegistryCanBeMended(t *testing.T) {
 	const want = "the cluster registry is not usable: registry.yaml:8: clusters[0].regoin: is no known key"
 	_, err := list(t, broken)
 	requireError(t, err, workflows.InvalidInput, false, want)
+}
 
-	_, err = (&clusters.Activities{Read: broken}).Find(t.Context(), "dev-1")
-	requireError(t, err, workflows.InvalidInput, false, want)
+// Activities of an update give up on InvalidInput.
+func TestARegistryThatIsBrokenForAWhileEndsNoUpdateThatRuns(t *testing.T) {
+	for _, broken := range []error{
+		errors.New("registry.yaml:8: clusters[0].regoin: is no known key"),
+		&registry.AnswerError{Request: "GET x", Err: errors.New("cut off")},
+		&registry.RefusedError{Request: "GET x", Status: 404},
+	} {
+		known := &clusters.Activities{Read: func(context.Context) (registry.Clusters, error) { return nil, broken }}
+		_, err := known.Find(t.Context(), "dev-1")
+		requireError(t, err, workflows.Unreachable, false, "the cluster registry is not usable: "+broken.Error())
+	}
 }
 
 func TestOtherActivitiesFindAClusterByIDOrAlias(t *testing.T) {

@@ -270,6 +270,12 @@ func TestWhatIsWrongIsTyped(t *testing.T) {
 		"a broken template": {func(w *world, _ *configuration.Activities, _ *workflows.PrepareUpdate) {
 			w.rendering = func(fs.FS) error { return errors.New("manifests/a.yaml:3: no such item") }
 		}, workflows.InvalidInput, true, "manifests/a.yaml:3: no such item"},
+		"a template that panics": {func(w *world, _ *configuration.Activities, _ *workflows.PrepareUpdate) {
+			w.rendering = func(fs.FS) error { panic("no such index") }
+		}, workflows.InvalidInput, true, "a fault of Fairway, please report it: no such index"},
+		"a busy worker": {func(w *world, _ *configuration.Activities, _ *workflows.PrepareUpdate) {
+			w.rendering = func(fs.FS) error { return fmt.Errorf("%w: .: rendering takes longer than 30s", render.ErrSlow) }
+		}, workflows.Unreachable, false, "takes longer than 30s"},
 		"wrong settings": {func(_ *world, a *configuration.Activities, _ *workflows.PrepareUpdate) {
 			a.Settings = func(registry.Cluster) (workflows.UpdateSettings, error) {
 				return workflows.UpdateSettings{}, errors.New("is maybe")

@@ -3,7 +3,9 @@ package configuration
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"io/fs"
 	"net/url"
 	"regexp"
 	"strings"
@@ -83,11 +85,24 @@ func (a *Activities) render(ctx context.Context, cluster registry.Cluster, versi
 	if err != nil {
 		return nil, err
 	}
-	release, err := a.Render(folder, entry, version, network)
+	release, err := a.safely(folder, entry, version, network)
+	if errors.Is(err, render.ErrSlow) { // perhaps only because the worker has much else to do
+		return nil, temporal.NewApplicationError(fmt.Sprintf("cluster %s: rendering version %s: %v", cluster.ID, version, err), workflows.Unreachable)
+	}
 	if err != nil { // the same commit and entry render the same
 		return nil, invalid("cluster %s: rendering version %s: %v", cluster.ID, version, err)
 	}
 	return release, nil
+}
+
+// safely renders. A panic, which what a branch holds may have caused, would end the whole worker.
+func (a *Activities) safely(folder fs.FS, entry registry.Cluster, version string, network map[string]any) (release *render.Release, err error) {
+	defer func() {
+		if cause := recover(); cause != nil {
+			release, err = nil, fmt.Errorf("this is a fault of Fairway, please report it: %v", cause)
+		}
+	}()
+	return a.Render(folder, entry, version, network)
 }
 
 // entry is the registry entry that a version was made from: that of the registry as long as it is the

@@ -54,10 +54,16 @@ func (c *Clusters) byKubeconfig(entry registry.Cluster) (way, error) {
 		name:     fmt.Sprintf("kubeconfig %s, context %q", path, entry.ID),
 		madeFrom: file.ModTime().Format(time.RFC3339Nano),
 		make: func() (*rest.Config, error) {
-			return clientcmd.NewNonInteractiveDeferredLoadingClientConfig(
-				&clientcmd.ClientConfigLoadingRules{ExplicitPath: path},
-				&clientcmd.ConfigOverrides{CurrentContext: entry.ID},
-			).ClientConfig()
+			contexts, err := (&clientcmd.ClientConfigLoadingRules{ExplicitPath: path}).Load()
+			if err != nil {
+				return nil, err
+			}
+			// The library's own way falls back on the cluster that the worker runs in, where the context's
+			// cluster is missing: it would get everything that is meant for this one.
+			if of := contexts.Contexts[entry.ID]; of != nil && contexts.Clusters[of.Cluster] == nil {
+				return nil, fmt.Errorf("it has no cluster %q", of.Cluster)
+			}
+			return clientcmd.NewNonInteractiveClientConfig(*contexts, entry.ID, &clientcmd.ConfigOverrides{}, nil).ClientConfig()
 		},
 	}, nil
 }
@@ -128,10 +134,11 @@ const eksNameItem = "eks_cluster_name"
 
 // eksAnswer is what EKS has said of a cluster.
 type eksAnswer struct {
-	at          time.Time
-	name        string
-	endpoint    string
-	authorities []byte
+	at              time.Time
+	name            string
+	account, region string // where it was asked for
+	endpoint        string
+	authorities     []byte
 }
 
 // eksFresh is how long an answer counts. A cluster that was made anew has another endpoint.
@@ -156,10 +163,11 @@ func (c *Clusters) byEKS(ctx context.Context, entry registry.Cluster, e *entranc
 		return way{}, err
 	}
 	if c.Settings.CAFile == "" {
-		if e.eks.name != name || time.Since(e.eks.at) > eksFresh {
+		if e.eks.name != name || e.eks.account != entry.InfrastructureAccount || e.eks.region != entry.Region || time.Since(e.eks.at) > eksFresh {
 			if e.eks, err = c.askEKS(ctx, entry, name); err != nil {
 				return way{}, err
 			}
+			e.eks.account, e.eks.region = entry.InfrastructureAccount, entry.Region
 		}
 		answer = e.eks
 	}

@@ -273,3 +273,23 @@ func TestAnEKSTokenIsASignedRequestThatNamesTheCluster(t *testing.T) {
 	require.Equal(t, sign("shop"), query.Get("X-Amz-Signature"))
 	require.NotEqual(t, sign("other"), query.Get("X-Amz-Signature"))
 }
+
+// Whoever runs in a cluster must not take that for the one that is missing.
+func TestAContextWithoutItsClusterIsRefused(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "kubeconfig")
+	for content, want := range map[string]string{
+		"contexts:\n- {name: dev-1, context: {cluster: gone, user: a}}\n":                                    `it has no cluster "gone"`,
+		"contexts:\n- {name: dev-1}\n":                                                                       `it has no cluster ""`,
+		"contexts:\n- {name: dev-1, context: {cluster: a}}\nclusters:\n- {name: a, cluster: {server: ''}}\n": `no server found for cluster "a"`,
+		"": `context was not found for specified context: dev-1`,
+	} {
+		require.NoError(t, os.WriteFile(file, []byte(content), 0o600))
+		clusters := &kube.Clusters{
+			Find:     func(context.Context, string) (registry.Cluster, error) { return registry.Cluster{ID: "dev-1"}, nil },
+			Settings: config.Kubernetes{Access: "kubeconfig", Kubeconfig: file, QPS: 10, Burst: 10},
+		}
+		_, _, err := clusters.REST(t.Context(), "dev-1")
+		requireError(t, err, workflows.InvalidInput, false, `cluster dev-1: kubeconfig `+file+`, context "dev-1": `)
+		require.ErrorContains(t, err, want)
+	}
+}

@@ -1,6 +1,7 @@
 package manifests
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -125,6 +126,10 @@ func (s *server) itemsOf(release *render.Release) ([]*item, problems) {
 		}
 		if err := asPath(i.id.NamespacedName); err != nil {
 			report("%v", err)
+			continue
+		}
+		if i.id == ownInventory {
+			report("is where Fairway notes what it has applied; choose another name")
 			continue
 		}
 		mapping, err := s.kinds().RESTMapping(kind.GroupKind(), kind.Version)
@@ -254,12 +259,13 @@ func (r *application) apply(ctx context.Context) (workflows.Applied, error) {
 			continue
 		}
 		// After the first folder with something wrong nothing more is changed, but what else is wrong
-		// is found out, so that a person can mend it all in one go.
-		dry := len(r.problems) > 0
+		// is found out, so that a person can mend it all in one go. What passes holds up nothing: the
+		// webhook that does not answer may be what a later folder mends.
+		dry := r.problems.final()
 		if err := r.applyPhase(ctx, phase, dry); err != nil {
 			return r.applied, err
 		}
-		if phase[0].id.GroupKind == crdKind && !dry && len(r.problems) == 0 {
+		if phase[0].id.GroupKind == crdKind && !dry && !r.problems.final() {
 			if err := r.establish(ctx); err != nil {
 				return r.applied, err
 			}
@@ -317,19 +323,29 @@ func (r *application) applyItem(ctx context.Context, i *item) error {
 		return err
 	}
 	if i.mapping == nil {
-		r.report(i.problem(workflows.InvalidInput, "the cluster has no kind %s although its CRD was applied", i.object.GroupVersionKind()))
+		r.report(i.problem(r.unknown(), "the cluster has no kind %s although its CRD was applied", i.object.GroupVersionKind()))
 		return nil
 	}
-	answer, err := r.send(ctx, i, false, i.forced())
-	if only(err, legacyManagers.UnsortedList()...) || err == nil && hasLegacy(answer.object) {
+	// Even what is forced is not forced upon a drain, or on fields that can be had peacefully.
+	answer, err := r.send(ctx, i, false, false)
+	ours := only(err, append(legacyManagers.UnsortedList(), FieldManager)...)
+	if conflictWith(err, legacyManagers.UnsortedList()...) && (ours || i.forced()) || err == nil && hasLegacy(answer.object) {
 		if answer, err = r.adopt(ctx, i); err != nil && ctx.Err() == nil && conflictsOf(err) == nil {
 			return r.explain(ctx, "taking over "+i.id.String(), err)
 		}
 	}
-	if only(err, FieldManager) {
-		if answer, err = r.settle(ctx, i, err); err != nil && conflictsOf(err) == nil {
-			return r.explain(ctx, fmt.Sprintf("%s:%d: applying %s", i.File, i.Line, i.id), err)
+	if conflictWith(err, FieldManager) {
+		surged, asked := r.surged(ctx, i)
+		if asked != nil {
+			return asked
 		}
+		if surged {
+			r.report(i.problem(workflows.Unreachable, "has one replica more while a node is drained, and is applied afterwards: %v", err))
+			return nil
+		}
+	}
+	if only(err, FieldManager) || i.forced() && conflictsOf(err) != nil {
+		answer, err = r.send(ctx, i, false, true)
 	}
 	if err != nil {
 		if kind, text := judge(err, i.secret()); kind != "" {
@@ -337,6 +353,12 @@ func (r *application) applyItem(ctx context.Context, i *item) error {
 			return nil
 		}
 		return r.explain(ctx, fmt.Sprintf("%s:%d: applying %s", i.File, i.Line, i.id), err)
+	}
+	if gone := answer.object; gone.GetDeletionTimestamp() != nil {
+		// It takes what it is given, and goes nevertheless.
+		r.report(i.problem(workflows.Unreachable, "is being deleted, and is applied again when it is gone; what holds it: %s",
+			cmp.Or(strings.Join(limited(gone.GetFinalizers()), ", "), "nothing")))
+		return nil
 	}
 	r.count(i, answer)
 	return nil
@@ -358,6 +380,16 @@ func (r *application) find(_ context.Context, i *item) error {
 	i.mapping = mapping
 	i.place()
 	return nil
+}
+
+// unknown is the kind of problem that a kind is which is not there: its CRD may only be late.
+func (r *application) unknown() string {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if len(r.problems) > 0 && !r.problems.final() {
+		return workflows.Unreachable
+	}
+	return workflows.InvalidInput
 }
 
 func (i *item) forced() bool { return i.object.GetAnnotations()[ForceConflicts] == "true" }
@@ -410,10 +442,17 @@ var legacyManagers = sets.New("kubectl-client-side-apply", "before-first-apply")
 // only says whether an error is a conflict with no others than these managers.
 func only(err error, managers ...string) bool {
 	conflicts := conflictsOf(err)
-	return len(conflicts) > 0 && !slices.ContainsFunc(conflicts, func(c metav1.StatusCause) bool {
-		return !slices.ContainsFunc(managers, func(manager string) bool {
-			return strings.HasPrefix(c.Message, fmt.Sprintf("conflict with %q", manager))
-		})
+	return len(conflicts) > 0 && !slices.ContainsFunc(conflicts, func(c metav1.StatusCause) bool { return !isWith(c, managers) })
+}
+
+// conflictWith says whether an error is a conflict with one of these managers, and perhaps others.
+func conflictWith(err error, managers ...string) bool {
+	return slices.ContainsFunc(conflictsOf(err), func(c metav1.StatusCause) bool { return isWith(c, managers) })
+}
+
+func isWith(conflict metav1.StatusCause, managers []string) bool {
+	return slices.ContainsFunc(managers, func(manager string) bool {
+		return strings.HasPrefix(conflict.Message, fmt.Sprintf("conflict with %q", manager))
 	})
 }
 
@@ -440,16 +479,16 @@ func (r *application) adopt(ctx context.Context, i *item) (answer, error) {
 			return answer{}, err
 		}
 	}
-	return r.send(ctx, i, false, i.forced())
+	return r.send(ctx, i, false, false)
 }
 
 // ---- objects that a drain has scaled
 
-// settle applies an object that only Fairway itself has changed otherwise: a drain gives lone pods a
-// second replica before they leave, and takes it back. Until then the manifest has to wait.
-func (r *application) settle(ctx context.Context, i *item, conflict error) (answer, error) {
-	surged := false
-	err := r.eachMetadata(ctx, &meta.RESTMapping{Resource: corev1.SchemeGroupVersion.WithResource("nodes"), Scope: meta.RESTScopeRoot}, "",
+// surged says whether it is a drain that has changed an object of which Fairway owns a field otherwise: it
+// gives lone pods a second replica before they leave, and takes it back. Until then the manifest has to
+// wait.
+func (r *application) surged(ctx context.Context, i *item) (surged bool, err error) {
+	err = r.eachMetadata(ctx, &meta.RESTMapping{Resource: corev1.SchemeGroupVersion.WithResource("nodes"), Scope: meta.RESTScopeRoot}, "",
 		metav1.ListOptions{}, func(node *metav1.PartialObjectMetadata) {
 			var records []struct{ Namespace, Deployment string }
 			if json.Unmarshal([]byte(node.Annotations[kube.SurgedWorkloads]), &records) != nil {
@@ -459,15 +498,7 @@ func (r *application) settle(ctx context.Context, i *item, conflict error) (answ
 				surged = surged || i.id.Kind == "Deployment" && record.Namespace == i.id.Namespace && record.Deployment == i.id.Name
 			}
 		})
-	if err != nil {
-		return answer{}, err
-	}
-	if surged {
-		return answer{}, temporal.NewApplicationErrorWithOptions(
-			fmt.Sprintf("cluster %s: %s has one replica more while a node is drained, and is applied afterwards: %v", r.cluster.ID, i.id, conflict),
-			workflows.Unreachable, temporal.ApplicationErrorOptions{Category: temporal.ApplicationErrorCategoryBenign, NextRetryDelay: 10 * time.Second})
-	}
-	return r.send(ctx, i, false, true)
+	return surged, err
 }
 
 // ---- what has changed
@@ -584,7 +615,8 @@ func (r *application) establish(ctx context.Context) error {
 			}
 		}
 	}
-	for r.fresh {
+	// An earlier attempt may have applied the CRDs a moment ago.
+	for r.fresh || slices.ContainsFunc(r.items, func(i *item) bool { return i.mapping == nil }) {
 		if err := r.discover(ctx); err != nil {
 			return err
 		}

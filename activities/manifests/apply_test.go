@@ -1,9 +1,11 @@
 package manifests_test
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
 	"net/http"
+	"slices"
 	"strings"
 	"time"
 
@@ -13,6 +15,7 @@ import (
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/client-go/rest"
 
 	"github.com/fairway-project/fairway/activities/kube"
 	"github.com/fairway-project/fairway/activities/manifests"
@@ -166,10 +169,11 @@ func testInvalid(s *scene) {
 		good, good,
 		"apiVersion: v1\nkind: ConfigMap\nmetadata: {generateName: x-, namespace: NS}",
 		"apiVersion: v1\nkind: ConfigMap\nmetadata: {name: ../secrets/x, namespace: NS}",
+		"apiVersion: v1\nkind: ConfigMap\nmetadata: {name: fairway-inventory, namespace: kube-system}",
 	}, "\n---\n"))
 	s.forget()
 	_, err = s.apply()
-	s.requireError(err, workflows.InvalidInput, "5 of 6 manifests are wrong",
+	s.requireError(err, workflows.InvalidInput, "6 of 7 manifests are wrong", "is where Fairway notes what it has applied",
 		"a/kinds.yaml:1: Unheard of: the cluster has no kind Unheard in example.org/v1, and no manifest defines it",
 		"metadata.labels: values must be text", "is in cluster/manifests/a/kinds.yaml:", "metadata.name is missing", `"../secrets/x" is no name`)
 	require.Zero(s, s.count("PATCH"), "nothing is applied if that much is known")
@@ -236,16 +240,99 @@ func testSurged(s *scene) {
 	s.must(err)
 	s.node(s.namespace, false, map[string]string{kube.SurgedWorkloads: fmt.Sprintf(`[{"namespace":%q,"deployment":"lonely"}]`, s.namespace)})
 	_, err = s.apply()
-	s.requireError(err, workflows.Unreachable, "Deployment "+s.namespace+"/lonely has one replica more while a node is drained")
+	s.requireError(err, workflows.Unreachable, "Deployment "+s.namespace+"/lonely: has one replica more while a node is drained")
+	s.release.Manifests[0].Object.SetAnnotations(map[string]string{manifests.ForceConflicts: "true"})
+	s.manifest("b/other.yaml", "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: other, namespace: NS}")
+	_, err = s.apply()
+	s.requireError(err, workflows.Unreachable, "has one replica more while a node is drained")
+	replicas, _, _ := unstructured.NestedInt64(s.get(deployments, "lonely").Object, "spec", "replicas")
+	require.EqualValues(s, 2, replicas, "not even force takes it away from the drain")
+	require.True(s, s.exists("other"), "nothing else waits for it")
 
 	_, err = s.client.CoreV1().Nodes().Patch(s.Context(), s.namespace, types.MergePatchType,
 		fmt.Appendf(nil, `{"metadata":{"annotations":{%q:null}}}`, kube.SurgedWorkloads), metav1.PatchOptions{})
 	s.must(err)
 	applied, err := s.apply()
 	s.must(err)
+	require.Equal(s, workflows.Applied{Changed: 1, Unchanged: 1}, applied)
+	replicas, _, _ = unstructured.NestedInt64(s.get(deployments, "lonely").Object, "spec", "replicas")
+	require.EqualValues(s, 1, replicas)
+}
+
+// kubectl has applied the Deployment, and a drain has scaled it since.
+func testLegacyAndScaled(s *scene) {
+	const lonely = "apiVersion: apps/v1\nkind: Deployment\nmetadata: {name: lonely, namespace: NS}\nspec: {replicas: 1, selector: {matchLabels: {app: web}}, template: {metadata: {labels: {app: web}}, spec: {containers: [{name: c, image: 'example.org/c:%d'}]}}}"
+	s.manifest("a/lonely.yaml", fmt.Sprintf(lonely, 1))
+	_, err := s.dynamic.Resource(deployments).Namespace(s.namespace).Create(s.Context(), s.release.Manifests[0].Object, metav1.CreateOptions{FieldManager: "kubectl-client-side-apply"})
+	s.must(err)
+	scale, err := s.client.AppsV1().Deployments(s.namespace).GetScale(s.Context(), "lonely", metav1.GetOptions{})
+	s.must(err)
+	scale.Spec.Replicas = 2
+	_, err = s.client.AppsV1().Deployments(s.namespace).UpdateScale(s.Context(), "lonely", scale, metav1.UpdateOptions{FieldManager: "fairway"})
+	s.must(err)
+	s.release.Manifests = nil
+	s.manifest("a/lonely.yaml", fmt.Sprintf(lonely, 2))
+	applied, err := s.apply()
+	s.must(err)
 	require.Equal(s, workflows.Applied{Changed: 1}, applied)
 	replicas, _, _ := unstructured.NestedInt64(s.get(deployments, "lonely").Object, "spec", "replicas")
 	require.EqualValues(s, 1, replicas)
+}
+
+// The webhook's own workload may be what a later folder mends.
+func testDeadWebhook(s *scene) {
+	for _, name := range []string{"first", "second"} {
+		s.manifest(name+"/c.yaml", "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: "+name+", namespace: NS}")
+	}
+	s.fault = func(request *http.Request) *http.Response {
+		if request.Method != http.MethodPatch || !strings.HasSuffix(request.URL.Path, "/first") {
+			return nil
+		}
+		return answer(http.StatusInternalServerError, http.Header{}, `{"kind":"Status","apiVersion":"v1","status":"Failure","message":"Internal error occurred: failed calling webhook \"x\": connection refused","reason":"InternalError","code":500}`)
+	}
+	_, err := s.apply()
+	s.requireError(err, workflows.Unreachable, "1 of 2 manifests cannot be applied:", "first/c.yaml:1: ConfigMap "+s.namespace+`/first: Internal error occurred: failed calling webhook`)
+	var typed *temporal.ApplicationError
+	require.ErrorAs(s, err, &typed)
+	require.Positive(s, typed.NextRetryDelay())
+	require.False(s, s.exists("first"))
+	require.True(s, s.exists("second"), "what follows is not held up")
+
+	s.fault = nil
+	applied, err := s.apply()
+	s.must(err)
+	require.Equal(s, workflows.Applied{Created: 1, Unchanged: 1}, applied)
+}
+
+// An attempt that was cut off has applied a CRD a moment ago.
+func testLateKind(s *scene) {
+	s.manifest("a/crd.yaml", crontabs)
+	_, err := s.apply()
+	s.must(err)
+	s.manifest("b/tab.yaml", "apiVersion: NS.example.org/v1\nkind: CronTab\nmetadata: {name: tab, namespace: NS}\nspec: {size: 3}")
+	transport, err := rest.TransportFor(s.access)
+	s.must(err)
+	left := 3
+	s.fault = func(request *http.Request) *http.Response {
+		if left--; request.URL.Path != "/apis" || left < 0 {
+			return nil
+		}
+		response, err := transport.RoundTrip(request)
+		s.must(err)
+		var groups map[string]any
+		s.must(json.NewDecoder(response.Body).Decode(&groups))
+		groups["items"] = slices.DeleteFunc(groups["items"].([]any), func(group any) bool {
+			name, _, _ := unstructured.NestedString(group.(map[string]any), "metadata", "name")
+			return name == s.namespace+".example.org"
+		})
+		form := response.Header.Get("Content-Type")
+		answered := answer(response.StatusCode, http.Header{}, encode(s, groups))
+		answered.Header.Set("Content-Type", form)
+		return answered
+	}
+	applied, err := s.apply()
+	s.must(err)
+	require.Equal(s, workflows.Applied{Created: 1, Unchanged: 1}, applied)
 }
 
 // An API server that is extended by another one, which does not answer.

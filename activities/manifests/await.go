@@ -11,6 +11,7 @@ import (
 
 	"github.com/fluxcd/cli-utils/pkg/kstatus/status"
 	"go.temporal.io/sdk/temporal"
+	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
@@ -75,8 +76,12 @@ func (a *Activities) AwaitWorkloads(ctx context.Context, in workflows.AwaitWorkl
 	clock := time.NewTicker(time.Second) // some statuses depend on it
 	defer clock.Stop()
 	late, reasons := false, map[identity]string{}
+	var absent absentees
 	for asked := (time.Time{}); ; {
 		left := w.unready(items)
+		if left, err = absent.excuse(ctx, s, left); err != nil {
+			return err
+		}
 		if len(left) == 0 {
 			return nil
 		}
@@ -230,12 +235,58 @@ func (w *watcher) unready(items []*item) []*unready {
 	return left
 }
 
+// absentees are the nodes on which a DaemonSet cannot run: one that is quarantined for days must not
+// keep every update from its end.
+type absentees struct {
+	nodes int
+	asked time.Time
+}
+
+// excuse takes the DaemonSets off a list that lack pods only there. Nodes are asked for only if a
+// DaemonSet lacks any.
+func (a *absentees) excuse(ctx context.Context, s *server, left []*unready) ([]*unready, error) {
+	if !slices.ContainsFunc(left, func(u *unready) bool { return u.id.Kind == "DaemonSet" && u.live != nil }) {
+		return left, nil
+	}
+	if time.Since(a.asked) >= reasonsEvery {
+		nodes := 0
+		if err := s.eachNode(ctx, func(_ *corev1.Node, is standing) {
+			if is.leaving || is.young && !is.ready {
+				nodes++
+			}
+		}); err != nil {
+			return nil, err
+		}
+		a.nodes, a.asked = nodes, time.Now()
+	}
+	return slices.DeleteFunc(left, func(u *unready) bool { return u.live != nil && runsElsewhere(u.live, a.nodes) }), nil
+}
+
 // notReady says why an object is not as it should be; empty if it is.
 func notReady(object *unstructured.Unstructured) string {
 	switch object.GetKind() {
 	case "Job":
 		if suspended, _, _ := unstructured.NestedBool(object.Object, "spec", "suspend"); suspended {
 			return ""
+		}
+	case "Deployment":
+		// Nothing happens to it until somebody resumes it, so what is asked is how the pods are that it has.
+		if paused, _, _ := unstructured.NestedBool(object.Object, "spec", "paused"); paused {
+			if has, available := count(object, "status", "replicas"), count(object, "status", "availableReplicas"); available < has {
+				return fmt.Sprintf("Available: %d/%d, and it is paused", available, has)
+			}
+			return ""
+		}
+	case "StatefulSet":
+		// Its pods become new ones when somebody deletes them. kstatus does not look at them at all.
+		if strategy, _, _ := unstructured.NestedString(object.Object, "spec", "updateStrategy", "type"); strategy == "OnDelete" {
+			if wanted, ready := count(object, "spec", "replicas"), count(object, "status", "readyReplicas"); ready < wanted {
+				return fmt.Sprintf("Ready: %d/%d", ready, wanted)
+			}
+		}
+	case "Pod":
+		if phase, _, _ := unstructured.NestedString(object.Object, "status", "phase"); phase == string(corev1.PodFailed) {
+			return "it has failed" // which kstatus takes for an end like any other
 		}
 	case "DaemonSet":
 		// Its pods become new ones when somebody deletes them. kstatus would wait for that.
@@ -258,6 +309,11 @@ func notReady(object *unstructured.Unstructured) string {
 	default:
 		return strings.TrimSuffix(result.Message, ".")
 	}
+}
+
+func count(object *unstructured.Unstructured, path ...string) int64 {
+	n, _, _ := unstructured.NestedInt64(object.Object, path...)
+	return n
 }
 
 func summary(left []*unready) string {

@@ -242,8 +242,8 @@ func (s *server) hasInstances(ctx context.Context, crd *unstructured.Unstructure
 	group, _, _ := unstructured.NestedString(crd.Object, "spec", "group")
 	kind, _, _ := unstructured.NestedString(crd.Object, "spec", "names", "kind")
 	mapping, err := s.kinds().RESTMapping(schema.GroupKind{Group: group, Kind: kind})
-	if meta.IsNoMatchError(err) && !established(crd) {
-		return false, nil // it never was a kind
+	if meta.IsNoMatchError(err) {
+		return established(crd), nil // if it has been a kind there may be some, which are only not served
 	}
 	if err != nil {
 		return false, invalid("cluster %s: whether there are objects of CRD %s cannot be found out: %v", s.cluster.ID, crd.GetName(), err)

@@ -76,6 +76,11 @@ func hideSecrets(before, after map[string]any) {
 		return
 	}
 	for _, section := range []string{"data", "stringData"} {
+		for _, fields := range []map[string]any{before, after} {
+			if fields[section] != nil && valuesIn(fields, section) == nil {
+				fields[section] = "(hidden)" // whoever forgot its keys has not forgotten its value
+			}
+		}
 		old, changed := valuesIn(before, section), valuesIn(after, section)
 		for key, value := range changed {
 			was, known := old[key]

@@ -89,6 +89,14 @@ type problems []problem
 // severity orders kinds of problems: what no retry mends comes last.
 var severity = []string{workflows.Unreachable, workflows.Conflict, workflows.InvalidInput}
 
+// final says whether there is a problem that does not pass by itself.
+func (ps problems) final() bool {
+	return slices.ContainsFunc(ps, func(p problem) bool { return p.kind != workflows.Unreachable })
+}
+
+// againAfter is when it is looked again whether problems have passed.
+const againAfter = 30 * time.Second
+
 // err sums up what is wrong; nil if nothing is.
 func (ps problems) err(cluster, what string) error {
 	if len(ps) == 0 {
@@ -110,7 +118,11 @@ func (ps problems) err(cluster, what string) error {
 	if more := len(ps) - problemLimit; more > 0 {
 		fmt.Fprintf(&text, "\nand %d more", more)
 	}
-	return temporal.NewApplicationError(text.String(), kind)
+	options := temporal.ApplicationErrorOptions{}
+	if kind == workflows.Unreachable {
+		options.NextRetryDelay = againAfter
+	}
+	return temporal.NewApplicationErrorWithOptions(text.String(), kind, options)
 }
 
 func shorten(text string, limit int) string {
@@ -159,6 +171,10 @@ func judge(err error, secret bool) (kind, text string) {
 		return workflows.InvalidInput, strings.Join(limited(parts), "; ") + hint
 	case apierrors.IsBadRequest(err), deniedByAdmission(err), apierrors.IsRequestEntityTooLargeError(err), apierrors.IsMethodNotSupported(err):
 		return workflows.InvalidInput, quote(answer.Message, secret)
+	case strings.Contains(answer.Message, "failed calling webhook"), strings.Contains(answer.Message, "conversion webhook"):
+		return workflows.Unreachable, quote(answer.Message, secret) // it concerns what the webhook is for, and nothing else
+	case strings.Contains(answer.Message, "request is too large"), strings.Contains(answer.Message, "message larger than max"):
+		return workflows.InvalidInput, quote(answer.Message, secret) // for etcd, answered with 500
 	case strings.Contains(answer.Message, "failed to create typed patch object"):
 		return workflows.InvalidInput, quote(answer.Message, secret) // a field that the kind does not have, answered with 500
 	case apierrors.IsNotFound(err) && answer.Details != nil && answer.Details.Kind == "namespaces":

@@ -116,38 +116,60 @@ func (c *complaints) health() workflows.Health {
 	return workflows.Health{Healthy: len(texts) == 0, Problems: texts}
 }
 
-// checkNodes complains about nodes that are not Ready. Those that Fairway is emptying, has given up
-// for a while, or that have just been started, are no problem of the cluster. It returns how many
-// nodes may lack pods of DaemonSets.
-func (s *server) checkNodes(ctx context.Context, found *complaints) (excused int, err error) {
-	ready, booting := 0, 0
-	err = s.each(ctx, corev1.SchemeGroupVersion.WithResource("nodes"), "", func(object *unstructured.Unstructured) error {
+// standing is how a node stands.
+type standing struct {
+	ready, young bool
+	// leaving is a node that Fairway is emptying or has given up for a while, or that somebody takes away.
+	leaving bool
+	said    *corev1.NodeCondition // about being Ready; nil if it has never said so
+}
+
+// goingTaints mark nodes that autoscalers take away.
+var goingTaints = []string{"ToBeDeletedByClusterAutoscaler", "karpenter.sh/disrupted", "karpenter.sh/disruption"}
+
+func standingOf(node *corev1.Node) (is standing) {
+	if at := slices.IndexFunc(node.Status.Conditions, func(c corev1.NodeCondition) bool { return c.Type == corev1.NodeReady }); at >= 0 {
+		is.said = &node.Status.Conditions[at]
+		is.ready = is.said.Status == corev1.ConditionTrue
+	}
+	_, cordoned := node.Annotations[kube.CordonedBy]
+	_, quarantined := node.Annotations[kube.Quarantined]
+	going := slices.ContainsFunc(node.Spec.Taints, func(t corev1.Taint) bool { return slices.Contains(goingTaints, t.Key) })
+	is.leaving = cordoned || quarantined || going || node.DeletionTimestamp != nil
+	is.young = time.Since(node.CreationTimestamp.Time) < bootWithin
+	return is
+}
+
+func (s *server) eachNode(ctx context.Context, do func(*corev1.Node, standing)) error {
+	return s.each(ctx, corev1.SchemeGroupVersion.WithResource("nodes"), "", func(object *unstructured.Unstructured) error {
 		var node corev1.Node
 		if err := runtime.DefaultUnstructuredConverter.FromUnstructured(object.Object, &node); err != nil {
 			return err
 		}
-		at := slices.IndexFunc(node.Status.Conditions, func(c corev1.NodeCondition) bool { return c.Type == corev1.NodeReady })
-		_, cordoned := node.Annotations[kube.CordonedBy]
-		_, quarantined := node.Annotations[kube.Quarantined]
-		isReady := at >= 0 && node.Status.Conditions[at].Status == corev1.ConditionTrue
-		young := time.Since(node.CreationTimestamp.Time) < bootWithin
-		leaving := cordoned || quarantined || node.DeletionTimestamp != nil
-		if young || leaving {
+		do(&node, standingOf(&node))
+		return nil
+	})
+}
+
+// checkNodes complains about nodes that are not Ready. Those that are leaving, or that have just been
+// started, are no problem of the cluster. It returns how many nodes may lack pods of DaemonSets.
+func (s *server) checkNodes(ctx context.Context, found *complaints) (excused int, err error) {
+	ready, booting := 0, 0
+	err = s.eachNode(ctx, func(node *corev1.Node, is standing) {
+		if is.young || is.leaving {
 			excused++
 		}
 		switch {
-		case isReady:
+		case is.ready:
 			ready++
-		case leaving:
-		case young:
+		case is.leaving:
+		case is.young:
 			booting++
-		case at < 0:
+		case is.said == nil:
 			found.add("Node %s is not Ready: it has never said so.", node.Name)
 		default:
-			condition := node.Status.Conditions[at]
-			found.add("Node %s is not Ready since %s: %s.", node.Name, condition.LastTransitionTime.UTC().Format(time.RFC3339), strings.TrimSuffix(condition.Message, "."))
+			found.add("Node %s is not Ready since %s: %s.", node.Name, is.said.LastTransitionTime.UTC().Format(time.RFC3339), strings.TrimSuffix(is.said.Message, "."))
 		}
-		return nil
 	})
 	if err == nil && ready == 0 && booting > 0 {
 		found.add("No node is Ready; %d have been started less than %s ago.", booting, bootWithin)
@@ -178,13 +200,12 @@ func (s *server) checkWorkloads(ctx context.Context, namespace string, excused i
 
 // runsElsewhere says whether a DaemonSet lacks no more pods than there are nodes that come or go.
 func runsElsewhere(object *unstructured.Unstructured, excused int) bool {
-	field := func(path ...string) int64 {
-		n, _, _ := unstructured.NestedInt64(object.Object, path...)
-		return n
+	desired, updated := count(object, "status", "desiredNumberScheduled"), count(object, "status", "updatedNumberScheduled")
+	if strategy, _, _ := unstructured.NestedString(object.Object, "spec", "updateStrategy", "type"); strategy == "OnDelete" {
+		updated = desired
 	}
-	desired := field("status", "desiredNumberScheduled")
-	return object.GetKind() == "DaemonSet" && field("status", "observedGeneration") == object.GetGeneration() &&
-		desired-field("status", "updatedNumberScheduled") <= int64(excused) && desired-field("status", "numberAvailable") <= int64(excused)
+	return object.GetKind() == "DaemonSet" && count(object, "status", "observedGeneration") == object.GetGeneration() &&
+		desired-updated <= int64(excused) && desired-count(object, "status", "numberAvailable") <= int64(excused)
 }
 
 // each lists objects of a kind, page by page.

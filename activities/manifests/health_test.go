@@ -102,6 +102,22 @@ func testAwait(s *scene) {
 	watches := s.count("GET /apis/apps/v1/deployments", "GET /apis/apps/v1/daemonsets", "GET /apis/batch/v1/jobs")
 	require.LessOrEqual(s, watches, 6, "it watches and does not poll")
 
+	agent := func(pods string) {
+		_, err := s.client.AppsV1().DaemonSets(s.namespace).Patch(s.Context(), "agent", types.MergePatchType, fmt.Appendf(nil,
+			`{"spec":{"updateStrategy":{"type":"RollingUpdate"},"template":{"metadata":{"annotations":{"lab.fairway.dev/not-ready":%q}}}}}`, pods), metav1.PatchOptions{})
+		s.must(err)
+	}
+	mark := func(value string) {
+		_, err := s.client.CoreV1().Nodes().Patch(s.Context(), s.namespace, types.MergePatchType, fmt.Appendf(nil, `{"metadata":{"annotations":{%q:%s}}}`, kube.Quarantined, value), metav1.PatchOptions{})
+		s.must(err)
+	}
+	agent("true")
+	s.requireError(await(time.Now(), time.Second), workflows.Unhealthy, "DaemonSet "+s.namespace+"/agent: ")
+	mark(`"x"`)
+	s.must(await(time.Now(), time.Minute)) // on a node that is given up for a while it need not run
+	mark("null")
+	s.requireError(await(time.Now(), time.Second), workflows.Unhealthy, "DaemonSet "+s.namespace+"/agent: ")
+
 	s.must(s.client.AppsV1().DaemonSets(s.namespace).Delete(s.Context(), "agent", metav1.DeleteOptions{}))
 	s.requireError(await(time.Now().Add(-time.Hour), time.Minute), workflows.Unhealthy, "DaemonSet "+s.namespace+"/agent: it is gone")
 }
@@ -136,6 +152,13 @@ func testHealth(s *scene) {
 			fmt.Appendf(nil, `{"metadata":{"annotations":{%q:null}}}`, mark), metav1.PatchOptions{})
 		s.must(err)
 	}
+	taint := func(taints string) {
+		_, err := s.client.CoreV1().Nodes().Patch(s.Context(), s.namespace+"-booting", types.MergePatchType, fmt.Appendf(nil, `{"spec":{"taints":%s}}`, taints), metav1.PatchOptions{})
+		s.must(err)
+	}
+	taint(`[{"key":"ToBeDeletedByClusterAutoscaler","value":"1","effect":"NoSchedule"}]`)
+	require.True(s, check().Healthy, "nor is one that an autoscaler takes away")
+	taint("null")
 	s.fault = nil
 
 	s.manifest("a/web.yaml", strings.ReplaceAll(web, "scene: NS", "scene: none"))

@@ -40,6 +40,9 @@ var (
 	ours        = partOf + "=" + inventoryID // a selector
 )
 
+// ownInventory is the ConfigMap.
+var ownInventory = identity{schema.GroupKind{Kind: "ConfigMap"}, types.NamespacedName{Namespace: InventoryNamespace, Name: InventoryName}}
+
 func applySetID(name, namespace, kind, group string) string {
 	sum := sha256.Sum256([]byte(strings.Join([]string{name, namespace, kind, group}, ".")))
 	return fmt.Sprintf("applyset-%s-v1", base64.RawURLEncoding.EncodeToString(sum[:]))

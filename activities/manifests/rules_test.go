@@ -10,6 +10,7 @@ import (
 	"github.com/stretchr/testify/require"
 	"go.temporal.io/sdk/temporal"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/api/meta"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"sigs.k8s.io/yaml"
@@ -65,6 +66,21 @@ func TestADaemonSetThatOthersRollIsReadyWithOldPods(t *testing.T) {
 	require.Equal(t, "Updated: 0/2", notReady(object(t, fmt.Sprintf(text, "RollingUpdate"))))
 }
 
+func TestWhatKstatusTakesForReadyOrWaitsForInVain(t *testing.T) {
+	for name, test := range map[string]struct{ object, want string }{
+		"a StatefulSet that others roll, without a pod": {`{apiVersion: apps/v1, kind: StatefulSet, metadata: {name: a, generation: 1}, spec: {replicas: 3, updateStrategy: {type: OnDelete}}, status: {observedGeneration: 1, replicas: 3, readyReplicas: 1}}`, "Ready: 1/3"},
+		"a StatefulSet that others roll":                {`{apiVersion: apps/v1, kind: StatefulSet, metadata: {name: a, generation: 1}, spec: {replicas: 3, updateStrategy: {type: OnDelete}}, status: {observedGeneration: 1, replicas: 3, readyReplicas: 3, updatedReplicas: 0}}`, ""},
+		"a StatefulSet that nobody has seen":            {`{apiVersion: apps/v1, kind: StatefulSet, metadata: {name: a, generation: 2}, spec: {replicas: 3, updateStrategy: {type: OnDelete}}, status: {observedGeneration: 1, replicas: 3, readyReplicas: 3}}`, "StatefulSet generation is 2, but latest observed generation is 1"},
+		"a paused Deployment":                           {`{apiVersion: apps/v1, kind: Deployment, metadata: {name: a, generation: 1}, spec: {replicas: 2, paused: true}, status: {observedGeneration: 1, replicas: 2, availableReplicas: 2, conditions: [{type: Progressing, status: Unknown, reason: DeploymentPaused}]}}`, ""},
+		"one that never began":                          {`{apiVersion: apps/v1, kind: Deployment, metadata: {name: a, generation: 1}, spec: {replicas: 2, paused: true}, status: {observedGeneration: 1}}`, ""},
+		"one whose pods are not there":                  {`{apiVersion: apps/v1, kind: Deployment, metadata: {name: a, generation: 1}, spec: {replicas: 2, paused: true}, status: {observedGeneration: 1, replicas: 2, availableReplicas: 1}}`, "Available: 1/2, and it is paused"},
+		"a Pod that has failed":                         {`{apiVersion: v1, kind: Pod, metadata: {name: a}, status: {phase: Failed}}`, "it has failed"},
+		"a Pod that is done":                            {`{apiVersion: v1, kind: Pod, metadata: {name: a}, status: {phase: Succeeded}}`, ""},
+	} {
+		t.Run(name, func(t *testing.T) { require.Equal(t, test.want, notReady(object(t, test.object))) })
+	}
+}
+
 func TestADaemonSetMayLackPodsOnNodesThatComeOrGo(t *testing.T) {
 	const text = `{apiVersion: apps/v1, kind: %s, metadata: {name: a, generation: %d},
 		status: {observedGeneration: 2, desiredNumberScheduled: 5, currentNumberScheduled: 5, updatedNumberScheduled: %d, numberAvailable: %d, numberReady: 4}}`
@@ -83,6 +99,32 @@ func TestADaemonSetMayLackPodsOnNodesThatComeOrGo(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			require.Equal(t, test.want, runsElsewhere(object(t, fmt.Sprintf(text, test.kind, test.generation, test.updated, test.available)), test.excused))
+		})
+	}
+}
+
+func TestADaemonSetThatOthersRollMayLackPodsToo(t *testing.T) {
+	require.True(t, runsElsewhere(object(t, `{apiVersion: apps/v1, kind: DaemonSet, metadata: {name: a, generation: 2}, spec: {updateStrategy: {type: OnDelete}},
+		status: {observedGeneration: 2, desiredNumberScheduled: 5, currentNumberScheduled: 5, updatedNumberScheduled: 0, numberAvailable: 4, numberReady: 4}}`), 1))
+}
+
+func TestWhatTheAPIServerSaysOfOneObjectIsNoTroubleOfItsOwn(t *testing.T) {
+	for name, test := range map[string]struct {
+		err  error
+		kind string
+	}{
+		"a webhook that does not answer": {apierrors.NewInternalError(errors.New(`failed calling webhook "x": connection refused`)), workflows.Unreachable},
+		"a conversion that does not":     {apierrors.NewInternalError(errors.New(`conversion webhook for a.example.org/v1, Kind=A failed: connection refused`)), workflows.Unreachable},
+		"too much for etcd":              {apierrors.NewInternalError(errors.New("etcdserver: request is too large")), workflows.InvalidInput},
+		"too much on its way there":      {apierrors.NewInternalError(errors.New("rpc error: code = ResourceExhausted desc = trying to send message larger than max (2100000 vs. 2097152)")), workflows.InvalidInput},
+		"etcd has no leader":             {apierrors.NewInternalError(errors.New("etcdserver: leader changed")), ""},
+		"a storm":                        {apierrors.NewServiceUnavailable("later"), ""},
+		"somebody else was faster":       {apierrors.NewConflict(schema.GroupResource{Resource: "pods"}, "a", errors.New("the object has been modified")), ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			kind, text := judge(test.err, true)
+			require.Equal(t, test.kind, kind)
+			require.NotContains(t, text, "refused", "it may quote a Secret")
 		})
 	}
 }
@@ -157,6 +199,9 @@ func TestASecretsValuesNeverShow(t *testing.T) {
 		require.Contains(t, text, line)
 	}
 	require.Empty(t, diff(secret("a: YQ=="), secret("a: YQ==")))
+	for _, broken := range []string{"stringData: hunter2", "data: [hunter2]", "data: {a: {b: hunter2}}"} {
+		require.NotContains(t, diff(nil, object(t, "{apiVersion: v1, kind: Secret, metadata: {name: s}, "+broken+"}")), "hunter2")
+	}
 }
 
 func TestPruningMostOfWhatThereIsNeedsAWord(t *testing.T) {
@@ -177,6 +222,16 @@ func TestPruningMostOfWhatThereIsNeedsAWord(t *testing.T) {
 			l := leftovers{targets: make([]target, test.goes), needed: test.needed, total: test.goes + test.needed + test.kept, allowed: test.allowed}
 			require.Equal(t, test.refused, l.refuse() != "")
 		})
+	}
+}
+
+func TestAKindThatIsNotServedMayHaveObjects(t *testing.T) {
+	s := &server{mapper: meta.NewDefaultRESTMapper(nil)}
+	for status, want := range map[string]bool{"True": true, "False": false} {
+		some, err := s.hasInstances(t.Context(), object(t, `{apiVersion: apiextensions.k8s.io/v1, kind: CustomResourceDefinition, metadata: {name: as.example.org},
+			spec: {group: example.org, names: {kind: A}}, status: {conditions: [{type: Established, status: "`+status+`"}]}}`))
+		require.NoError(t, err)
+		require.Equal(t, want, some)
 	}
 }
 

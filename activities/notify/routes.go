@@ -73,12 +73,6 @@ func (a *Activities) shout(ctx context.Context, route config.Route, n workflows.
 	if err != nil {
 		return err
 	}
-	scheme, _, found := strings.Cut(address, "://")
-	service, err := (&router.ServiceRouter{}).Locate(address) // its errors contain the address
-	kind, _, _ := strings.Cut(scheme, "+")
-	if err != nil || !found || kind == "logger" {
-		return invalid("%s: what %s holds is no address of a service; it has to be one of Shoutrrr's, such as slack://, smtp:// or generic+https://", at, source(route.URLEnv, route.URLFile))
-	}
 	within := cmp.Or(a.Settings.Timeout, longest)
 	if deadline, bound := ctx.Deadline(); bound {
 		within = min(within, time.Until(deadline)-margin)
@@ -94,7 +88,7 @@ func (a *Activities) shout(ctx context.Context, route config.Route, n workflows.
 		default:
 			return nil, errBusy
 		}
-		if err := send(service, strings.ToLower(kind), n); err != nil {
+		if err := send(address, n); err != nil {
 			return nil, err
 		}
 		a.told.add("route "+route.Name, n) // also if nobody waits for it any more
@@ -102,6 +96,9 @@ func (a *Activities) shout(ctx context.Context, route config.Route, n workflows.
 	})
 	select {
 	case got := <-result:
+		if errors.Is(got.Err, errAddress) {
+			return invalid("%s: what %s holds is no address of a service; it has to be one of Shoutrrr's, such as slack://, smtp:// or generic+https://", at, source(route.URLEnv, route.URLFile))
+		}
 		return failed(at, got.Err)
 	case <-ctx.Done():
 		return unreachable(0, "%s: the service does not answer: %s", at, cause(ctx.Err()))
@@ -115,7 +112,10 @@ const (
 	margin  = time.Second // so that an attempt can still tell what it has done
 )
 
-var errBusy = errors.New("earlier notifications are still under way")
+var (
+	errBusy    = errors.New("earlier notifications are still under way")
+	errAddress = errors.New("no address of a service")
+)
 
 // inFlight bounds how many notifications of a route wait for its service.
 const inFlight = 4
@@ -126,13 +126,25 @@ type flight struct {
 	places chan struct{}
 }
 
-// send has a service send a notification. A service that panics has failed.
-func send(service types.Service, kind string, n workflows.Notification) (err error) {
+// send has the service at an address send a notification. A service that panics has failed.
+func send(address string, n workflows.Notification) (err error) {
 	defer func() {
 		if recover() != nil {
-			err = errors.New("the library cannot cope with its answer")
+			err = errors.New("the library cannot cope with its address or answer")
 		}
 	}()
+	scheme, _, found := strings.Cut(address, "://")
+	kind, _, _ := strings.Cut(strings.ToLower(scheme), "+")
+	if !found || kind == "logger" {
+		return errAddress
+	}
+	service, err := (&router.ServiceRouter{}).Locate(address) // its errors contain the address
+	if err != nil && kind == "matrix" {
+		return err // it has logged in, or tried to
+	}
+	if err != nil {
+		return errAddress
+	}
 	params, text := types.Params{}, Body(n)
 	if slices.Contains(titled, kind) {
 		params.SetTitle(Title(n))

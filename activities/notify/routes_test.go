@@ -169,6 +169,24 @@ func TestAServiceThatDoesNotAnswerIsGivenUpInTimeAndNotToldTwice(t *testing.T) {
 	require.Equal(t, int32(4), h.calls.Load())
 }
 
+// Matrix is asked for a login before anything is sent.
+func TestALoginThatIsNotAnsweredIsGivenUpInTimeToo(t *testing.T) {
+	answer := make(chan struct{})
+	h := serve(t, func(w http.ResponseWriter, _ *http.Request) { <-answer; w.WriteHeader(http.StatusBadGateway) })
+	t.Setenv("MATRIX", "matrix://user:hush@"+strings.TrimPrefix(h.URL, "http://")+"/?disableTLS=yes")
+	a := routes(config.Route{Name: "a", URLEnv: "MATRIX"})
+	a.Settings.Timeout = 50 * time.Millisecond
+	err := a.Notify(t.Context(), soon)
+	requireError(t, err, workflows.Unreachable, false)
+	require.ErrorContains(t, err, "notify.timeout")
+	close(answer)
+	a.Settings.Timeout = 5 * time.Second
+	err = a.Notify(t.Context(), soon)
+	requireError(t, err, workflows.Unreachable, false)
+	require.ErrorContains(t, err, "the service")
+	require.NotContains(t, err.Error(), "hush")
+}
+
 func TestErrorsOfRoutesKeepAddressesSecret(t *testing.T) {
 	for name, address := range map[string]string{
 		"nonsense":          "hush",

@@ -9,6 +9,7 @@ import (
 	"mime"
 	"net/http"
 	"slices"
+	"strconv"
 	"strings"
 )
 
@@ -22,7 +23,8 @@ type object map[string]json.RawMessage
 func readObject(w http.ResponseWriter, r *http.Request) (object, error) {
 	if kind := r.Header.Get("Content-Type"); kind != "" {
 		media, _, err := mime.ParseMediaType(kind)
-		if err != nil || media != "application/json" && media != "application/merge-patch+json" {
+		// A merge patch would keep the config items that it does not name; here a field replaces all of them.
+		if err != nil || media != "application/json" {
 			return nil, failed(http.StatusUnsupportedMediaType, "the body is of type %.100q; must be application/json", kind)
 		}
 	}
@@ -52,8 +54,13 @@ func (o object) into(fields map[string]any) error {
 		if !known {
 			return failed(http.StatusBadRequest, "%.100q is no known field; there are %s", name, strings.Join(slices.Sorted(maps.Keys(fields)), ", "))
 		}
-		if string(o[name]) == "null" {
-			return failed(http.StatusBadRequest, "%s: is null; give it a value or leave it out", name)
+		var value any
+		if err := json.Unmarshal(o[name], &value); err != nil {
+			return failed(http.StatusBadRequest, "%s: %v", name, err)
+		}
+		// Clients that report a status write null where they know nothing.
+		if at, found := nullIn(value); found && (name != "status" || at == "") {
+			return failed(http.StatusBadRequest, "%s%.200s: is null; give it a value or leave it out", name, at)
 		}
 		decoder := json.NewDecoder(bytes.NewReader(o[name]))
 		decoder.DisallowUnknownFields()
@@ -68,6 +75,27 @@ func (o object) into(fields map[string]any) error {
 		}
 	}
 	return nil
+}
+
+// nullIn says where there is a null, which would count as an empty text or as zero.
+func nullIn(value any) (at string, found bool) {
+	switch v := value.(type) {
+	case nil:
+		return "", true
+	case map[string]any:
+		for _, key := range slices.Sorted(maps.Keys(v)) {
+			if at, found := nullIn(v[key]); found {
+				return "." + key + at, true
+			}
+		}
+	case []any:
+		for i, inner := range v {
+			if at, found := nullIn(inner); found {
+				return "[" + strconv.Itoa(i) + "]" + at, true
+			}
+		}
+	}
+	return "", false
 }
 
 // other returns the first field that is not among the given ones.

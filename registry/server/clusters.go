@@ -205,11 +205,21 @@ func (s *Server) createCluster(w http.ResponseWriter, r *http.Request, _ Token) 
 	return answer(w, http.StatusCreated, view(e, true))
 }
 
+// maxEntry bounds what people want of a cluster, in bytes of JSON: workers read all entries at once.
+const maxEntry = 1 << 20
+
 // checked applies the rules of a registry file.
 func checked(c registry.Cluster) (registry.Cluster, error) {
 	out, err := c.Checked()
 	if err != nil {
 		return c, failed(http.StatusBadRequest, "%v", err)
+	}
+	document, _, err := encode(out)
+	if err != nil {
+		return c, err
+	}
+	if len(document) > maxEntry {
+		return c, failed(http.StatusBadRequest, "cluster %s: is %d bytes long with this; at most %d are kept", c.ID, len(document), maxEntry)
 	}
 	return out, nil
 }

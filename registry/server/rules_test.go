@@ -214,6 +214,9 @@ func TestWhatIsWrongIsRefusedAndNamed(t *testing.T) {
 		"name not the path":  {"PUT", dev1 + "/node-pools/third", pool, "the name of node pool third never changes"},
 		"no pool name":       {"POST", dev1 + "/node-pools", `{"profile":"p","instance_types":["m5.large"],"min_size":0,"max_size":0}`, "node_pools[1].name: is missing"},
 		"no instance type":   {"PUT", dev1 + "/node-pools/third", `{"profile":"p","instance_types":[],"min_size":0,"max_size":0}`, "instance_types: is []"},
+		"null item":          {"PATCH", dev1, `{"config_items":{"a":null}}`, "config_items.a: is null; give it a value or leave it out"},
+		"null in a pool":     {"PATCH", dev1, `{"node_pools":[` + strings.Replace(pool, `"m5.large"`, `null`, 1) + `]}`, "node_pools[0].instance_types[0]: is null"},
+		"control character":  {"PATCH", dev1, `{"alias":"a\u0000"}`, "alias: is \"a\\x00\"; use no control characters"},
 		"no value":           {"PUT", dev1 + "/config-items/b", `{}`, "value: is missing"},
 		"number value":       {"PUT", dev1 + "/config-items/b", `{"value":1}`, "value: is a number; must be of type string"},
 	} {
@@ -228,12 +231,32 @@ func TestWhatIsWrongIsRefusedAndNamed(t *testing.T) {
 	a.refused(400, `status.problems[0].title: is missing`, "status", "PATCH", dev1, `{"status":{"problems":[{"type":"x"}]}}`)
 	a.refused(413, "longer than 1048576 bytes", "write", "PUT", dev1+"/config-items/b", `{"value":"`+strings.Repeat("x", 1<<20)+`"}`)
 	a.refused(415, "must be application/json", "write", "PUT", dev1+"/config-items/b", `{"value":"x"}`, "Content-Type", "text/yaml")
+	a.refused(415, "must be application/json", "write", "PATCH", dev1, `{"config_items":{"b":"2"}}`, "Content-Type", "application/merge-patch+json")
 	a.refused(404, "there is nothing at this path", "write", "GET", "/kubernetes-cluster", "")
 	a.refused(405, "possible are DELETE, GET, HEAD, PATCH", "write", "PUT", dev1, one)
 	require.Equal(t, "DELETE, GET, HEAD, PATCH", a.do("write", "PUT", dev1, one).header.Get("Allow"))
 }
 
 const pool = `{"name":"second","profile":"p","instance_types":["m5.large"],"min_size":0,"max_size":2}`
+
+func TestAClusterDoesNotGrowBeyondWhatItsReadersTake(t *testing.T) {
+	a := filled(t)
+	half := `{"value":"` + strings.Repeat("x", 600_000) + `"}`
+	a.ok("write", "PUT", dev1+"/config-items/b", half)
+	a.refused(400, "cluster dev-1: is 12", "write", "PUT", dev1+"/config-items/c", half)
+	require.NotContains(t, a.cluster("dev-1").ConfigItems, "c")
+}
+
+func TestAnIDThatNoClusterCanHaveIsUnknown(t *testing.T) {
+	databases(t, func(t *testing.T, database string) {
+		a := start(t, database)
+		for _, id := range []string{"%00", "%ff", "..%2fdev-1", "'%20OR%20''='"} {
+			a.refused(404, "there is no cluster", "read", "GET", "/kubernetes-clusters/"+id, "")
+			a.refused(404, "there is no cluster", "write", "PATCH", "/kubernetes-clusters/"+id, `{"channel":"x"}`)
+			a.refused(404, "there is no cluster", "write", "DELETE", "/kubernetes-clusters/"+id, "")
+		}
+	})
+}
 
 func TestNodePoolsAreChangedOneByOne(t *testing.T) {
 	a := filled(t)

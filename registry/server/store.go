@@ -16,9 +16,10 @@ import (
 	"strings"
 	"sync"
 	"time"
+	"unicode/utf8"
 
 	_ "github.com/jackc/pgx/v5/stdlib" // the driver "pgx"
-	_ "modernc.org/sqlite"             // the driver "sqlite"
+	"modernc.org/sqlite"               // and the driver "sqlite"
 
 	"github.com/fairway-project/fairway/registry"
 )
@@ -70,6 +71,9 @@ func OpenStore(ctx context.Context, database string) (*Store, error) {
 	s.db.SetConnMaxIdleTime(time.Minute)
 	if err := s.migrate(ctx); err != nil {
 		_ = s.db.Close()
+		if broken := (*sqlite.Error)(nil); errors.As(err, &broken) {
+			return nil, fmt.Errorf("preparing the database: %s: %w; it has to be an SQLite file that is writable, in a writable folder", database, err)
+		}
 		return nil, fmt.Errorf("preparing the database: %w", err)
 	}
 	return s, nil
@@ -193,7 +197,17 @@ func (s *Store) List(ctx context.Context) ([]Entry, string, error) {
 
 // Get returns a cluster by its id, or ErrUnknown.
 func (s *Store) Get(ctx context.Context, id string) (Entry, error) {
-	return scan(s.db.QueryRowContext(ctx, selectOne, id))
+	return get(ctx, s.db, id)
+}
+
+// get looks for a cluster. PostgreSQL fails for texts that are none; no cluster is called so.
+func get(ctx context.Context, in interface {
+	QueryRowContext(context.Context, string, ...any) *sql.Row
+}, id string) (Entry, error) {
+	if !utf8.ValidString(id) || strings.ContainsRune(id, 0) {
+		return Entry{}, ErrUnknown
+	}
+	return scan(in.QueryRowContext(ctx, selectOne, id))
 }
 
 const (
@@ -240,7 +254,7 @@ func (s *Store) Import(ctx context.Context, clusters registry.Clusters) (added i
 	err = s.write(ctx, func(tx *sql.Tx) (bool, error) {
 		added = 0
 		for _, c := range clusters {
-			if _, err := scan(tx.QueryRowContext(ctx, selectOne, c.ID)); err == nil {
+			if _, err := get(ctx, tx, c.ID); err == nil {
 				continue
 			} else if !errors.Is(err, ErrUnknown) {
 				return false, err
@@ -297,7 +311,7 @@ func checkNames(ctx context.Context, tx *sql.Tx, c registry.Cluster, itself stri
 func (s *Store) Change(ctx context.Context, id string, change func(*Entry) error) (Entry, error) {
 	var after Entry
 	err := s.write(ctx, func(tx *sql.Tx) (bool, error) {
-		before, err := scan(tx.QueryRowContext(ctx, selectOne, id))
+		before, err := get(ctx, tx, id)
 		if err != nil {
 			return false, err
 		}
@@ -339,7 +353,7 @@ func (s *Store) Change(ctx context.Context, id string, change func(*Entry) error
 // Delete removes a cluster if the function does not object.
 func (s *Store) Delete(ctx context.Context, id string, object func(Entry) error) error {
 	return s.write(ctx, func(tx *sql.Tx) (bool, error) {
-		e, err := scan(tx.QueryRowContext(ctx, selectOne, id))
+		e, err := get(ctx, tx, id)
 		if err != nil {
 			return false, err
 		}

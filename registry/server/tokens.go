@@ -62,9 +62,10 @@ type Tokens struct {
 	path string // empty if they do not come from a file
 	log  *slog.Logger
 
-	mutex sync.Mutex
-	read  os.FileInfo
-	known []Token
+	mutex   sync.Mutex
+	read    os.FileInfo
+	settled bool // the file was old enough when it was read
+	known   []Token
 }
 
 // ParseTokens reads a list of tokens, as YAML or JSON; name says in errors where it comes from.
@@ -85,15 +86,15 @@ func (t *Tokens) load() error {
 	if err != nil {
 		return fmt.Errorf("reading the tokens: %w", err)
 	}
-	// A file that was written just now may be written again within the same tick of its clock.
-	if t.read != nil && os.SameFile(info, t.read) && info.ModTime().Equal(t.read.ModTime()) && info.Size() == t.read.Size() && time.Since(info.ModTime()) > time.Second {
+	if t.settled && os.SameFile(info, t.read) && info.ModTime().Equal(t.read.ModTime()) && info.Size() == t.read.Size() {
 		return nil
 	}
 	data, err := os.ReadFile(t.path)
 	if err != nil {
 		return fmt.Errorf("reading the tokens: %w", err)
 	}
-	t.read = info
+	// A file that was written just now may be written again within the same tick of its clock.
+	t.read, t.settled = info, time.Since(info.ModTime()).Abs() > 2*time.Second
 	known, err := parseTokens(t.path, data)
 	if err != nil {
 		return err

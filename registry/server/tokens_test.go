@@ -71,6 +71,15 @@ func TestTokensAreReplacedWhileTheServerRuns(t *testing.T) {
 	require.Equal(t, 401, a.do("first", "GET", "/kubernetes-clusters", "").status)
 	require.Equal(t, 200, a.do("second", "GET", "/kubernetes-clusters", "").status)
 
+	// Again within the same tick of a file system that knows seconds only.
+	tick := time.Now().Add(-1200 * time.Millisecond)
+	for _, token := range []string{"first", "second"} {
+		accept(token)
+		require.NoError(t, os.Chtimes(path, tick, tick))
+		require.Equal(t, 200, a.do(token, "GET", "/kubernetes-clusters", "").status)
+	}
+	require.Equal(t, 401, a.do("first", "GET", "/kubernetes-clusters", "").status)
+
 	require.NoError(t, os.WriteFile(path, []byte("tokens: nonsense"), 0o600))
 	require.Equal(t, 200, a.do("second", "GET", "/kubernetes-clusters", "").status, "a mistake shuts nobody out")
 	require.Contains(t, log.String(), "the tokens stay as they were")
@@ -198,5 +207,5 @@ func TestAWrongDatabaseIsNamedWithoutItsPassword(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "registry.yaml")
 	require.NoError(t, os.WriteFile(path, []byte("clusters: []\n# no database but a registry file"), 0o600))
 	_, err := server.OpenStore(t.Context(), path)
-	require.ErrorContains(t, err, "file is not a database")
+	require.ErrorContains(t, err, "preparing the database: "+path+": file is not a database")
 }

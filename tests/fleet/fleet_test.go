@@ -40,7 +40,8 @@ func replaced(t *testing.T, old, by string) func(string) string {
 
 func written(content string) func(string) string { return func(string) string { return content } }
 
-// push makes a commit on a channel and returns it. A channel that does not exist begins at dev.
+// push makes a commit on a channel and returns it. A channel that does not exist begins
+// at stable, which no test changes.
 func push(t *testing.T, channel, title string, change edits) string {
 	t.Helper()
 	forge := theLab.Forge()
@@ -50,7 +51,7 @@ func push(t *testing.T, channel, title string, change edits) string {
 	clone := t.TempDir()
 	git(t, clone, "clone", "--quiet", remote.String(), ".")
 	if strings.TrimSpace(git(t, clone, "ls-remote", "--heads", "origin", channel)) == "" {
-		git(t, clone, "checkout", "--quiet", "-b", channel, "origin/dev")
+		git(t, clone, "checkout", "--quiet", "-b", channel, "origin/stable")
 	} else {
 		git(t, clone, "checkout", "--quiet", channel)
 	}
@@ -159,6 +160,7 @@ func await(t *testing.T, cluster, what string, met func(workflows.ClusterUpdates
 		}
 		return known && met(state.Updates)
 	}, patience, 200*time.Millisecond, "cluster %s: %s does not come", cluster, what)
+	t.Logf("%s cluster %s: %s", time.Now().Format(time.TimeOnly), cluster, what)
 	return last.Updates
 }
 
@@ -216,13 +218,21 @@ func fairway(t *testing.T, args ...string) answer {
 	return answer{stdout.String(), stderr.String(), cmd.ProcessState.ExitCode()}
 }
 
-// succeeds runs the command line, which has to succeed, and reads its JSON.
+// unreachable is the exit status of a command that found nobody to answer.
+const unreachable = 3
+
+// succeeds runs the command line, which has to succeed, and reads its JSON. While another test kills
+// whoever answers it asks again.
 func succeeds(t *testing.T, out any, args ...string) answer {
 	t.Helper()
 	if out != nil {
 		args = append(args, "--output", "json")
 	}
-	got := fairway(t, args...)
+	var got answer
+	require.Eventually(t, func() bool {
+		got = fairway(t, args...)
+		return got.status != unreachable
+	}, patience, time.Second, "fairway %v", args)
 	require.Zero(t, got.status, "fairway %v: %s", args, got.stderr)
 	if out != nil {
 		require.NoError(t, json.Unmarshal([]byte(got.stdout), out), got.stdout)
