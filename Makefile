@@ -18,7 +18,7 @@ build: ## build fairway and fairway-worker into bin/
 	go build -ldflags '$(LDFLAGS)' -o bin/fairway-worker ./worker
 
 .PHONY: demo
-demo: .lab/bin/lab build ## start everything, replace a node before your eyes, run until Ctrl-C
+demo: .lab/bin/lab build ## start everything, replace a node, follow a commit, run until Ctrl-C
 	@.lab/bin/lab demo --bin bin
 
 # Packages that start a lab run one after another: two labs on a small machine slow each other

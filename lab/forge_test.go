@@ -66,6 +66,9 @@ func (f Forge) propose(t *testing.T, client *gitea.Client, channel, file string)
 }
 
 func testChannelsHoldTheSample(t *testing.T, l *Lab) {
+	repository, _, err := l.Forge().as(t, l.Forge().ReviewerToken).GetRepo(forgeOwner, forgeRepository)
+	require.NoError(t, err)
+	require.Equal(t, "dev", repository.DefaultBranch, "who clones it changes what comes first")
 	for _, channel := range []string{"dev", "alpha", "stable"} {
 		dir, git := l.Forge().clone(t, channel, l.Forge().ReviewerToken)
 		_, err := run(t.Context(), dir, nil, "diff", "--recursive", "--exclude=.git", filepath.Join(l.root, "lab", "sample", "config"), dir)

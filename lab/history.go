@@ -55,6 +55,10 @@ func (l *Lab) pushHistory(ctx context.Context, token string) error {
 	// The token goes through the environment, where neither a process list nor an error shows it.
 	env := append([]string{"GIT_CONFIG_COUNT=1", "GIT_CONFIG_KEY_0=http.extraHeader", "GIT_CONFIG_VALUE_0=Authorization: token " + token}, gitEnv...)
 	url := fmt.Sprintf("http://%s/%s/%s.git", l.Direct("forge"), forgeOwner, forgeRepository)
+	// What is pushed first to an empty repository becomes its default branch.
+	if _, err := run(ctx, dir, env, "git", "push", "--quiet", url, "dev"); err != nil {
+		return err
+	}
 	_, err = run(ctx, dir, env, "git", "push", "--quiet", url, "--all")
 	return err
 }

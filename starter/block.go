@@ -79,19 +79,27 @@ In the Temporal UI, the signal "block" to workflow cluster/<id> with {"reason": 
 			if err := conn.tellCluster(cmd.Context(), cluster, workflows.BlockName, request, &block); err != nil {
 				return err
 			}
-			held := heldWork{Block: block}
+			held, what := heldWork{Block: block}, "cluster "+cluster
+			if block.Pool != "" {
+				what = "pool " + block.Pool + " of " + what
+				// A block counts at once, whatever can be found out of the pool.
+				err := conn.ask(cmd.Context(), "ExaminePool", workflows.ExaminePool{Cluster: cluster, Pool: block.Pool}, &workflows.Pool{})
+				if status := (*statusError)(nil); errors.As(err, &status) && status.kind == workflows.PoolNotFound {
+					fmt.Fprintf(cmd.ErrOrStderr(), "Warning: %v; the block holds nothing until there is one.\n", err)
+				}
+			}
 			if now {
-				fmt.Fprintf(cmd.ErrOrStderr(), "Cluster %s is %s [%s].\n", cluster, block, block.ID)
+				fmt.Fprintf(cmd.ErrOrStderr(), "%s is %s [%s].\n", capital(what), block, block.ID)
 				if held.Held, err = conn.awaitStill(cmd, cluster, request.Pool); err != nil {
 					return err
 				}
 			}
 			return c.print(cmd.OutOrStdout(), held, func(t *table) {
 				if !now {
-					t.line("Cluster %s is %s [%s].", cluster, block, block.ID)
+					t.line("%s is %s [%s].", capital(what), block, block.ID)
 					return
 				}
-				t.line("Nothing changes in cluster %s any more.", cluster)
+				t.line("Nothing changes in %s any more.", what)
 				for _, each := range held.Held {
 					t.line("%s is held.", each)
 				}
@@ -117,7 +125,7 @@ cluster_update_block of the cluster's registry entry comes back until the item i
   fairway cluster unblock dev-1 block-3
   fairway cluster unblock dev-1 --pool worker`,
 		Args:              cobra.RangeArgs(1, 2),
-		ValidArgsFunction: c.completeCluster,
+		ValidArgsFunction: c.completeClusterBlock,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			conn, cluster, err := c.connectTo(cmd.Context(), args[0])
 			if err != nil {
@@ -153,12 +161,68 @@ func (c *cli) unblock(cmd *cobra.Command, conn *connection, scope actor, request
 	}
 	return c.print(cmd.OutOrStdout(), lifted, func(t *table) {
 		if len(lifted) == 0 {
-			t.line("%s had no such block.", capital(scope.name))
+			t.line("%s had no block.", capital(scope.name))
 		}
 		for _, block := range lifted {
 			t.line("Lifted %s of %s: %s", block.ID, scope.name, block.Reason)
 		}
 	})
+}
+
+// completeClusterBlock offers a cluster, and then its blocks.
+func (c *cli) completeClusterBlock(cmd *cobra.Command, args []string, prefix string) ([]string, cobra.ShellCompDirective) {
+	if len(args) != 1 {
+		return c.completeCluster(cmd, args, prefix)
+	}
+	return c.completeBlock(cmd, func(ctx context.Context, conn *connection) ([]workflows.Block, error) {
+		var clusters []workflows.ClusterInfo
+		if err := conn.ask(ctx, "ListClusters", workflows.ListClusters{Names: args}, &clusters); err != nil {
+			return nil, err
+		}
+		return conn.blocks(ctx, clusters[0].ID)
+	})
+}
+
+// completeChannelBlock offers a channel, and then its blocks.
+func (c *cli) completeChannelBlock(cmd *cobra.Command, args []string, prefix string) ([]string, cobra.ShellCompDirective) {
+	if len(args) != 1 {
+		return c.completeChannel(cmd, args, prefix)
+	}
+	return c.completeBlock(cmd, func(ctx context.Context, conn *connection) ([]workflows.Block, error) {
+		var state workflows.ChannelState
+		_, err := conn.query(ctx, workflows.ChannelID(args[0]), "", workflows.StateQuery, &state)
+		return holding(state.Blocks.Holding, "", time.Now()), err
+	})
+}
+
+// completeFleetBlock offers the blocks of the fleet.
+func (c *cli) completeFleetBlock(cmd *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
+	if len(args) > 0 {
+		return nil, cobra.ShellCompDirectiveNoFileComp
+	}
+	return c.completeBlock(cmd, func(ctx context.Context, conn *connection) ([]workflows.Block, error) {
+		var state workflows.FleetState
+		_, err := conn.query(ctx, workflows.FleetID, "", workflows.StateQuery, &state)
+		return holding(state.Blocks.Holding, "", time.Now()), err
+	})
+}
+
+// completeBlock offers the ids of blocks, with their reasons.
+func (c *cli) completeBlock(cmd *cobra.Command, find func(context.Context, *connection) ([]workflows.Block, error)) ([]string, cobra.ShellCompDirective) {
+	conn, err := c.connect(cmd.Context())
+	if err != nil {
+		return nil, cobra.ShellCompDirectiveError
+	}
+	defer conn.Close()
+	blocks, err := find(cmd.Context(), conn)
+	if err != nil {
+		return nil, cobra.ShellCompDirectiveError
+	}
+	var out []string
+	for _, block := range blocks {
+		out = append(out, block.ID+"\t"+cut(block.Reason, 60))
+	}
+	return out, cobra.ShellCompDirectiveNoFileComp
 }
 
 // blockText says what a block holds, by whom and why.

@@ -49,6 +49,13 @@ names at most 20 pods. Nodes in quarantine, which are taken up again last, come 
 				return err
 			}
 			defer conn.Close()
+			if cluster != "" { // an unknown one would look as if nothing held it up
+				var named []workflows.ClusterInfo
+				if err := conn.ask(cmd.Context(), "ListClusters", workflows.ListClusters{Names: []string{cluster}}, &named); err != nil {
+					return err
+				}
+				cluster = named[0].ID
+			}
 			found, silent, err := conn.blockers(cmd.Context(), cluster)
 			if err != nil {
 				return err
@@ -69,7 +76,7 @@ names at most 20 pods. Nodes in quarantine, which are taken up again last, come 
 			})
 		},
 	}
-	cmd.Flags().StringVar(&cluster, "cluster", "", "only this cluster, by its id")
+	cmd.Flags().StringVar(&cluster, "cluster", "", "only this cluster")
 	_ = cmd.RegisterFlagCompletionFunc("cluster", func(cmd *cobra.Command, _ []string, prefix string) ([]string, cobra.ShellCompDirective) {
 		return c.completeCluster(cmd, nil, prefix)
 	})

@@ -266,7 +266,7 @@ func showChannel(t *table, state channelState, now time.Time) {
 		wants[cluster.ID] = cluster.Want.Version
 	}
 	for _, member := range members {
-		t.row(waveName(member.Wave), member.ID, member.State, age(time.Unix(member.SinceUnix, 0)), shortVersion(member.Current), shortVersion(wants[member.ID]), cut(member.Problem, 120))
+		t.row(waveName(member.Wave), member.ID, member.State, age(time.Unix(member.SinceUnix, 0)), shortVersion(member.Current), shortVersion(wants[member.ID]), cut(problemText(member.ID, member.Problem), 120))
 	}
 }
 
@@ -339,7 +339,7 @@ func (c *cli) channelUnblockCommand() *cobra.Command {
 		Short:   "Lift a block of a channel, or all of them",
 		Long:    "Lift a block of a channel, or all of them. Blocks of the fleet and of clusters hold on.",
 		Example: "  fairway channel unblock stable\n  fairway channel unblock stable block-3",
-		Args:    cobra.RangeArgs(1, 2), ValidArgsFunction: c.completeChannel,
+		Args:    cobra.RangeArgs(1, 2), ValidArgsFunction: c.completeChannelBlock,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			conn, channel, err := c.connectToChannel(cmd.Context(), args[0])
 			if err != nil {

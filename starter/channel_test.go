@@ -72,5 +72,5 @@ func TestASyncTellsWhatIsNewAndWhatIsWrong(t *testing.T) {
 	var result syncResult
 	require.NoError(t, f.connection().askLong(t.Context(), "SyncFleet", syncRequest{Shrunk: true}, &result))
 	require.Equal(t, "The registry has 3 clusters.\nChannel dev was told what is new.\nThe update of cluster dev-1 ended without a word; it is begun again.\nProblem: Branch beta does not exist.\n", shown(t, result.show))
-	require.Equal(t, "The registry has 0 clusters.\nNothing is new for any channel.\n", shown(t, syncResult{}.show))
+	require.Equal(t, "The registry has 0 clusters.\nNothing is new that channels have not been told already.\n", shown(t, syncResult{}.show))
 }

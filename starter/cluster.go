@@ -52,7 +52,7 @@ is that on the way to the head of the channel: waiting, allowed, updating, done 
 				t.row("ID", "CHANNEL", "ENVIRONMENT", "LIFECYCLE", "REGION", "POOLS", "OWNER", "VERSION", "WANTED", "STATE", "PROBLEM")
 				for _, each := range listed {
 					t.row(each.ID, each.Channel, each.Environment, each.Lifecycle, each.Region, each.Pools, each.Owner,
-						shortVersion(each.Version), shortVersion(each.Wanted), each.State, cut(each.Problem, 100))
+						shortVersion(each.Version), shortVersion(each.Wanted), each.State, cut(problemText(each.ID, each.Problem), 100))
 				}
 			})
 		},

@@ -153,7 +153,7 @@ func (d clusterDescription) show(t *table, now time.Time) {
 		t.row("Wanted:", wanted)
 	}
 	if d.Rollout != nil {
-		t.row("Rollout:", fmt.Sprintf("%s since %s, wave %s", d.Rollout.State, age(time.Unix(d.Rollout.SinceUnix, 0)), waveName(d.Rollout.Wave)))
+		t.row("Rollout:", fmt.Sprintf("%s for %s, wave %s", d.Rollout.State, age(time.Unix(d.Rollout.SinceUnix, 0)), waveName(d.Rollout.Wave)))
 	}
 	if p := u.Pinned; p != nil {
 		t.row("Pinned:", fmt.Sprintf("to %s and not %s, by %s at %s: %s", shortVersion(p.Version), shortVersion(p.Not), p.By, p.At.Local().Format(time.DateTime), p.Reason))
@@ -162,7 +162,7 @@ func (d clusterDescription) show(t *table, now time.Time) {
 		t.row(map[bool]string{true: "Blocked:"}[i == 0], blockText(block))
 	}
 	if f := u.Failed; f != nil {
-		t.row("Failed:", fmt.Sprintf("attempt %d at %s, %s: %s", f.Attempts, shortVersion(f.Version), sinceText(f.At), f.Problem))
+		t.row("Failed:", fmt.Sprintf("attempt %d at %s, %s: %s", f.Attempts, shortVersion(f.Version), sinceText(f.At), problemText(d.ID, f.Problem)))
 		t.row("Next attempt:", nextAttempt(*f, now))
 	}
 	switch {
@@ -257,7 +257,7 @@ func showHistory(t *table, cluster string, history []workflows.UpdateSummary) {
 	t.row("BEGAN", "TOOK", "KIND", "FROM", "TO", "ENDED", "FORCED", "BY", "RUN", "PROBLEM OR REASON")
 	for _, past := range history {
 		t.row(past.Began.Local().Format(time.DateTime), short(past.Ended.Sub(past.Began)), past.Kind, shortVersion(past.From), shortVersion(past.Version),
-			past.Phase, past.Forced, past.By, past.Run, cut(cmp.Or(past.Problem, past.Reason), 120))
+			past.Phase, past.Forced, past.By, past.Run, cut(cmp.Or(problemText(cluster, past.Problem), past.Reason), 120))
 	}
 }
 

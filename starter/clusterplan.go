@@ -86,12 +86,15 @@ The exit status is 0 also if something would change; with --exit-code it is 4 th
 				return err
 			}
 			if exitCode && plan.Changes {
-				return &statusError{exitChanges, fmt.Errorf("cluster %s would change", cluster)}
+				return &statusError{status: exitChanges, err: fmt.Errorf("cluster %s would change", cluster)}
 			}
 			return nil
 		},
 	}
 	cmd.Flags().StringVar(&ref, "ref", "", "a branch, tag or commit (default: the cluster's channel)")
+	_ = cmd.RegisterFlagCompletionFunc("ref", func(cmd *cobra.Command, _ []string, prefix string) ([]string, cobra.ShellCompDirective) {
+		return c.completeChannel(cmd, nil, prefix) // the likely ones of all refs
+	})
 	cmd.Flags().BoolVar(&diff, "diff", false, "show how each object would change")
 	cmd.Flags().BoolVar(&exitCode, "exit-code", false, "exit with status 4 if something would change")
 	return cmd

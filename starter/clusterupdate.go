@@ -298,13 +298,27 @@ func (c *cli) settled(cmd *cobra.Command, cluster string) error {
 // updatePhases are the phases of an update, in their order.
 var updatePhases = []string{"preparing", "checking", "waiting", "stacks", "manifests", "pools", "verifying"}
 
+// currentSteps names what is under way; several pools may be at the same time.
+func currentSteps(progress workflows.UpdateProgress) string {
+	var names []string
+	for _, step := range progress.Steps {
+		if step.Ended.IsZero() {
+			names = append(names, step.Name)
+		}
+	}
+	if len(names) == 0 || !progress.Ended.IsZero() {
+		return strings.ReplaceAll(progress.Step, "`", "")
+	}
+	return strings.Join(names, ", ")
+}
+
 // updateView is what somebody who watches an update sees.
 func updateView(progress workflows.UpdateProgress) rollView {
 	at := slices.Index(updatePhases, progress.Phase)
 	view := rollView{
 		Counts: counts{Total: len(updatePhases), Done: max(0, at)},
 		Label:  progress.Phase,
-		Step:   strings.TrimSuffix(progress.Phase+": "+strings.ReplaceAll(progress.Step, "`", ""), ": "),
+		Step:   strings.TrimSuffix(progress.Phase+": "+currentSteps(progress), ": "),
 	}
 	if at >= 0 {
 		view.Label = fmt.Sprintf("phase %d of %d, %s", at+1, len(updatePhases), progress.Phase)
@@ -334,12 +348,12 @@ func (c *cli) concludeUpdate(cmd *cobra.Command, conn *connection, cluster, run 
 		return err
 	}
 	if progress.Phase != "done" {
-		return fmt.Errorf("the update of cluster %s to version %s %s", cluster, shortVersion(progress.Version), failedHow(progress))
+		return fmt.Errorf("the update of cluster %s to version %s %s", cluster, shortVersion(progress.Version), failedHow(cluster, progress))
 	}
 	return nil
 }
 
-func failedHow(progress workflows.UpdateProgress) string {
+func failedHow(cluster string, progress workflows.UpdateProgress) string {
 	switch progress.Phase {
 	case "superseded":
 		return "was superseded by " + shortVersion(progress.Superseded)
@@ -347,7 +361,7 @@ func failedHow(progress workflows.UpdateProgress) string {
 		return "was cancelled"
 	}
 	if len(progress.Problems) > 0 {
-		return "failed: " + progress.Problems[0].Title
+		return "failed: " + problemText(cluster, progress.Problems[0].Title)
 	}
 	return cmp.Or(progress.Phase, "ended without a word")
 }
@@ -359,7 +373,7 @@ func showUpdate(t *table, p workflows.UpdateProgress) {
 	t.row("From:", p.From)
 	t.row("Phase:", p.Phase)
 	if p.Ended.IsZero() {
-		t.row("Step:", strings.ReplaceAll(p.Step, "`", ""))
+		t.row("Step:", currentSteps(p))
 	}
 	t.row("Began:", sinceText(p.Started))
 	if !p.Ended.IsZero() {
@@ -408,6 +422,6 @@ func showUpdate(t *table, p workflows.UpdateProgress) {
 		if i == 0 {
 			t.line("")
 		}
-		t.line("Problem: %s", problem.Title)
+		t.line("Problem: %s", wholeVersions.ReplaceAllStringFunc(problem.Title, shortVersion))
 	}
 }

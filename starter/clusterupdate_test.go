@@ -54,7 +54,7 @@ func TestAnUpdateIsWatchedByItsPhases(t *testing.T) {
 		Steps: []workflows.UpdateStep{{Name: "stack dev-1", Began: after(0), Ended: after(2), Outcome: "3 resources changed"}, {Name: "pool worker", Began: after(2)}},
 	})
 	require.Equal(t, rollView{
-		Counts: counts{Total: 7, Done: 5}, Label: "phase 6 of 7, pools, 4 of 8 nodes replaced", Step: "pools: rolls worker",
+		Counts: counts{Total: 7, Done: 5}, Label: "phase 6 of 7, pools, 4 of 8 nodes replaced", Step: "pools: pool worker",
 		Notes: []string{"stack dev-1: 3 resources changed (2m)"},
 	}, view)
 	require.Equal(t, "restoring", updateView(workflows.UpdateProgress{Phase: "restoring"}).Label)
@@ -100,8 +100,8 @@ func TestAnUpdateThatEndedIsShownWithItsSteps(t *testing.T) {
 	requireRow(t, text, "worker", "failed", "1 of 5", "cluster/dev-1/pool/worker")
 	require.Contains(t, text, "Pod shop/db-0 of team-shop was forced, as drain.force_after allowed: held by budget db")
 	require.Contains(t, text, "Problem: 3 new instances never became usable nodes")
-	require.Equal(t, "failed: 3 new instances never became usable nodes", failedHow(progress))
-	require.Equal(t, "was superseded by 1b7e0055#bbbbbbbb", failedHow(workflows.UpdateProgress{Phase: "superseded", Superseded: older}))
+	require.Equal(t, "failed: 3 new instances never became usable nodes", failedHow("dev-1", progress))
+	require.Equal(t, "was superseded by 1b7e0055#bbbbbbbb", failedHow("dev-1", workflows.UpdateProgress{Phase: "superseded", Superseded: older}))
 }
 
 func TestAClusterIsDescribedByEverybodyWhoKnowsSomething(t *testing.T) {
@@ -121,7 +121,7 @@ func TestAClusterIsDescribedByEverybodyWhoKnowsSomething(t *testing.T) {
 	text := shown(t, func(table *table) { d.show(table, time.Now()) })
 	requireRow(t, text, "Channel:", "dev 9f2c41d3")
 	requireRow(t, text, "Version:", "between 1b7e0055#bbbbbbbb and 9f2c41d3#aaaaaaaa, since an update failed")
-	requireRow(t, text, "Rollout:", "failed since 60s, wave 1")
+	requireRow(t, text, "Rollout:", "failed for 60s, wave 1")
 	requireRow(t, text, "Pinned:", "to 1b7e0055#bbbbbbbb and not 9f2c41d3#aaaaaaaa, by ann")
 	require.Contains(t, text, "fleet, by ben: outage of AWS [block-1]")
 	require.Contains(t, text, "channel dev, by ann: sale (until ")

@@ -45,13 +45,15 @@ func main() {
 type statusError struct {
 	status int
 	err    error
+	// kind is that of the worker's error, such as workflows.PoolNotFound.
+	kind string
 }
 
 func (e *statusError) Error() string { return e.err.Error() }
 func (e *statusError) Unwrap() error { return e.err }
 
-func usage(err error) error { return &statusError{exitUsage, err} }
+func usage(err error) error { return &statusError{status: exitUsage, err: err} }
 
 func unreachable(format string, args ...any) error {
-	return &statusError{exitUnreachable, fmt.Errorf(format, args...)}
+	return &statusError{status: exitUnreachable, err: fmt.Errorf(format, args...)}
 }

@@ -80,11 +80,11 @@ func TestARegistryDoesNotStartWithWhatIsWrong(t *testing.T) {
 		want      string
 		status    int
 	}{
-		"no tokens":           {nil, "tokens-file tokens-env", exitFailed},
-		"tokens twice":        {[]string{"--tokens-file", tokens, "--tokens-env", "X"}, "tokens-env tokens-file", exitFailed},
+		"no tokens":           {nil, "tokens-file tokens-env", exitUsage},
+		"tokens twice":        {[]string{"--tokens-file", tokens, "--tokens-env", "X"}, "tokens-env tokens-file", exitUsage},
 		"no such tokens":      {[]string{"--tokens-file", tokens + "x"}, "reading the tokens", exitUsage},
 		"no such variable":    {[]string{"--tokens-env", "NOT_SET"}, "the environment variable NOT_SET is empty", exitUsage},
-		"half of TLS":         {[]string{"--tokens-file", tokens, "--tls-cert", "x"}, "tls-cert tls-key", exitFailed},
+		"half of TLS":         {[]string{"--tokens-file", tokens, "--tls-cert", "x"}, "tls-cert tls-key", exitUsage},
 		"no certificate":      {[]string{"--tokens-file", tokens, "--tls-cert", "x", "--tls-key", "y"}, "reading the TLS certificate", exitUsage},
 		"no file to import":   {[]string{"--tokens-file", tokens, "--import", filepath.Join(dir, "none.yaml")}, "none.yaml", exitUsage},
 		"no status to import": {[]string{"--tokens-file", tokens, "--import", file, "--import-status", broken}, "broken.status.yaml:1", exitUsage},

@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"os"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -60,18 +61,40 @@ func all(cmd *cobra.Command) []*cobra.Command {
 	return out
 }
 
-// wrapArgs makes a wrong number of arguments, and an unknown subcommand, a usage error.
+// wrapArgs makes a wrong number of arguments, wrong combinations of flags, and an unknown subcommand
+// usage errors.
 func wrapArgs(cmd *cobra.Command) {
 	check := cmd.Args
 	if check == nil {
 		check = cobra.NoArgs
 	}
+	hint := fmt.Sprintf("usage: %s; see `%s --help`", cmd.UseLine(), cmd.CommandPath())
+	if cmd.HasSubCommands() {
+		hint = fmt.Sprintf("see `%s --help`", cmd.CommandPath())
+		cmd.SuggestionsMinimumDistance = 2
+		// What cannot be run itself shows its help for anything, as if a misspelt command had done its work.
+		cmd.RunE = func(cmd *cobra.Command, _ []string) error { return cmd.Help() }
+		check = unknownCommand
+	}
 	cmd.Args = func(cmd *cobra.Command, args []string) error {
-		if err := check(cmd, args); err != nil {
-			return usage(fmt.Errorf("%w\nsee `%s --help`", err, cmd.CommandPath()))
+		for _, err := range []error{check(cmd, args), cmd.ValidateRequiredFlags(), cmd.ValidateFlagGroups()} {
+			if err != nil {
+				return usage(fmt.Errorf("%w\n%s", err, hint))
+			}
 		}
 		return nil
 	}
+}
+
+// unknownCommand refuses arguments of a command that has subcommands, and names those that are similar.
+func unknownCommand(cmd *cobra.Command, args []string) error {
+	if len(args) == 0 {
+		return nil
+	}
+	if similar := cmd.SuggestionsFor(args[0]); len(similar) > 0 {
+		return fmt.Errorf("%q is no command of %s; did you mean %s?", args[0], cmd.CommandPath(), strings.Join(similar, " or "))
+	}
+	return fmt.Errorf("%q is no command of %s", args[0], cmd.CommandPath())
 }
 
 // taskQueue is the worker's; without a configuration it is the default.

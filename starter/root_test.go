@@ -48,3 +48,40 @@ func TestAVersionIsShortened(t *testing.T) {
 	require.Equal(t, "abc#1", shortVersion("abc#1"))
 	require.Empty(t, shortVersion(""))
 }
+
+func TestWrongUsageIsToldByTheExitStatus(t *testing.T) {
+	for arguments, want := range map[string]string{
+		"nonsense":         `"nonsense" is no command of fairway`,
+		"clustr list":      "did you mean cluster?",
+		"cluster lst":      `"lst" is no command of fairway cluster; did you mean list?`,
+		"status extra":     `unknown command "extra"`,
+		"channel describe": "usage: fairway channel describe CHANNEL; see `fairway channel describe --help`",
+		"registry serve":   "tokens-file",
+		"registry serve --tokens-env T --tls-cert c": "tls-key",
+		"status --nonsense":                          "unknown flag",
+	} {
+		cmd := root()
+		cmd.SetArgs(strings.Fields(arguments))
+		err := cmd.ExecuteContext(t.Context())
+		var status *statusError
+		require.ErrorAs(t, err, &status, arguments)
+		require.Equal(t, exitUsage, status.status, arguments)
+		require.ErrorContains(t, err, want)
+	}
+}
+
+func TestAGroupOfCommandsAloneShowsItsHelp(t *testing.T) {
+	for _, arguments := range []string{"", "cluster", "fleet"} {
+		cmd := root()
+		var out strings.Builder
+		cmd.SetOut(&out)
+		cmd.SetArgs(strings.Fields(arguments))
+		require.NoError(t, cmd.ExecuteContext(t.Context()))
+		require.Contains(t, out.String(), "Available Commands:")
+	}
+}
+
+func TestAProblemDoesNotRepeatWhatItsLineSays(t *testing.T) {
+	require.Equal(t, "rendering version 9f2c41d3#aaaaaaaa: manifests/a.yaml:3: wrong", problemText("dev-1", "cluster dev-1: rendering version "+newer+": manifests/a.yaml:3: wrong"))
+	require.Equal(t, "cluster dev-10: no answer", problemText("dev-1", "cluster dev-10: no answer"))
+}

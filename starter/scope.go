@@ -9,7 +9,7 @@ import (
 )
 
 func (c *cli) fleetCommand() *cobra.Command {
-	cmd := &cobra.Command{Use: "fleet", Short: "Block the updates of all clusters"}
+	cmd := &cobra.Command{Use: "fleet", Short: "Block every change in all clusters"}
 	cmd.AddCommand(c.fleetBlockCommand(), c.fleetUnblockCommand())
 	return cmd
 }
@@ -51,7 +51,7 @@ func (c *cli) fleetUnblockCommand() *cobra.Command {
 		Short:   "Lift a block of the fleet, or all of them",
 		Long:    "Lift a block of the fleet, or all of them. Blocks of channels and clusters hold on.",
 		Example: "  fairway fleet unblock\n  fairway fleet unblock block-3",
-		Args:    cobra.MaximumNArgs(1),
+		Args:    cobra.MaximumNArgs(1), ValidArgsFunction: c.completeFleetBlock,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			conn, err := c.connect(cmd.Context())
 			if err != nil {
@@ -122,7 +122,7 @@ right.`,
 func (r syncResult) show(t *table) {
 	t.line("The registry has %s.", counted(r.Clusters, "cluster"))
 	if len(r.Told) == 0 {
-		t.line("Nothing is new for any channel.")
+		t.line("Nothing is new that channels have not been told already.")
 	}
 	for _, channel := range r.Told {
 		t.line("Channel %s was told what is new.", channel)

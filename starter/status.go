@@ -191,7 +191,7 @@ func (s fleetStatus) show(t *table) {
 		t.line("")
 		t.row("FAILED", "CHANNEL", "SINCE", "WANTED", "PROBLEM")
 		for _, each := range s.Failed {
-			t.row(each.Cluster, each.Channel, age(each.Since), shortVersion(each.Version), cut(each.Problem, 160))
+			t.row(each.Cluster, each.Channel, age(each.Since), shortVersion(each.Version), cut(problemText(each.Cluster, each.Problem), 160))
 		}
 		t.flush()
 	}
@@ -379,9 +379,13 @@ func (s *fleetStatus) join(clusters []workflows.ClusterInfo) {
 			if cluster, _, _ := strings.Cut(strings.TrimPrefix(roll.Workflow, workflows.ClusterID("")), "/pool/"); cluster != update.Cluster {
 				continue
 			}
+			update.Nodes, update.Done = update.Nodes+roll.Nodes.Total, update.Done+roll.Nodes.Done
 			left, known = max(left, roll.left), known && (roll.left > 0 || roll.Nodes.Done == roll.Nodes.Total)
 		}
-		if update.Phase == "pools" && known && left > 0 {
+		held := slices.ContainsFunc(s.Blocked, func(b blockStatus) bool {
+			return b.Cluster == update.Cluster || b.Cluster == "" && (b.Scope == "fleet" || b.Scope == "channel "+update.Channel)
+		})
+		if update.Phase == "pools" && known && left > 0 && !held {
 			update.Left = "about " + short(left)
 		}
 	}
@@ -468,10 +472,12 @@ func (g *gathering) updates(ctx context.Context) error {
 
 // learn takes over where an update stands.
 func (u *updateStatus) learn(progress workflows.UpdateProgress) {
-	u.Kind, u.Version, u.Phase, u.Step = progress.Kind, progress.Version, progress.Phase, strings.ReplaceAll(progress.Step, "`", "")
+	u.Kind, u.Version, u.Phase, u.Step = progress.Kind, progress.Version, progress.Phase, currentSteps(progress)
 	u.Waits = progress.Phase == "waiting"
 	for _, pool := range progress.Pools {
-		u.Nodes, u.Done = u.Nodes+pool.Nodes, u.Done+pool.Replaced
+		if pool.State != "rolling" { // the roll itself knows better
+			u.Nodes, u.Done = u.Nodes+pool.Nodes, u.Done+pool.Replaced
+		}
 	}
 }
 
@@ -507,20 +513,23 @@ func (g *gathering) rolls(ctx context.Context) error {
 	return err
 }
 
-// extrapolate is the time that a roll still needs if it goes on as it went so far; 0 while nothing
-// is done, and where something holds it up.
+// extrapolate is the time that a roll still needs if it goes on as it went until the last node was done;
+// 0 while nothing is done, and where something holds it up.
 func extrapolate(progress workflows.RollProgress, now time.Time) time.Duration {
 	done := countsOf(progress)
 	if done.Done == 0 || done.Done >= done.Total {
 		return 0
 	}
-	measured := paceOf(progress)
+	measured, last := paceOf(progress), progress.Started
 	for _, node := range progress.Nodes {
+		if node.State == workflows.Replaced && node.Ended.After(last) {
+			last = node.Ended
+		}
 		if busy := node.State == workflows.Replacing || node.State == workflows.Surging; busy && now.Sub(node.Began) > measured.Node+measured.Node/2 {
 			return 0
 		}
 	}
-	return now.Sub(progress.Started) / time.Duration(done.Done) * time.Duration(done.Total-done.Done)
+	return max(0, last.Sub(progress.Started)/time.Duration(done.Done)*time.Duration(done.Total-done.Done)-now.Sub(last))
 }
 
 // limits says how many nodes are replaced and how many rolls wait for that; nothing where no

@@ -54,7 +54,7 @@ func smallFleet(t *testing.T) *fakeTemporal {
 			"cluster/dev-4":  workflows.ClusterState{Blocks: []workflows.Block{{ID: "registry", Scope: "registry", Reason: "frozen", By: "the cluster's registry entry", Since: began}}},
 			"cluster/dev-2/update": workflows.UpdateProgress{
 				Kind: workflows.Upgrade, Version: newer, Phase: "pools", Step: "rolls pool `worker`", Started: began,
-				Pools: []workflows.PoolProgress{{Pool: "master", Nodes: 3, Replaced: 3}, {Pool: "worker", Nodes: 4, Replaced: 1}},
+				Pools: []workflows.PoolProgress{{Pool: "master", State: "done", Nodes: 3, Replaced: 3}, {Pool: "worker", State: "rolling"}},
 			},
 			"cluster/dev-2/pool/worker": workflows.RollProgress{
 				Phase: "replacing", Step: "moves pods", Started: time.Now().Add(-10 * time.Minute),
@@ -74,7 +74,7 @@ func TestTheStatusShowsTheFleetByChannel(t *testing.T) {
 	require.Contains(t, text, "Channel beta: nobody has told this channel anything yet; `fairway sync` does.")
 	require.Contains(t, text, "Channel dev lets no more clusters go on: 1 cluster has failed, and at most 0 may")
 	requireRow(t, text, "dev-2", "update", "9f2c41d3#aaaaaaaa")
-	require.Contains(t, text, "4 of 7   about 30m   rolls pool worker")
+	require.Contains(t, text, "4 of 7   -      rolls pool worker", "a block holds, so nobody knows how long it takes")
 	requireRow(t, text, "dev-3", "dev", "60s", "9f2c41d3", "stack dev-3 rolled back: quota")
 	requireRow(t, text, "fleet", "all", "ben")
 	requireRow(t, text, "channel dev", "all", "ann")
@@ -134,14 +134,15 @@ func TestAWatcherSeesOnlyWhatChanges(t *testing.T) {
 }
 
 func TestTheTimeLeftIsKnownOnlyWhileARollGoesOn(t *testing.T) {
-	now := after(20)
+	now := after(12)
 	waiting := workflows.NodeProgress{Node: "w", State: workflows.Waiting}
 	for rule, test := range map[string]struct {
 		progress workflows.RollProgress
 		want     time.Duration
 	}{
 		"nothing is done yet":   {rolled(waiting), 0},
-		"half is done":          {rolled(done("a", 0, 10), waiting), 20 * time.Minute},
+		"half is done":          {rolled(done("a", 0, 10), waiting), 8 * time.Minute}, // less as time goes by
+		"it takes longer":       {rolled(done("a", 0, 5), waiting), 0},
 		"all is done":           {rolled(done("a", 0, 10)), 0},
 		"something holds it up": {rolled(done("a", 0, 2), workflows.NodeProgress{State: workflows.Replacing, Began: after(3)}), 0},
 	} {
@@ -168,4 +169,29 @@ func TestUpdatesThatWaitForTheSameAreOneLine(t *testing.T) {
 	requireRow(t, text, "1", "d", "a turn")
 	requireRow(t, text, "e", "-", "-", "-", "stacks")
 	require.Contains(t, text, "  UPDATE_IN_PROGRESS")
+}
+
+func TestNodesOfARollThatRunsAreThoseOfItsUpdate(t *testing.T) {
+	update := updateStatus{Cluster: "dev-1"}
+	update.learn(workflows.UpdateProgress{
+		Phase: "pools", Step: "pool c",
+		Steps: []workflows.UpdateStep{{Name: "pool a", Ended: began}, {Name: "pool b"}, {Name: "pool c", Ended: began}},
+		Pools: []workflows.PoolProgress{{Pool: "a", State: "done", Nodes: 2, Replaced: 2}, {Pool: "b", State: "rolling"}, {Pool: "c", State: "done"}},
+	})
+	require.Equal(t, "pool b", update.Step, "what was begun last may have ended first")
+	status := fleetStatus{
+		Updating: []updateStatus{update},
+		Rolls:    []rollStatus{{Workflow: "cluster/dev-1/pool/b", Nodes: counts{Total: 3, Done: 1}, left: time.Minute}},
+	}
+	status.join([]workflows.ClusterInfo{{ID: "dev-1", Channel: "dev"}})
+	require.Equal(t, []int{5, 3}, []int{status.Updating[0].Nodes, status.Updating[0].Done})
+	require.Equal(t, "about 1m", status.Updating[0].Left)
+
+	for _, block := range []blockStatus{
+		{"dev-1", workflows.Block{}}, {"", workflows.Block{Scope: "fleet"}}, {"", workflows.Block{Scope: "channel dev"}},
+	} {
+		status := fleetStatus{Updating: []updateStatus{update}, Rolls: status.Rolls, Blocked: []blockStatus{block}}
+		status.join([]workflows.ClusterInfo{{ID: "dev-1", Channel: "dev"}})
+		require.Empty(t, status.Updating[0].Left, "nobody knows how long a block holds")
+	}
 }

@@ -116,11 +116,11 @@ func (c *connection) explain(err error) error {
 			workflows.StackFailed, workflows.Conflict, workflows.Unhealthy, "":
 			status = exitFailed
 		}
-		return &statusError{status, errors.New(application.Message())}
+		return &statusError{status: status, kind: application.Type(), err: errors.New(application.Message())}
 	case errors.As(err, &timeout) && timeout.TimeoutType() == enumspb.TIMEOUT_TYPE_SCHEDULE_TO_START:
 		return unreachable("no worker took the question within 5 s: is fairway-worker running on task queue %q in namespace %q of %s?", c.taskQueue, c.namespace, c.address)
 	case errors.As(err, &timeout):
-		return unreachable("the worker did not answer in time: %w", err)
+		return unreachable("a worker took the question and did not answer it in time; its log may say why")
 	case errors.As(err, &nowhere):
 		return usage(fmt.Errorf("there is no namespace %q on Temporal at %s; set TEMPORAL_NAMESPACE", c.namespace, c.address))
 	default:

@@ -1,6 +1,9 @@
 package main
 
-import "strings"
+import (
+	"regexp"
+	"strings"
+)
 
 // shortVersion is a version as people tell versions apart: the beginnings of its commit and hash.
 func shortVersion(version string) string {
@@ -9,6 +12,15 @@ func shortVersion(version string) string {
 		return shortCommit(version)
 	}
 	return shortCommit(commit) + "#" + hash[:min(len(hash), 8)]
+}
+
+// wholeVersions are versions as they are told to programs.
+var wholeVersions = regexp.MustCompile(`\b[0-9a-f]{40}(#[0-9a-f]+)?\b`)
+
+// problemText is what went wrong in a cluster, for a line that names the cluster already: what is
+// repeated, and the ends of versions, would leave no room for the cause.
+func problemText(cluster, problem string) string {
+	return wholeVersions.ReplaceAllStringFunc(strings.TrimPrefix(problem, "cluster "+cluster+": "), shortVersion)
 }
 
 func shortCommit(commit string) string { return commit[:min(len(commit), 8)] }

@@ -28,9 +28,10 @@ func demoCommand(t *target) *cobra.Command {
 	var bin string
 	command := &cobra.Command{
 		Use:   "demo",
-		Short: "Start the lab and Fairway's worker, and replace a node before your eyes",
+		Short: "Start the lab and Fairway's worker; a node is replaced and a commit travels before your eyes",
 		Long: `Start the lab and Fairway's worker on it, replace a node of the sample fleet with progress in
-the terminal, say where to look, and leave everything running until Ctrl-C.`,
+the terminal, push a commit to the channel dev and follow it into both of its clusters, say where to
+look, and leave everything running until Ctrl-C.`,
 		Example: "  lab demo --bin bin",
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -100,18 +101,35 @@ func demonstrate(ctx context.Context, out io.Writer, l *lab.Lab, bin string) err
 			return err
 		}
 	}
+	quietly := func(stdout io.Writer, args ...string) error {
+		cmd := exec.CommandContext(ctx, filepath.Join(bin, "fairway"), args...)
+		cmd.Env, cmd.Stdout = append(os.Environ(), env...), stdout
+		return cmd.Run()
+	}
+	if err := travel(ctx, out, l, quietly, show); err != nil {
+		return err
+	}
 	fmt.Fprintf(out, `
 Look around:
   the workflows that did it     %s/namespaces/fairway/workflows
   the worker's log              %s
 In another terminal:
-  . %s
-  bin/fairway status
-  bin/fairway node replace alpha-1 NODE --wait
-  kubectl --context dev-1 get nodes        (a fitting kubectl is in .lab/bin)
-Everything runs until Ctrl-C.
-`, l.TemporalUIURL(), l.Part("fairway-worker").Log(), l.EnvFile())
+%sEverything runs until Ctrl-C.
+`, l.TemporalUIURL(), shortPath(l.Part("fairway-worker").Log()), things(l.EnvFile()))
 	return nil
+}
+
+// things are what to try on a lab with a worker, as commands.
+func things(env string) string {
+	return fmt.Sprintf(`  . %s
+  bin/fairway status --watch
+  bin/fairway channel describe dev
+  bin/fairway cluster plan alpha-1 --ref dev      what would change if alpha-1 followed dev
+  bin/fairway cluster rollback dev-1 --reason "I prefer it as it was" --wait
+  bin/fairway fleet block --reason "nothing moves" --for 10m
+  git clone http://author:$FORGE_AUTHOR_TOKEN@${FORGE_URL#http://}/fairway/config.git      and push to dev yourself
+  .lab/bin/kubectl --context dev-1 get nodes
+`, shortPath(env))
 }
 
 // firstWorker picks a node whose pods are free to move.

@@ -79,6 +79,9 @@ func (t *target) run(ctx context.Context, out io.Writer, options lab.Options, th
 	}
 	fmt.Fprintf(out, "The lab is up after %.0f s.\n", time.Since(start).Seconds())
 	printPlaces(out, l.Status())
+	if then == nil {
+		printTry(out, l.EnvFile())
+	}
 	if then != nil {
 		if err := then(ctx, l); err != nil && ctx.Err() == nil {
 			return errors.Join(err, l.Stop())
@@ -94,6 +97,11 @@ func (t *target) run(ctx context.Context, out io.Writer, options lab.Options, th
 	}
 	fmt.Fprintln(out, "The lab has stopped; nothing is left running.")
 	return nil
+}
+
+// printTry says what to do with a lab in which no worker runs yet.
+func printTry(out io.Writer, env string) {
+	fmt.Fprintf(out, "\nTo try Fairway on it, build it with `make build` and run its worker in a terminal of its own:\n  . %s\n  bin/fairway-worker\nand in another one:\n%s", shortPath(env), things(env))
 }
 
 // detach starts the lab as a process of its own, in a session of its own so that closing the
