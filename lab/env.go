@@ -66,7 +66,9 @@ aws:
 update:
   sync_every: 10s
   healthy_within: 3m
-  retry_after: 20s
+  environments:
+    production: {retry_after: 20s}
+    test: {retry_after: 20s}
 rollout:
   bake: 20s
 replace:

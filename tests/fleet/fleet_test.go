@@ -159,6 +159,7 @@ func await(t *testing.T, cluster, what string, met func(workflows.ClusterUpdates
 		}
 		return known && met(state.Updates)
 	}, patience, 200*time.Millisecond, "cluster %s: %s does not come", cluster, what)
+	t.Logf("%s cluster %s: %s", time.Now().Format(time.TimeOnly), cluster, what)
 	return last.Updates
 }
 

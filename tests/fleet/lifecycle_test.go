@@ -54,6 +54,19 @@ func TestAClusterComesAndGoesWithoutATrace(t *testing.T) {
 	require.Equal(t, workflows.Upgrade, got2.History[len(got2.History)-1].Kind)
 	requireServing(t, cluster)
 
+	// Where it is asked for, a cluster goes back by itself from a commit that fails halfway.
+	setItem(t, cluster, "fairway.update.rollback", "true")
+	reaches(t, cluster, commit)
+	broken := push(t, channel, "Change one thing and break another", edits{
+		"config-defaults.yaml":                replaced(t, `coredns_replicas: "2"`, `coredns_replicas: "3"`),
+		"manifests/shop-frontend/broken.yaml": written(brokenManifest),
+	})
+	failed := await(t, cluster, "the way back from "+broken[:8], func(u workflows.ClusterUpdates) bool {
+		return u.Failed != nil && strings.HasPrefix(u.Failed.Version, broken) && u.Running == nil
+	})
+	require.True(t, strings.HasPrefix(failed.Current, commit), "it is on the version that it had: %+v", failed)
+	require.EqualValues(t, 2, *deployment(t, cluster, "kube-system", "coredns").Spec.Replicas)
+
 	ask(t, http.MethodPatch, "/kubernetes-clusters/"+cluster, map[string]any{"lifecycle_status": "decommission-requested"}, nil)
 	require.EventuallyWithT(t, func(c *assert.CollectT) {
 		require.Equal(c, registry.Decommissioned, entry(t, cluster).LifecycleStatus)

@@ -130,11 +130,14 @@ func startProduct(ctx context.Context) (err error) {
 	}
 	c.Registry = config.Registry{URL: registryProxy.URL, TokenFile: token, Timeout: 3 * time.Second}
 	c.Update.SyncEvery = 2 * time.Second
-	c.Update.RetryAfter, c.Update.RetryAtMost = new(5*time.Second), new(10*time.Second)
+	c.Update.Environments = map[string]config.Conduct{}
+	for _, environment := range []string{"production", "test"} {
+		c.Update.Environments[environment] = config.Conduct{RetryAfter: new(3 * time.Second), RetryAtMost: new(3 * time.Second)}
+	}
 	c.Update.HealthyWithin = new(90 * time.Second)
 	c.Rollout.Bake = new(3 * time.Second)
 	c.Replace.Settle, c.Roll.Validate = time.Second, new(time.Second)
-	c.Replace.NodeReadyWithin = 45 * time.Second
+	c.Replace.NodeReadyWithin = 20 * time.Second
 	c.Roll.BadReplacements = new(2)
 	env["FAIRWAY_CONFIG"] = filepath.Join(dir, "fairway.yaml")
 	data, err := yaml.Marshal(c)
