@@ -111,6 +111,15 @@ type workerProcess struct {
 	log *os.File
 }
 
+// environment is that of a program on the lab, with what is added to it.
+func environment(l *lab.Lab, more ...string) []string {
+	all := os.Environ()
+	for name, value := range l.Env() {
+		all = append(all, name+"="+value)
+	}
+	return append(all, more...)
+}
+
 // runWorker starts a worker with the lab's environment and what is added to it.
 func runWorker(l *lab.Lab, program, log string, more ...string) (*workerProcess, error) {
 	out, err := os.Create(log)
@@ -118,11 +127,7 @@ func runWorker(l *lab.Lab, program, log string, more ...string) (*workerProcess,
 		return nil, err
 	}
 	command := exec.Command(program)
-	command.Env, command.Stdout, command.Stderr = os.Environ(), out, out
-	for name, value := range l.Env() {
-		command.Env = append(command.Env, name+"="+value)
-	}
-	command.Env = append(command.Env, more...)
+	command.Env, command.Stdout, command.Stderr = environment(l, more...), out, out
 	if err := command.Start(); err != nil {
 		return nil, errors.Join(fmt.Errorf("starting the worker, which `make build` builds: %w", err), out.Close())
 	}

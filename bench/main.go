@@ -2,7 +2,7 @@
 // settings: Fairway's drain, `kubectl drain`, and the floor, which is the least work that the
 // API server allows. They take turns, so that whatever else the machine does hits all of them.
 // Then it counts the Temporal history events of replacements on a full lab, and measures what a worker
-// costs that has nothing to do.
+// costs that has nothing to do, and what it costs to find nothing to change on a cluster.
 package main
 
 import (
@@ -36,13 +36,14 @@ func run(ctx context.Context) error {
 	for _, s := range scenarios {
 		names = append(names, s.name)
 	}
-	names = append(names, eventsName, idleName)
+	names = append(names, eventsName, idleName, nochangeName)
 	rounds := flag.Int("rounds", 3, "how often each drainer runs in a scenario")
 	slowRounds := flag.Int("slow-rounds", 1, "the same for the scenario slow, a round of which takes 10 minutes")
 	only := flag.String("scenarios", strings.Join(names, ","), "the `scenarios` to run")
 	blocked := flag.Duration("blocked", 5*time.Minute, "of events: how long a drain is held up at most")
 	idleFor := flag.Duration("idle", 3*time.Minute, "of idle: how long a worker is watched")
-	worker := flag.String("worker", "bin/fairway-worker", "of events and idle: the `program` that does the work")
+	worker := flag.String("worker", "bin/fairway-worker", "of events, idle and nochange: the `program` that does the work")
+	fairway := flag.String("fairway", "bin/fairway", "of idle and nochange: the command line, a `program`")
 	output := flag.String("output", "table", "`form` of the results: table or json")
 	flag.Parse()
 	if *output != "table" && *output != "json" {
@@ -52,14 +53,14 @@ func run(ctx context.Context) error {
 		return errors.New("--rounds and --slow-rounds start at 1")
 	}
 	var chosen []scenario
-	var count, idles bool
+	others := map[string]bool{}
 	for _, name := range strings.Split(*only, ",") {
 		at := slices.Index(names, name)
 		if at < 0 {
 			return fmt.Errorf("--scenarios %s: there are %s", name, strings.Join(names, ", "))
 		}
-		if name == eventsName || name == idleName {
-			count, idles = count || name == eventsName, idles || name == idleName
+		if at >= len(scenarios) {
+			others[name] = true
 			continue
 		}
 		chosen = append(chosen, scenarios[at])
@@ -73,18 +74,25 @@ func run(ctx context.Context) error {
 			return err
 		}
 	}
-	if count {
+	if others[eventsName] {
 		e, err := countEvents(ctx, *worker, *blocked)
 		if err != nil {
 			return err
 		}
 		all.Events = &e
 	}
-	if idles {
+	if others[idleName] {
 		var err error
-		if all.Idle, err = measureIdle(ctx, *worker, *idleFor); err != nil {
+		if all.Idle, err = measureIdle(ctx, *worker, *fairway, *idleFor); err != nil {
 			return err
 		}
+	}
+	if others[nochangeName] {
+		n, err := measureNochange(ctx, *worker, *fairway)
+		if err != nil {
+			return err
+		}
+		all.Nochange = &n
 	}
 	if *output == "json" {
 		return writeJSON(os.Stdout, all)
@@ -95,6 +103,9 @@ func run(ctx context.Context) error {
 	if all.Idle != nil {
 		printIdle(os.Stdout, all.Idle)
 	}
+	if all.Nochange != nil {
+		all.Nochange.print(os.Stdout)
+	}
 	return nil
 }
 
@@ -103,9 +114,10 @@ const eventsName = "events"
 
 // results are all that is printed as JSON.
 type results struct {
-	Drains []result `json:"drains,omitempty"`
-	Events *events  `json:"events,omitempty"`
-	Idle   []idle   `json:"idle,omitempty"`
+	Drains   []result  `json:"drains,omitempty"`
+	Events   *events   `json:"events,omitempty"`
+	Idle     []idle    `json:"idle,omitempty"`
+	Nochange *nochange `json:"nochange,omitempty"`
 }
 
 // compareAll runs scenarios one after another, and prints each when it is over if asked to.

@@ -42,6 +42,23 @@ func (l *Lab) applyManifests(ctx context.Context, c registry.Cluster, net networ
 	return err
 }
 
+// ApplySample applies the manifests of a cluster of the sample fleet once more, with kubectl.
+func (l *Lab) ApplySample(ctx context.Context, cluster string) error {
+	clusters, err := l.sampleClusters(ctx)
+	if err != nil {
+		return err
+	}
+	c, err := clusters.Find(cluster)
+	if err != nil {
+		return err
+	}
+	net, err := l.findNetwork(ctx)
+	if err != nil {
+		return err
+	}
+	return l.applyManifests(ctx, c, net)
+}
+
 func (l *Lab) adminClient(id string) (*kubernetes.Clientset, error) {
 	config, err := l.RESTConfig(id)
 	if err != nil {

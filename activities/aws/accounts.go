@@ -39,7 +39,8 @@ type Accounts struct {
 	Settings config.AWS
 
 	mu       sync.Mutex
-	known    map[string]*account // by account and region
+	known    map[string]*account   // by account and region
+	loaded   map[string]aws.Config // what the environment says, by region
 	networks networks
 }
 
@@ -93,10 +94,7 @@ func (a *Accounts) of(ctx context.Context, cluster registry.Cluster) (*account, 
 	if known := a.known[key]; known != nil {
 		return known, nil
 	}
-	loaded, err := awsconfig.LoadDefaultConfig(ctx, awsconfig.WithRegion(cluster.Region), awsconfig.WithAppID("fairway"),
-		// Clients that are throttled slow down, instead of making it worse for the account's other users.
-		awsconfig.WithRetryMode(aws.RetryModeAdaptive),
-		awsconfig.WithHTTPClient(awshttp.NewBuildableClient().WithTimeout(answerWithin)))
+	loaded, err := a.load(ctx, cluster.Region)
 	if err != nil {
 		return nil, temporal.NewApplicationError(fmt.Sprintf("loading the AWS configuration: %v", err), workflows.InvalidInput)
 	}
@@ -119,6 +117,26 @@ func (a *Accounts) of(ctx context.Context, cluster registry.Cluster) (*account, 
 	}
 	a.known[key] = fresh
 	return fresh, nil
+}
+
+// load is what the environment says. The accounts of a region share it: its connections, the worker's own
+// credentials, and the certificates that it trusts, of which there may be hundreds.
+func (a *Accounts) load(ctx context.Context, region string) (aws.Config, error) {
+	if loaded, known := a.loaded[region]; known {
+		return loaded, nil
+	}
+	loaded, err := awsconfig.LoadDefaultConfig(ctx, awsconfig.WithRegion(region), awsconfig.WithAppID("fairway"),
+		// Clients that are throttled slow down, instead of making it worse for the account's other users.
+		awsconfig.WithRetryMode(aws.RetryModeAdaptive),
+		awsconfig.WithHTTPClient(awshttp.NewBuildableClient().WithTimeout(answerWithin)))
+	if err != nil {
+		return aws.Config{}, err
+	}
+	if a.loaded == nil {
+		a.loaded = map[string]aws.Config{}
+	}
+	a.loaded[region] = loaded
+	return loaded, nil
 }
 
 func accountNumber(cluster registry.Cluster) string {

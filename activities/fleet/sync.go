@@ -68,22 +68,25 @@ func (m *Messages) SyncFleet(ctx context.Context, in workflows.SyncFleet) (workf
 		}
 		names = []string{in.Channel}
 	}
-	known, err := m.known(ctx, names)
-	if err != nil {
-		return result, err
-	}
+	known, unknown := m.known(ctx, names)
+	errs := []error{unknown}
 	keep := false
 	if problem := vanished(known, clusters); problem != "" {
 		keep = !in.Shrunk
 		result.Problems = append(result.Problems, problem)
 	}
 
-	var errs []error
 	var news []workflows.ChannelSync
 	for _, name := range names {
+		if _, answered := known[name]; !answered {
+			continue
+		}
 		sync, err := m.channelSync(name, heads[name], following[name])
 		if err != nil {
 			return result, temporal.NewNonRetryableApplicationError(err.Error(), workflows.InvalidInput, nil)
+		}
+		if unknown != nil && len(joined(sync, known[name])) > 0 {
+			continue // it may be the channel that does not answer that they leave, which is to hear of it first
 		}
 		sync.Keep = keep
 		if sync.Problem != "" {
@@ -135,25 +138,30 @@ func (m *Messages) running(ctx context.Context) (map[string]bool, error) {
 	}
 }
 
-// known asks the actors of channels what they have been told; one that does not exist knows nothing.
+// known asks the actors of channels what they have been told; one that does not exist knows nothing. One
+// that does not answer is missing, and in the error: it keeps the other channels from nothing.
 func (m *Messages) known(ctx context.Context, channels []string) (map[string]workflows.ChannelSynced, error) {
 	var mu sync.Mutex
+	var errs []error
 	known := map[string]workflows.ChannelSynced{}
-	group, ctx := errgroup.WithContext(ctx)
+	var group errgroup.Group
 	group.SetLimit(atOnce)
 	for _, name := range channels {
 		group.Go(func() error {
 			var synced workflows.ChannelSynced
-			if _, err := m.query(ctx, workflows.ChannelID(name), workflows.SyncedQuery, &synced); err != nil {
-				return err
-			}
+			_, err := m.query(ctx, workflows.ChannelID(name), workflows.SyncedQuery, &synced)
 			mu.Lock()
 			defer mu.Unlock()
-			known[name] = synced
+			if err != nil {
+				errs = append(errs, err)
+			} else {
+				known[name] = synced
+			}
 			return nil
 		})
 	}
-	return known, noAnswer(group.Wait())
+	_ = group.Wait()
+	return known, errors.Join(errs...)
 }
 
 // query says also whether there is such a workflow.

@@ -289,6 +289,23 @@ func TestWithoutAnAnswerNothingIsTold(t *testing.T) {
 	}
 }
 
+func TestAChannelThatDoesNotAnswerKeepsNoOtherFromItsHead(t *testing.T) {
+	f := newFleet(t)
+	f.synced()
+	f.actors.down["channel/beta"] = true
+	f.heads["dev"], f.heads["beta"] = "c2", "c2"
+	_, err := f.sync(workflows.SyncFleet{})
+	require.ErrorContains(t, err, "channel/beta")
+	require.Equal(t, []string{"channel/dev sync"}, f.told)
+
+	f.cluster("x").Channel, f.heads["dev"] = "dev", "c3"
+	_, err = f.sync(workflows.SyncFleet{})
+	require.Error(t, err)
+	require.Empty(t, f.told, "beta has not heard yet that x leaves it")
+	f.actors.down["channel/beta"] = false
+	require.Equal(t, []string{"beta", "dev"}, f.synced().Told)
+}
+
 func TestMostClustersDoNotVanishAtOnce(t *testing.T) {
 	f := newFleet(t)
 	f.synced()
