@@ -13,6 +13,10 @@ import (
 	historypb "go.temporal.io/api/history/v1"
 	"go.temporal.io/api/temporalproto"
 	"go.temporal.io/sdk/client"
+	"go.temporal.io/sdk/worker"
+	"google.golang.org/protobuf/proto"
+
+	"github.com/fairway-project/fairway/workflows"
 )
 
 // maxSize bounds a file, in bytes. A history that is longer says little more than a shorter one.
@@ -47,6 +51,9 @@ func (c collection) add(workflow, outcome string, history *historypb.History) (s
 	if file, known := c.shapes[form]; known {
 		return file, nil
 	}
+	if secret := secretIn(history); secret != "" {
+		return "", fmt.Errorf("it contains the value of %s", secret)
+	}
 	data, err := compress(history)
 	if err != nil {
 		return "", err
@@ -80,6 +87,46 @@ func (c collection) create(name string) (*os.File, error) {
 			return file, err
 		}
 	}
+}
+
+// secretIn names the environment variable whose secret value a history contains; empty if none is.
+func secretIn(history *historypb.History) string {
+	plain, err := proto.Marshal(history) // payloads are base64 in JSON
+	if err != nil {
+		return err.Error()
+	}
+	for _, variable := range os.Environ() {
+		name, value, _ := strings.Cut(variable, "=")
+		if (strings.Contains(name, "TOKEN") || strings.Contains(name, "SECRET")) && len(value) >= 16 && bytes.Contains(plain, []byte(value)) {
+			return name
+		}
+	}
+	return ""
+}
+
+// deleteOutdated deletes the files that the workflows of today do not replay.
+func deleteOutdated(dir string) error {
+	files, err := filepath.Glob(filepath.Join(dir, "*.json.gz"))
+	if err != nil {
+		return err
+	}
+	for _, file := range files {
+		history, err := readHistory(file)
+		if err != nil {
+			return fmt.Errorf("reading %s: %w", file, err)
+		}
+		replayer := worker.NewWorkflowReplayer()
+		for _, workflow := range []any{workflows.UpdateCluster, workflows.RollPool, workflows.ReplaceNode, workflows.Sync, workflows.Channel, workflows.Cluster, workflows.Fleet} {
+			replayer.RegisterWorkflow(workflow)
+		}
+		if err := replayer.ReplayWorkflowHistory(nil, history); err != nil {
+			fmt.Printf("%s is deleted: %v\n", file, err)
+			if err := os.Remove(file); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
 }
 
 // shape is what a history says about the workflow's code: the commands that it gave, in their
