@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/goccy/go-yaml"
+	enumspb "go.temporal.io/api/enums/v1"
 	"go.temporal.io/sdk/client"
 
 	"github.com/fairway-project/fairway/registry"
@@ -105,7 +106,7 @@ func (c *channel) git(ctx context.Context, args ...string) error {
 
 // sync has Fairway look at registry and repository now.
 func (s *stage) sync(ctx context.Context) error {
-	return s.temporal.ScheduleClient().GetHandle(ctx, workflows.SyncID).Trigger(ctx, client.ScheduleTriggerOptions{})
+	return s.temporal.ScheduleClient().GetHandle(ctx, workflows.SyncID).Trigger(ctx, client.ScheduleTriggerOptions{Overlap: enumspb.SCHEDULE_OVERLAP_POLICY_BUFFER_ONE})
 }
 
 // edited changes the entry of a cluster, entered adds one like that of the first cluster of the stories.

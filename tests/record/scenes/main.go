@@ -59,6 +59,12 @@ func run(ctx context.Context, only []string) error {
 		return err
 	}
 	defer s.temporal.Close()
+	if err := until(ctx, "the worker has begun", func(ctx context.Context) (bool, error) {
+		_, err := s.temporal.ScheduleClient().GetHandle(ctx, workflows.SyncID).Describe(ctx)
+		return err == nil, nil
+	}); err != nil {
+		return err
+	}
 	told := errgroup.Group{}
 	for _, each := range stories {
 		if len(only) == 0 || slices.Contains(only, each.name) {

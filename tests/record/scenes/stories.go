@@ -72,7 +72,7 @@ func train(s *stage, c *channel) []step {
 		c.pushed("Begin", nil),
 		s.edited(canary, func(entry *registry.Cluster) { entry.Channel = c.name }),
 		s.edited(second, func(entry *registry.Cluster) { entry.Channel = c.name }),
-		c.reached(canary), c.reached(second),
+		c.reached(canary),
 
 		// Stacks, manifests and nodes, with blocks of every scope before them and in between.
 		s.ordered(workflows.ChannelID(c.name), workflows.BlockName, stop("channel")),
@@ -139,7 +139,7 @@ func siding(s *stage, c *channel) []step {
 
 		// It waits for its window. A pool goes in it, and then nodes are replaced.
 		s.edited(made, func(entry *registry.Cluster) {
-			opens := time.Now().UTC().Add(70 * time.Second)
+			opens := time.Now().UTC().Add(80 * time.Second)
 			entry.ConfigItems = map[string]string{"fairway.update.windows": fmt.Sprintf("%s-%s UTC", opens.Format("15:04"), opens.Add(time.Hour).Format("15:04"))}
 			entry.NodePools = entry.NodePools[:len(entry.NodePools)-1]
 		}),
