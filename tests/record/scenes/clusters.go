@@ -214,6 +214,12 @@ func (c *channel) ended(cluster, phase string) step {
 	})
 }
 
+// overtaken waits until a running update has been told that something else is wanted.
+func (c *channel) overtaken(cluster string) step {
+	return c.about(cluster, "is overtaken by", func(u workflows.ClusterUpdates, _ string) bool { return u.Running != nil && u.Running.Superseded })
+}
+
+// rolledBack waits until a person's rollback is done.
 func (c *channel) rolledBack(cluster string) step {
 	return c.about(cluster, "goes back from", func(u workflows.ClusterUpdates, _ string) bool {
 		last := len(u.History) - 1

@@ -91,10 +91,11 @@ func train(s *stage, c *channel) []step {
 		s.signalled(workflows.FleetID, workflows.BlockName, stop("fleet")),
 		paused(4 * time.Second),
 		s.signalled(workflows.FleetID, workflows.UnblockName, lift),
-		s.ordered(workflows.ClusterID(canary), workflows.UnblockName, lift),
 
 		// Overtaken in the middle of a roll, which stops; what is left of it comes with the next one.
 		c.pushed("Overtake", edits{defaults: replicas("2")}),
+		c.overtaken(canary),
+		s.ordered(workflows.ClusterID(canary), workflows.UnblockName, lift),
 		c.reached(canary), c.reached(second),
 
 		// Broken for the canary. The rollout stops, goes on when resumed, and a person goes back.
