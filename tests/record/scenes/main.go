@@ -78,6 +78,14 @@ func (s *stage) playAll(ctx context.Context, chosen []scene) error {
 	if len(chosen) == 0 {
 		return nil
 	}
+	access, err := clientcmd.NewNonInteractiveDeferredLoadingClientConfig(
+		clientcmd.NewDefaultClientConfigLoadingRules(), &clientcmd.ConfigOverrides{CurrentContext: cluster}).ClientConfig()
+	if err != nil {
+		return err
+	}
+	if s.kube, err = kubernetes.NewForConfig(access); err != nil {
+		return err
+	}
 	if err := s.register(chosen); err != nil {
 		return err
 	}
@@ -125,17 +133,8 @@ func newStage(ctx context.Context) (*stage, error) {
 	if err != nil {
 		return nil, err
 	}
-	access, err := clientcmd.NewNonInteractiveDeferredLoadingClientConfig(
-		clientcmd.NewDefaultClientConfigLoadingRules(), &clientcmd.ConfigOverrides{CurrentContext: cluster}).ClientConfig()
-	if err != nil {
-		return nil, err
-	}
-	kube, err := kubernetes.NewForConfig(access)
-	if err != nil {
-		return nil, err
-	}
 	c, err := config.Load(os.Getenv("FAIRWAY_CONFIG"))
-	return &stage{temporal: temporal, scaling: autoscaling.NewFromConfig(credentials), kube: kube, config: c}, err
+	return &stage{temporal: temporal, scaling: autoscaling.NewFromConfig(credentials), config: c}, err
 }
 
 // register puts the scenes' pools into the registry, and has their cluster follow a channel that is no
