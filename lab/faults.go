@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"syscall"
 	"time"
 )
 
@@ -40,16 +41,27 @@ func (l *Lab) endpoint(name, upstream string) error {
 		e.repoint(upstream)
 		return nil
 	}
-	port, err := freePort()
-	if err != nil {
-		return fmt.Errorf("starting the proxy of %s: %w", name, err)
-	}
-	proxy, err := newProxy(fmt.Sprintf("127.0.0.1:%d", port), upstream)
+	proxy, err := listenSomewhere(upstream)
 	if err != nil {
 		return fmt.Errorf("starting the proxy of %s: %w", name, err)
 	}
 	l.proxies.endpoints[name] = &endpoint{name: name, proxy: proxy, upstream: upstream, faults: map[string]string{}}
 	return nil
+}
+
+// listenSomewhere starts a proxy on a free port, and on another one if a program that does not
+// reserve its ports was faster.
+func listenSomewhere(upstream string) (*proxy, error) {
+	for tries := 1; ; tries++ {
+		port, err := freePort()
+		if err != nil {
+			return nil, err
+		}
+		started, err := newProxy(fmt.Sprintf("127.0.0.1:%d", port), upstream)
+		if err == nil || tries == 5 || !errors.Is(err, syscall.EADDRINUSE) {
+			return started, err
+		}
+	}
 }
 
 // Branch puts one more proxy in front of an endpoint, for a program that is to be disturbed while

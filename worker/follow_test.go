@@ -39,7 +39,7 @@ func quick(ctx workflow.Context, in workflows.UpdateClusterInput) (workflows.Upd
 // A fleet follows its channels from a push to the last cluster, on a real Temporal, with workers that
 // come and go.
 func TestAFleetFollowsItsChannel(t *testing.T) {
-	const clusters = 150
+	const clusters = 60
 	l, err := lab.Start(t.Context(), lab.Options{Dir: filepath.Join(t.TempDir(), "lab"), Clusters: []string{}})
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, l.Stop()) })
@@ -60,6 +60,7 @@ func TestAFleetFollowsItsChannel(t *testing.T) {
 task_queue: follow
 registry: {file: %s}
 kubernetes: {kubeconfig: none}
+repository: {url: https://forge.example.org/config.git}
 update: {sync_every: 1h}
 rollout: {bake: 1s}
 worker: {webhook: {listen: %q, secret_env: HOOK}}

@@ -470,11 +470,11 @@ func testRefusedTemplates(s *stack) {
 		pool bool
 		want string
 	}{
-		"a macro":           {"Transform: AWS::Include\n" + s.template("ami-1", 6), false, "cluster/cluster.yaml: Transform: macros are not allowed"},
-		"a pool's size":     {sized, true, "cluster/cluster.yaml: Resources.Group.Properties.DesiredCapacity: leave it out"},
+		"a macro":           {"Transform: AWS::Include\n" + s.template("ami-1", 6), false, "cluster/cluster.yaml: field Transform: macros are not allowed"},
+		"a pool's size":     {sized, true, "cluster/cluster.yaml: field Resources.Group.Properties.DesiredCapacity: leave it out"},
 		"more than 1 MiB":   {"# " + strings.Repeat("x", 1<<20), false, "cluster/cluster.yaml: is 1048578 bytes long; CloudFormation takes at most 1048576"},
 		"an alias":          {"a: &a {}\nb: *a\n", false, "cluster/cluster.yaml: line 2: CloudFormation understands no YAML aliases"},
-		"no resources":      {"Description: none\n", false, "cluster/cluster.yaml: Resources: is missing"},
+		"no resources":      {"Description: none\n", false, "cluster/cluster.yaml: field Resources: is missing"},
 		"what AWS refuses":  {"Resources: {Group: {Type: 'AWS::S3::Bucket', DependsOn: Group2}, Group2: {Type: 'AWS::S3::Bucket', DependsOn: Group}}", false, "cluster/cluster.yaml: AWS refuses the template: "},
 		"another's cluster": {"", false, "kubernetes.io/cluster/prod-1 is the tag of another cluster"},
 	} {

@@ -74,14 +74,14 @@ func aliasIn(node *yaml.Node) int {
 // the template's to set, but the autoscaler's.
 func (t stackTemplate) check(sized bool) error {
 	if t.Transform != nil {
-		return fmt.Errorf("Transform: macros are not allowed, because what they make of a template cannot be reviewed; write out what is meant") //nolint:staticcheck // the name of a field
+		return fmt.Errorf("field Transform: macros are not allowed, because what they make of a template cannot be reviewed; write out what is meant")
 	}
 	if len(t.Resources) == 0 {
-		return fmt.Errorf("Resources: is missing; a stack needs at least one") //nolint:staticcheck // the name of a field
+		return fmt.Errorf("field Resources: is missing; a stack needs at least one")
 	}
 	for name, r := range t.Resources {
 		if _, set := r.Properties["DesiredCapacity"]; set && sized && r.Type == groupType {
-			return fmt.Errorf("Resources.%s.Properties.DesiredCapacity: leave it out: with it every update of the stack would undo what the autoscaler has decided", name) //nolint:staticcheck // the name of a field
+			return fmt.Errorf("field Resources.%s.Properties.DesiredCapacity: leave it out: with it every update of the stack would undo what the autoscaler has decided", name)
 		}
 	}
 	return nil

@@ -80,7 +80,7 @@ func TestABrokenCommitStopsWhereItShouldAndTheNextOneGoesOn(t *testing.T) {
 		},
 		workerUserData: func(old string) string { return old + "# " + randomText() + "\n" },
 	})
-	fails(commit, workflows.LaunchFailing)
+	fails(commit, workflows.BadReplacement)
 	require.Equal(t, workers, instances(t, cluster, "worker"), "the old nodes are still there")
 	requireServing(t, cluster)
 	require.NoError(t, theLab.ClearLaunchFailures(t.Context()))
@@ -146,11 +146,11 @@ func TestAClusterIsHeldByBlocksAndWindowsAndOvertakenByNewerCommits(t *testing.T
 				fairway(t, each.unblock...)
 			}
 		})
-		begun, _ := stepsOf(t, cluster)
+		begun, _, _ := stepsOf(t, cluster)
 		nodes := instances(t, cluster, "worker")
 		for end := time.Now().Add(4 * time.Second); time.Now().Before(end); time.Sleep(200 * time.Millisecond) {
-			_, done := stepsOf(t, cluster)
-			require.LessOrEqual(t, done, begun, "what was begun may end, and nothing else does")
+			_, done, text := stepsOf(t, cluster)
+			require.LessOrEqual(t, done, begun, "what was begun may end, and nothing else does:\n%s", text)
 			require.Subset(t, instances(t, cluster, "worker"), nodes, "no node is ended")
 		}
 		require.Contains(t, succeeds(t, nil, "status").stdout, "stop in "+each.phase)
@@ -208,7 +208,7 @@ func TestAClusterIsHeldByBlocksAndWindowsAndOvertakenByNewerCommits(t *testing.T
 }
 
 // stepsOf counts the steps of a cluster's update that have begun, and those that have ended.
-func stepsOf(t *testing.T, cluster string) (begun, done int) {
+func stepsOf(t *testing.T, cluster string) (begun, done int, text string) {
 	t.Helper()
 	var progress workflows.UpdateProgress
 	require.Eventually(t, func() bool { // other tests kill the worker
@@ -218,8 +218,9 @@ func stepsOf(t *testing.T, cluster string) (begun, done int) {
 		if !step.Ended.IsZero() {
 			done++
 		}
+		text += fmt.Sprintf("%s: %s\n", step.Name, step.Outcome)
 	}
-	return len(progress.Steps), done
+	return len(progress.Steps), done, text
 }
 
 // holds checks for a while that the actor of a cluster stays as it is.
