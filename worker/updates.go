@@ -88,6 +88,7 @@ func registerChannels(w worker.Registry, c config.Config, temporalClient client.
 func registerUpdates(w worker.Registry, c config.Config, mirror *channels.Mirror, o outside) {
 	w.RegisterWorkflow(workflows.UpdateCluster)
 	w.RegisterActivity(o.clusters.WriteStatus)
+	w.RegisterActivity(&blocks.Gates{Asker: o.blocks})
 	settings := func(cluster registry.Cluster) (workflows.UpdateSettings, error) {
 		s, err := c.UpdateSettings(cluster)
 		return workflows.UpdateSettings(s), err

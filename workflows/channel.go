@@ -233,7 +233,7 @@ func follow(now time.Time, before *ChannelCluster, was *Member, next *ChannelClu
 		m.Tell = m.Tell || want.Version != wanted.Version
 		becomes(rollout.Done)
 	case want.Version == wanted.Version:
-		if next.Lost && m.State == rollout.Updating {
+		if next.Lost && (m.State == rollout.Updating || m.State == rollout.Allowed) {
 			m.State, m.SinceUnix, m.Tell = rollout.Allowed, now.Unix(), true
 		}
 	case reached && m.State == rollout.Done: // on it already, such as after a revert
@@ -281,8 +281,11 @@ func (c *channelActor) report(now time.Time, r ClusterReport) {
 	}
 	switch {
 	case r.Version != cluster.Want.Version:
-		if m.State == rollout.Done && r.State == rollout.Done && m.Current != cluster.Want.Version {
+		switch {
+		case m.State == rollout.Done && r.State == rollout.Done && m.Current != cluster.Want.Version:
 			m.State, m.SinceUnix, m.Tell = rollout.Waiting, now.Unix(), true // an older update ended only now
+		case m.State != rollout.Waiting:
+			m.Tell = true // it was told what is wanted, but goes by something older that got to it later
 		}
 		return
 	case r.State == rollout.Waiting, at.Before(time.Unix(m.SinceUnix, 0).Add(-clocks)) && r.State != rollout.Done:
@@ -365,7 +368,8 @@ func (c *channelActor) deliver(ctx workflow.Context, wants []Want) error {
 		RetryPolicy:            patient,
 		Summary:                fmt.Sprintf("tell %d clusters what is wanted", len(wants)),
 	})
-	err := workflow.ExecuteActivity(told, "TellClusters", TellClusters{Wants: wants}).Get(ctx, nil)
+	var untold []string
+	err := workflow.ExecuteActivity(told, "TellClusters", TellClusters{Wants: wants}).Get(ctx, &untold)
 	switch {
 	case ctx.Err() != nil:
 		return ctx.Err()
@@ -374,8 +378,11 @@ func (c *channelActor) deliver(ctx workflow.Context, wants []Want) error {
 		c.tellAt = workflow.Now(ctx).Add(tellAgain)
 		return nil
 	}
+	if len(untold) > 0 {
+		c.tellAt = workflow.Now(ctx).Add(tellAgain)
+	}
 	for i := range c.Members {
-		if slices.Contains(wants, c.want(i)) {
+		if slices.Contains(wants, c.want(i)) && !slices.Contains(untold, c.Members[i].ID) {
 			c.Members[i].Tell = false
 		}
 	}

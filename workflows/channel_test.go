@@ -28,8 +28,9 @@ type train struct {
 	idle   map[string]bool // clusters that do not begin
 	told   []string        // in order, such as "a=v1", "a!v1" for one on hold
 	calls  int
-	down   bool     // Temporal does not answer
-	people []string // what they were told
+	down   bool            // Temporal does not answer
+	deaf   map[string]bool // clusters that cannot be told
+	people []string        // what they were told
 }
 
 func newTrain(t *testing.T) *train {
@@ -37,15 +38,19 @@ func newTrain(t *testing.T) *train {
 	tr := &train{TestWorkflowEnvironment: suite.NewTestWorkflowEnvironment(), t: t, fails: map[string]bool{}, idle: map[string]bool{}}
 	tr.SetStartTime(noon)
 	tr.SetTestTimeout(20 * time.Second)
-	tr.RegisterActivityWithOptions(func(_ context.Context, in workflows.TellClusters) error {
+	tr.RegisterActivityWithOptions(func(_ context.Context, in workflows.TellClusters) (untold []string, err error) {
 		tr.calls++
 		if tr.down {
-			return temporal.NewNonRetryableApplicationError("down", workflows.Unreachable, nil)
+			return nil, temporal.NewNonRetryableApplicationError("down", workflows.Unreachable, nil)
 		}
 		for _, want := range in.Wants {
-			tr.hear(want)
+			if tr.deaf[want.Cluster] {
+				untold = append(untold, want.Cluster)
+			} else {
+				tr.hear(want)
+			}
 		}
-		return nil
+		return untold, nil
 	}, activity.RegisterOptions{Name: "TellClusters"})
 	tr.RegisterActivityWithOptions(func(_ context.Context, n workflows.Notification) error {
 		tr.people = append(tr.people, n.Text)
@@ -286,6 +291,7 @@ func TestReportsAboutSomethingElseAreNoNews(t *testing.T) {
 	}
 	tr.at(11, func() { tr.sync(head("v1", "v0", "a b")) })
 	tr.at(12, func() {
+		tr.heard()
 		report("v0#a", rollout.Failed, 12*time.Minute)
 		report("v1#a", rollout.Failed, 0)
 		report("v1#a", rollout.Waiting, 12*time.Minute)
@@ -294,6 +300,7 @@ func TestReportsAboutSomethingElseAreNoNews(t *testing.T) {
 	})
 	tr.at(13, func() {
 		require.Equal(t, rollout.Allowed, tr.member("a").State)
+		require.Equal(t, "a=v1", tr.heard(), "but one that goes by an older version is told once more")
 		require.Equal(t, "v1", tr.state().Commit)
 		report("v1#a", rollout.Updating, 99*time.Hour) // a clock that is wrong
 	})
@@ -360,6 +367,22 @@ func TestWantsAreToldAgainAfterAnOutage(t *testing.T) {
 	})
 	tr.at(12, func() {
 		require.Equal(t, "a=v1 b!v1", tr.heard())
+		tr.CancelWorkflow()
+	})
+	tr.run()
+}
+
+func TestAClusterThatCannotBeToldDoesNotHaveTheOthersToldAgain(t *testing.T) {
+	tr := newTrain(t)
+	tr.deaf = map[string]bool{"a": true}
+	tr.at(0, func() { tr.sync(head("v1", "v0", "a b c")) })
+	tr.at(10, func() {
+		require.Equal(t, "b!v1 c!v1", tr.heard())
+		require.InDelta(t, 10, tr.calls, 2, "once a minute")
+		tr.deaf = nil
+	})
+	tr.at(12, func() {
+		require.Equal(t, "a=v1", tr.heard())
 		tr.CancelWorkflow()
 	})
 	tr.run()

@@ -110,7 +110,8 @@ func (c *clusterActor) want(ctx workflow.Context, want Want) {
 	if u.Want != nil { // updates may have told them
 		want.RetryAfter, want.RetryAtMost = cmp.Or(want.RetryAfter, u.Want.RetryAfter), cmp.Or(want.RetryAtMost, u.Want.RetryAtMost)
 	}
-	if u.Pinned != nil && !want.Hold && want.Version != u.Pinned.Not {
+	// An item that blocks makes another version too, for as long as it is there.
+	if u.Pinned != nil && !want.Hold && want.Block == "" && want.Version != u.Pinned.Not {
 		u.Pinned = nil
 	}
 	u.Want = &want
@@ -154,6 +155,8 @@ func (c *clusterActor) checkRollback(request RollbackRequest) error {
 		return temporal.NewApplicationError(fmt.Sprintf("cluster %s has not had version %s; it has had %s", c.Cluster, version, strings.Join(known, ", ")), InvalidInput)
 	case version == u.Current && u.Running == nil:
 		return temporal.NewApplicationError(fmt.Sprintf("cluster %s has version %s", c.Cluster, version), InvalidInput)
+	case u.Running != nil && u.Running.Kind == Rollback && u.Running.Version == version && !u.Running.Superseded:
+		return temporal.NewApplicationError(fmt.Sprintf("cluster %s goes back to version %s already", c.Cluster, version), InvalidInput)
 	}
 	return nil
 }
@@ -342,13 +345,16 @@ func (u *ClusterUpdates) done(o UpdateOutcome) {
 
 // undone takes over what an update has left that did not get to its end.
 func (u *ClusterUpdates) undone(o UpdateOutcome, now time.Time) {
-	// Whoever finds out that an update is gone does not know how far it had come.
-	changed := o.Changed || len(o.Steps) == 0
-	if before := cmp.Or(u.Current, oldest(u.Mixed)); changed && !o.Restored && before != "" && before != o.Version && o.Version != "" {
+	before := cmp.Or(u.Current, oldest(u.Mixed))
+	switch {
+	case o.Restored:
+		u.Current, u.Mixed = before, nil
+	case !o.Changed || before == "":
+	case o.Kind == Decommission: // a part of it is gone
+		u.Mixed, u.Current = []string{before}, ""
+	case before != o.Version && o.Version != "":
 		mixed := append([]string{before}, slices.DeleteFunc(slices.Clone(u.Mixed), func(v string) bool { return v == before || v == o.Version })...)
 		u.Mixed, u.Current = append(mixed, o.Version), ""
-	} else if o.Restored {
-		u.Current, u.Mixed = before, nil
 	}
 	if o.Phase == "superseded" {
 		return
@@ -360,10 +366,15 @@ func (u *ClusterUpdates) undone(o UpdateOutcome, now time.Time) {
 	if f := u.Failed; f != nil && f.Kind == o.Kind && f.Version == o.Version {
 		failed.Attempts = f.Attempts + 1
 	}
-	if o.Phase != "cancelled" && !o.Restored {
+	if o.Phase != "cancelled" && !o.Restored && !o.stopped() {
 		failed.Next = now.Add(u.pause(failed.Attempts))
 	}
 	u.Failed = &failed
+}
+
+// stopped says whether a person has stopped a part of the update.
+func (o UpdateOutcome) stopped() bool {
+	return o.Workflow != "" && slices.ContainsFunc(o.Problems, func(p registry.Problem) bool { return p.Type == "urn:fairway:"+Stopped })
 }
 
 // pause is the time until a failed update is tried again.
@@ -411,7 +422,7 @@ func (c *clusterActor) report(ctx workflow.Context) {
 func (s ClusterState) Due(now time.Time) (in *UpdateClusterInput, again time.Time) {
 	u := s.Updates
 	kind, version := u.target()
-	if kind == "" || u.Running != nil || u.held(kind) || (u.Asked == nil && kind != Decommission && u.Current == version) {
+	if kind == "" || u.Running != nil || u.held(kind) || (u.Asked == nil && kind != Decommission && u.Current == version && !u.blames(kind, version)) {
 		return nil, time.Time{}
 	}
 	if holding := s.Holding(now, ""); len(holding) > 0 {
@@ -446,6 +457,12 @@ func (s ClusterState) Due(now time.Time) (in *UpdateClusterInput, again time.Tim
 	return &input, time.Time{}
 }
 
+// blames says whether the registry still shows problems with another version, although the cluster has
+// the one that is wanted: an update to that finds nothing to do, and says that all is well.
+func (u ClusterUpdates) blames(kind UpdateKind, version string) bool {
+	return u.Failed != nil && (u.Failed.Version != version || u.Failed.Kind != kind)
+}
+
 // target is the update that leads to what is wanted; none if nothing is.
 func (u ClusterUpdates) target() (kind UpdateKind, version string) {
 	switch {
@@ -469,10 +486,14 @@ func (u ClusterUpdates) held(kind UpdateKind) bool {
 // outdated says whether the running update is to end because something else is wanted.
 func (u ClusterUpdates) outdated() bool {
 	kind, version := u.target()
-	if r := u.Running; r == nil || r.Superseded || r.Kind == Decommission || kind == "" || u.held(kind) {
+	r := u.Running
+	if r == nil || r.Superseded || kind == "" {
 		return false
 	}
-	return kind == Decommission || version != u.Running.Version
+	if kind == Decommission || r.Kind == Decommission { // each ends the other at once, whatever the waves say
+		return kind != r.Kind
+	}
+	return version != r.Version && !u.held(kind)
 }
 
 // gone says whether the last update has decommissioned the cluster.
@@ -484,9 +505,21 @@ func (u ClusterUpdates) gone() bool {
 	return last.Kind == Decommission && last.Phase == "done"
 }
 
-// before is the version that a rollback goes to by default.
+// before is the version that a rollback goes to by default: never the one that a person has gone back
+// from, however often they ask.
 func (u ClusterUpdates) before() string {
-	if u.Running != nil || len(u.Mixed) > 0 {
+	pinned := u.Pinned
+	switch {
+	case pinned != nil && u.Current != pinned.Version:
+		return pinned.Version // it has not got there yet
+	case pinned != nil && u.Last == pinned.Not:
+		for _, version := range u.had() {
+			if version != u.Current && version != pinned.Not {
+				return version
+			}
+		}
+		return ""
+	case u.Running != nil || len(u.Mixed) > 0:
 		return cmp.Or(u.Current, oldest(u.Mixed))
 	}
 	return u.Last

@@ -470,3 +470,98 @@ func TestAnActorAndItsUpdatesBringAClusterToItsVersion(t *testing.T) {
 	require.Equal(t, "done", state.Updates.History[0].Phase)
 	require.Equal(t, registry.Status{CurrentVersion: v2, LastVersion: v1}, s.last().Status)
 }
+
+func TestWhoGoesBackTwiceDoesNotGoForward(t *testing.T) {
+	again := workflows.RollbackRequest{Reason: "is it through?"}
+	u := newUpdates(t)
+	u.at(0, u.want(v2))
+	u.at(2*time.Hour, u.ask(workflows.RollbackName, workflows.RollbackRequest{Reason: "it is slow"}))
+	u.at(150*time.Minute, u.refused(workflows.RollbackName, again, "goes back to version "+v1+" already"))
+	u.at(4*time.Hour, u.refused(workflows.RollbackName, again, "has had no version before"))
+	state := u.live(10 * time.Hour)
+	require.Equal(t, []string{"update 2 after 0s", "rollback 1 after 2h0m0s"}, u.started)
+	require.Equal(t, v1, state.Updates.Current)
+}
+
+func TestARollbackThatFailedIsAskedForAnewAndGoesBack(t *testing.T) {
+	u := newUpdates(t)
+	broken := true
+	u.end = func(in workflows.UpdateClusterInput, p *workflows.UpdateProgress) {
+		if in.Kind == workflows.Rollback && broken {
+			broken = false
+			p.Phase, p.RetryAfter = "failed", 24*time.Hour
+		}
+	}
+	u.at(0, u.want(v2))
+	u.at(2*time.Hour, u.ask(workflows.RollbackName, workflows.RollbackRequest{Reason: "it is slow"}))
+	u.at(181*time.Minute, u.ask(workflows.RollbackName, workflows.RollbackRequest{Reason: "once more"}))
+	state := u.live(10 * time.Hour)
+	require.Equal(t, "rollback 1 after 3h1m0s", u.started[len(u.started)-1])
+	require.Equal(t, v1, state.Updates.Current)
+}
+
+// The item is a part of the entry, so the wanted version is another one while it is there.
+func TestABlockOfTheRegistryEndsNoRollback(t *testing.T) {
+	u := newUpdates(t)
+	u.at(0, u.want(v2))
+	u.at(2*time.Hour, u.ask(workflows.RollbackName, workflows.RollbackRequest{Reason: "it is slow"}))
+	u.at(4*time.Hour, u.want(v3, blocked))
+	u.at(5*time.Hour, u.want(v2))
+	state := u.live(10 * time.Hour)
+	require.Equal(t, []string{"update 2 after 0s", "rollback 1 after 2h0m0s"}, u.started)
+	require.Equal(t, v1, state.Updates.Current)
+}
+
+func TestAnUpdateThatHasChangedNothingLeavesTheClusterOnItsVersion(t *testing.T) {
+	u := newUpdates(t)
+	u.end = func(in workflows.UpdateClusterInput, p *workflows.UpdateProgress) {
+		p.Phase, p.Changed, p.Steps = "superseded", false, nil // before its first step
+		u.end = nil
+	}
+	u.at(0, u.want(v2))
+	state := u.live(90 * time.Minute)
+	require.Empty(t, state.Updates.Mixed)
+	require.Equal(t, v1, state.Updates.Current)
+	require.False(t, u.inputs[1].Fix, "its health counts")
+}
+
+func TestADecommissionEndsWhereTheClusterIsToStayAfterAll(t *testing.T) {
+	u := newUpdates(t)
+	u.at(0, u.want(v1))
+	u.at(time.Hour, u.want(v2, lifecycle(registry.DecommissionRequested)))
+	u.at(90*time.Minute, u.want(v1, hold))
+	u.at(100*time.Minute, func() {
+		require.Equal(t, []string{v1}, u.state().Updates.Mixed, "a part of it may be gone")
+		u.want(v1)()
+	})
+	state := u.live(4 * time.Hour)
+	require.Equal(t, []string{"decommission 2 after 1h0m0s", "update 1 after 1h40m0s"}, u.started)
+	require.True(t, u.inputs[1].Fix)
+	require.Equal(t, v1, state.Updates.Current)
+}
+
+func TestProblemsGoWhenTheVersionIsWantedAgainThatTheClusterHas(t *testing.T) {
+	u := newUpdates(t)
+	u.end = func(in workflows.UpdateClusterInput, p *workflows.UpdateProgress) {
+		if in.Version == v2 {
+			p.Phase, p.Restored, p.Problems = "failed", true, []registry.Problem{{Title: "It broke."}}
+		}
+	}
+	u.at(0, u.want(v2))
+	u.at(2*time.Hour, u.want(v1))
+	state := u.live(6 * time.Hour)
+	require.Equal(t, []string{"update 2 after 0s", "update 1 after 2h0m0s"}, u.started, "the second writes that all is well")
+	require.Nil(t, state.Updates.Failed)
+	require.Equal(t, v1, state.Updates.Current)
+}
+
+func TestWhatAPersonHasStoppedIsNotTriedAgainUnlessSomebodyAsks(t *testing.T) {
+	u := newUpdates(t)
+	u.end = func(_ workflows.UpdateClusterInput, p *workflows.UpdateProgress) {
+		p.Phase, p.Problems = "failed", []registry.Problem{{Type: "urn:fairway:Stopped", Title: "the roll of pool worker was cancelled by somebody"}}
+	}
+	u.at(0, u.want(v2))
+	u.at(48*time.Hour, u.ask(workflows.UpdateName, workflows.UpdateRequest{Reason: "it may go on"}))
+	u.live(72 * time.Hour)
+	require.Equal(t, []string{"update 2 after 0s", "update 2 after 48h0m0s"}, u.started)
+}

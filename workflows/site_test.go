@@ -2,6 +2,7 @@ package workflows_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -41,6 +42,15 @@ type site struct {
 	outcomes []workflows.UpdateOutcome
 	// roll stands in for RollPool; nil means that nothing is old.
 	roll func(ctx workflow.Context, in workflows.RollPoolInput) (workflows.RollProgress, error)
+	// lifecycle is what the registry says.
+	lifecycle registry.LifecycleStatus
+	// blocked says who blocks the cluster at the moment; looked is how often that was asked for.
+	blocked func() string
+	looked  int
+	// pools are those that stacks are changed and deleted as a part of.
+	pools map[string]string
+	// rolls are the ids of rolls that somebody else runs; they end when they are cancelled.
+	rolls []string
 }
 
 var (
@@ -50,6 +60,7 @@ var (
 	_ workflows.Statuses      = (*site)(nil)
 	_ workflows.Turns         = (*site)(nil)
 	_ workflows.Rolls         = (*site)(nil)
+	_ workflows.Gates         = (*site)(nil)
 	_ workflows.Notifications = (*site)(nil)
 )
 
@@ -74,7 +85,8 @@ func newSite() *site {
 		owned: []workflows.OwnedStack{
 			{Name: "etcd-dev-1"}, {Name: "dev-1"}, {Name: "dev-1-master", Pool: "master"}, {Name: "dev-1-worker", Pool: "worker"}, {Name: "dev-1-spot", Pool: "spot"},
 		},
-		health: []workflows.Health{{Healthy: true}},
+		health:    []workflows.Health{{Healthy: true}},
+		lifecycle: registry.DecommissionRequested, pools: map[string]string{},
 	}
 }
 
@@ -91,6 +103,29 @@ func (s *site) call(format string, args ...any) error {
 		return s.fail(call)
 	}
 	return nil
+}
+
+// AwaitUnblocked is in the story only where somebody blocks.
+func (s *site) AwaitUnblocked(context.Context, workflows.AwaitUnblocked) error {
+	s.mu.Lock()
+	s.looked++
+	s.mu.Unlock()
+	if s.blocked == nil {
+		return nil
+	}
+	who := s.blocked()
+	if who == "" {
+		return nil
+	}
+	_ = s.call("blocked")
+	return temporal.NewApplicationErrorWithOptions(who, workflows.Blocked, temporal.ApplicationErrorOptions{NextRetryDelay: time.Hour})
+}
+
+// ListClusters is no part of the story: it only asks.
+func (s *site) ListClusters(context.Context, workflows.ListClusters) ([]workflows.ClusterInfo, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return []workflows.ClusterInfo{{ID: "dev-1", Lifecycle: string(s.lifecycle)}}, nil
 }
 
 func (s *site) PrepareUpdate(_ context.Context, in workflows.PrepareUpdate) (workflows.UpdatePlan, error) {
@@ -112,10 +147,18 @@ func (s *site) PlanStack(_ context.Context, in workflows.StackOf) (workflows.Sta
 }
 
 func (s *site) ApplyStack(_ context.Context, in workflows.StackOf) (workflows.StackChanges, error) {
+	s.poolOf(in)
 	return workflows.StackChanges{Stack: in.Stack}, s.call("stack %s %s", in.Stack, in.Version[:1])
 }
 
+func (s *site) poolOf(in workflows.StackOf) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.pools[in.Stack] = in.Pool
+}
+
 func (s *site) DeleteStack(_ context.Context, in workflows.StackOf) error {
+	s.poolOf(in)
 	err := s.call("delete stack %s", in.Stack)
 	if err == nil {
 		s.mu.Lock()
@@ -237,6 +280,12 @@ func (s *site) environment(t *testing.T, register ...func(*testsuite.TestWorkflo
 			s.outcomes = append(s.outcomes, outcome.(workflows.UpdateOutcome))
 			return nil
 		})
+	env.OnRequestCancelExternalWorkflow(mock.Anything, mock.Anything, "").Maybe().Return(func(_, id, _ string) error {
+		if !slices.Contains(s.rolls, id) {
+			return errors.New("no such workflow")
+		}
+		return s.call("cancel %s", id)
+	})
 	return env
 }
 

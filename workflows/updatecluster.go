@@ -30,13 +30,13 @@ func UpdateCluster(ctx workflow.Context, in UpdateClusterInput) (UpdateProgress,
 	var err error
 	switch in.Kind {
 	case Provision:
-		err = u.inOrder(ctx, u.announce, u.prepare, u.enter, u.applyStacks, u.awaitAPIServer, u.applyPoolStacks, u.applyManifests, u.awaitWorkloads, u.verify)
+		err = u.inOrder(ctx, u.awaitUnblocked, u.announce, u.prepare, u.enter, u.applyStacks, u.awaitAPIServer, u.applyPoolStacks, u.applyManifests, u.awaitWorkloads, u.verify)
 	case Decommission:
-		err = u.inOrder(ctx, u.announce, u.find, u.deletePools, u.deleteLeftovers, u.deleteStacks, u.proveGone)
+		err = u.inOrder(ctx, u.awaitUnblocked, u.announce, u.find, u.deletePools, u.deleteLeftovers, u.deleteStacks, u.proveGone)
 	case Rollback:
-		err = u.inOrder(ctx, u.announce, u.prepare, u.enter, u.applyAll)
+		err = u.inOrder(ctx, u.awaitUnblocked, u.announce, u.prepare, u.enter, u.applyAll)
 	default:
-		err = u.inOrder(ctx, u.announce, u.prepare, u.checkHealth, u.enter, u.applyAll)
+		err = u.inOrder(ctx, u.awaitUnblocked, u.announce, u.prepare, u.checkHealth, u.enter, u.applyAll)
 	}
 	if err != nil && u.mayRestore(ctx, err) {
 		err = u.restore(ctx, err)
@@ -106,7 +106,7 @@ func (u *updating) safePoint(ctx workflow.Context) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	if u.superseded != "" && u.in.Kind != Decommission {
+	if u.superseded != "" {
 		return errSuperseded
 	}
 	return nil
@@ -144,6 +144,17 @@ func parallel[T any](ctx workflow.Context, u *updating, limit int, things []T, d
 	}
 	wait.Wait(ctx)
 	return errs
+}
+
+// awaitUnblocked waits while somebody has blocked the cluster, its channel or the fleet, so that what
+// cannot go on holds no turn. What is changed asks once more, each time.
+func (u *updating) awaitUnblocked(ctx workflow.Context) error {
+	u.phase(ctx, "waiting")
+	return u.step(ctx, "blocks", func() (string, error) {
+		return "none", u.unlessEnough(ctx, func(ctx workflow.Context) workflow.Future {
+			return workflow.ExecuteActivity(waiting(ctx, "is the cluster blocked"), "AwaitUnblocked", AwaitUnblocked{Cluster: u.in.Cluster})
+		})
+	})
 }
 
 // announce says in the registry what is about to begin.
@@ -226,6 +237,7 @@ func (u *updating) enter(ctx workflow.Context) error {
 		return err
 	}
 	for {
+		began := workflow.Now(ctx)
 		if windowed {
 			if err := u.awaitWindow(ctx); err != nil {
 				return err
@@ -235,10 +247,14 @@ func (u *updating) enter(ctx workflow.Context) error {
 		if err := u.awaitTurn(ctx); err != nil {
 			return err
 		}
-		if !windowed || workflow.Now(ctx).Sub(asked) < lookAgain || u.windowOpen(ctx) {
+		opened := !windowed || !u.longAgo(ctx, asked) || u.once(ctx, "is the maintenance window still open", "AwaitWindow", u.window())
+		if opened && (!u.longAgo(ctx, began) || u.once(ctx, "is the cluster still not blocked", "AwaitUnblocked", AwaitUnblocked{Cluster: u.in.Cluster})) {
 			break
 		}
-		u.endTurn(ctx) // the window has closed meanwhile, and others can go on
+		u.endTurn(ctx) // the window has closed, or somebody has blocked it meanwhile, and others can go on
+		if err := u.awaitUnblocked(ctx); err != nil {
+			return err
+		}
 	}
 	if !u.checked.IsZero() && workflow.Now(ctx).Sub(u.checked) > lookAgain {
 		if err := u.checkHealth(ctx); err != nil {
@@ -283,11 +299,15 @@ func (u *updating) awaitWindow(ctx workflow.Context) error {
 	})
 }
 
-// windowOpen looks once. What cannot be known now is found out by waiting.
-func (u *updating) windowOpen(ctx workflow.Context) bool {
-	options := workflow.GetActivityOptions(examining(ctx, "is the maintenance window still open"))
+func (u *updating) longAgo(ctx workflow.Context, at time.Time) bool {
+	return workflow.Now(ctx).Sub(at) >= lookAgain
+}
+
+// once asks what is else waited for a single time. What cannot be known now is found out by waiting.
+func (u *updating) once(ctx workflow.Context, summary, activity string, in any) bool {
+	options := workflow.GetActivityOptions(examining(ctx, summary))
 	options.RetryPolicy.MaximumAttempts = 1
-	return workflow.ExecuteActivity(workflow.WithActivityOptions(ctx, options), "AwaitWindow", u.window()).Get(ctx, nil) == nil
+	return workflow.ExecuteActivity(workflow.WithActivityOptions(ctx, options), activity, in).Get(ctx, nil) == nil
 }
 
 func (u *updating) window() AwaitWindow {
@@ -339,7 +359,7 @@ func (u *updating) applyStacks(ctx workflow.Context) error {
 		if err := u.safePoint(ctx); err != nil {
 			return err
 		}
-		if err := u.applyStack(ctx, stack); err != nil {
+		if err := u.applyStack(ctx, u.stack(stack)); err != nil {
 			return err
 		}
 	}
@@ -349,15 +369,19 @@ func (u *updating) applyStacks(ctx workflow.Context) error {
 // applyPoolStacks changes what new nodes of the pools are like; those that are there stay.
 func (u *updating) applyPoolStacks(ctx workflow.Context) error {
 	u.phase(ctx, "stacks")
-	return parallel(ctx, u, 5, u.plan.Pools, func(ctx workflow.Context, pool PlannedPool) error { return u.applyStack(ctx, pool.Stack) })
+	return parallel(ctx, u, 5, u.plan.Pools, func(ctx workflow.Context, pool PlannedPool) error {
+		of := u.stack(pool.Stack)
+		of.Pool = pool.Name
+		return u.applyStack(ctx, of)
+	})
 }
 
-func (u *updating) applyStack(ctx workflow.Context, stack string) error {
-	return u.step(ctx, "stack "+stack, func() (string, error) {
+func (u *updating) applyStack(ctx workflow.Context, of StackOf) error {
+	return u.step(ctx, "stack "+of.Stack, func() (string, error) {
 		// Said before it is done: an answer may be lost.
 		u.progress.Changed = true
 		var changes StackChanges
-		err := workflow.ExecuteActivity(applying(ctx, "apply stack "+stack), "ApplyStack", u.stack(stack)).Get(ctx, &changes)
+		err := workflow.ExecuteActivity(applying(ctx, "apply stack "+of.Stack), "ApplyStack", of).Get(ctx, &changes)
 		switch {
 		case changes.Created:
 			return "created", err
@@ -520,9 +544,7 @@ func (u *updating) runRoll(ctx workflow.Context, in RollPoolInput) (progress Rol
 		if err := child.GetChildWorkflowExecution().Get(ctx, nil); !temporal.IsWorkflowExecutionAlreadyStartedError(err) {
 			return progress, u.seeThrough(ctx, child, &progress)
 		}
-		if err := u.unlessEnough(ctx, func(ctx workflow.Context) workflow.Future {
-			return workflow.ExecuteActivity(waiting(ctx, "wait for the roll of "+in.Pool+" that runs already"), "AwaitEnd", AwaitEnd{Workflow: id})
-		}); err != nil {
+		if err := u.awaitEnd(ctx, id, "wait for the roll of "+in.Pool+" that runs already", 0); err != nil {
 			return progress, err
 		}
 	}
@@ -557,6 +579,10 @@ func (u *updating) removePools(ctx workflow.Context) error {
 	gone := slices.DeleteFunc(owned, func(stack OwnedStack) bool {
 		return stack.Pool == "" || slices.ContainsFunc(u.plan.Pools, func(p PlannedPool) bool { return p.Name == stack.Pool })
 	})
+	if len(u.plan.Pools) == 0 && len(gone) > 0 { // an entry that was read or edited wrong is likelier
+		return temporal.NewNonRetryableApplicationError(fmt.Sprintf("version %s of cluster %s has no pool at all, but the cluster has %d; not all of them are removed: correct its node_pools in the registry, or decommission it",
+			short(u.version), u.in.Cluster, len(gone)), InvalidInput, nil)
+	}
 	return parallel(ctx, u, u.plan.Settings.ParallelPools, gone, func(ctx workflow.Context, stack OwnedStack) error {
 		u.progress.Changed = true
 		err := u.rollPool(ctx, RollPoolInput{Cluster: u.in.Cluster, Pool: stack.Pool, Remove: true})
@@ -585,7 +611,7 @@ func (u *updating) listStacks(ctx workflow.Context) (owned []OwnedStack, err err
 func (u *updating) deleteStack(ctx workflow.Context, stack OwnedStack) error {
 	return u.step(ctx, "delete stack "+stack.Name, func() (string, error) {
 		u.progress.Changed = true
-		return "deleted", workflow.ExecuteActivity(applying(ctx, "delete stack "+stack.Name), "DeleteStack", StackOf{Cluster: u.in.Cluster, Stack: stack.Name}).Get(ctx, nil)
+		return "deleted", workflow.ExecuteActivity(applying(ctx, "delete stack "+stack.Name), "DeleteStack", StackOf{Cluster: u.in.Cluster, Stack: stack.Name, Pool: stack.Pool}).Get(ctx, nil)
 	})
 }
 
@@ -646,13 +672,51 @@ func (u *updating) rank(stack OwnedStack) int {
 
 // deletePools deletes the stacks of pools with their nodes. Nothing is drained: there is nowhere to go.
 func (u *updating) deletePools(ctx workflow.Context) error {
+	if err := u.stillToGo(ctx); err != nil {
+		return err
+	}
 	u.phase(ctx, "stacks")
-	return parallel(ctx, u, 5, slices.DeleteFunc(slices.Clone(u.left), func(s OwnedStack) bool { return s.Pool == "" }), u.deleteStack)
+	pools := slices.DeleteFunc(slices.Clone(u.left), func(s OwnedStack) bool { return s.Pool == "" })
+	if err := parallel(ctx, u, 5, pools, u.endRoll); err != nil {
+		return err
+	}
+	return parallel(ctx, u, 5, pools, u.deleteStack)
+}
+
+// endRoll cancels the roll of a pool that is to go, if somebody runs one: without its cluster it would
+// neither come to an end nor be able to undo anything.
+func (u *updating) endRoll(ctx workflow.Context, stack OwnedStack) error {
+	id := RollPoolID(u.in.Cluster, stack.Pool)
+	if err := workflow.RequestCancelExternalWorkflow(ctx, id, "").Get(ctx, nil); err != nil {
+		return ctx.Err() // none runs
+	}
+	return u.step(ctx, "end of the roll of pool "+stack.Pool, func() (string, error) {
+		err := u.awaitEnd(ctx, id, "wait for the end of the roll of "+stack.Pool, rollEndsWithin)
+		if late := (*temporal.TimeoutError)(nil); ctx.Err() == nil && (errors.As(err, &late) || isKind(err, StillRunning)) {
+			return "still running", nil // an API server that is gone keeps it from undoing anything
+		}
+		return "ended", err
+	})
+}
+
+// rollEndsWithin is how long a cancelled roll may take before its pool is deleted all the same.
+const rollEndsWithin = 15 * time.Minute
+
+func (u *updating) awaitEnd(ctx workflow.Context, id, summary string, atMost time.Duration) error {
+	return u.unlessEnough(ctx, func(ctx workflow.Context) workflow.Future {
+		ctx = waiting(ctx, summary)
+		options := workflow.GetActivityOptions(ctx)
+		options.ScheduleToCloseTimeout = atMost
+		return workflow.ExecuteActivity(workflow.WithActivityOptions(ctx, options), "AwaitEnd", AwaitEnd{Workflow: id})
+	})
 }
 
 // deleteLeftovers deletes what Kubernetes made in the network of the cluster's stack, which could not
 // be deleted before that is gone.
 func (u *updating) deleteLeftovers(ctx workflow.Context) error {
+	if err := u.stillToGo(ctx); err != nil {
+		return err
+	}
 	return u.step(ctx, "leftovers", func() (string, error) {
 		u.progress.Changed = true
 		var deleted []string
@@ -667,7 +731,7 @@ func (u *updating) deleteStacks(ctx workflow.Context) error {
 		if stack.Pool != "" {
 			continue
 		}
-		if err := u.safePoint(ctx); err != nil {
+		if err := u.stillToGo(ctx); err != nil {
 			return err
 		}
 		if err := u.deleteStack(ctx, stack); err != nil {
@@ -675,6 +739,27 @@ func (u *updating) deleteStacks(ctx workflow.Context) error {
 		}
 	}
 	return nil
+}
+
+// stillToGo asks the registry once more, after any block, before something is deleted that does not come
+// back: what the actors know may be older than a change of mind.
+func (u *updating) stillToGo(ctx workflow.Context) error {
+	if err := u.awaitUnblocked(ctx); err != nil {
+		return err
+	}
+	u.phase(ctx, "stacks")
+	return u.step(ctx, "is it still to go", func() (string, error) {
+		var found []ClusterInfo
+		if err := workflow.ExecuteActivity(changing(ctx, "is it still to go"), "ListClusters", ListClusters{Names: []string{u.in.Cluster}}).Get(ctx, &found); err != nil {
+			return "", err
+		}
+		for _, cluster := range found {
+			if lifecycle := registry.LifecycleStatus(cluster.Lifecycle); cluster.ID == u.in.Cluster && (lifecycle == registry.DecommissionRequested || lifecycle == registry.Decommissioned) {
+				return "yes", nil
+			}
+		}
+		return "no", temporal.NewNonRetryableApplicationError(fmt.Sprintf("cluster %s is not decommission-requested in the registry any more, so nothing more of it is deleted", u.in.Cluster), Stopped, nil)
+	})
 }
 
 func (u *updating) proveGone(ctx workflow.Context) error {
@@ -708,6 +793,8 @@ func (u *updating) restore(ctx workflow.Context, failure error) error {
 	switch {
 	case err == nil:
 		u.progress.Restored = true
+	case ctx.Err() != nil:
+		return ctx.Err() // a person has had enough of it
 	case errors.Is(err, errSuperseded), temporal.IsCanceledError(err):
 	default:
 		u.addProblem(temporal.NewNonRetryableApplicationError("going back to version "+short(u.in.From)+" failed too: "+reasonOf(err), kindOf(err), nil))
@@ -736,7 +823,7 @@ func (u *updating) end(ctx workflow.Context, err error) error {
 	case temporal.IsCanceledError(err):
 		u.ended(ctx, "cancelled", "somebody cancelled it")
 		u.addProblem(temporal.NewNonRetryableApplicationError(u.cancelText(), "Cancelled", nil))
-		u.notify(ctx, UpdateCancelled, u.progress.Problems[0].Title)
+		u.notify(ctx, UpdateCancelled, u.cancelText())
 	default:
 		if len(u.progress.Problems) == 0 {
 			u.addProblem(err)
@@ -919,7 +1006,7 @@ func (u *updating) tell(ctx workflow.Context) {
 
 // notify tells the owner, where a hook is configured. A hook that does not answer holds nothing up.
 func (u *updating) notify(ctx workflow.Context, kind, text string) {
-	if !u.plan.Notify {
+	if u.plan.Version != "" && !u.plan.Notify { // before there is a plan nobody knows, and Notify finds out
 		return
 	}
 	ctx = workflow.WithActivityOptions(ctx, workflow.ActivityOptions{

@@ -32,9 +32,11 @@ func TestAnUpdateDoesEverythingInItsOrder(t *testing.T) {
 	require.Equal(t, registry.Status{CurrentVersion: v2, LastVersion: v1}, s.last().Status)
 	require.Empty(t, s.last().Lifecycle)
 	require.Equal(t, "team", s.told[0].Owner)
-	require.Equal(t, "dev-1", outcome.Steps[5].Name[len("stack "):], "steps are named for people")
+	require.Equal(t, "dev-1", outcome.Steps[6].Name[len("stack "):], "steps are named for people")
 	require.Equal(t, "removed", outcome.Pools[3].State)
 	require.Equal(t, time.Minute, outcome.RetryAfter)
+	require.Equal(t, map[string]string{"etcd-dev-1": "", "dev-1": "", "dev-1-master": "master", "dev-1-worker": "worker", "dev-1-spot": "spot", "dev-1-old": "old"},
+		s.pools, "the blocks of a pool hold its stack")
 }
 
 func TestALeanUpdateAsksForNothingThatIsNotConfigured(t *testing.T) {
@@ -161,9 +163,7 @@ func TestAFailureStopsTheUpdateWhereItIs(t *testing.T) {
 			if test.changed {
 				require.Equal(t, v2, s.last().Status.NextVersion, "it is on its way there")
 			}
-			if test.call != "prepare 2" {
-				require.Equal(t, workflows.UpdateFailed, s.told[len(s.told)-1].Kind)
-			}
+			require.Equal(t, workflows.UpdateFailed, s.told[len(s.told)-1].Kind)
 		})
 	}
 }
@@ -609,4 +609,125 @@ func TestAProgressCanBeAskedFor(t *testing.T) {
 		require.Equal(t, "rolling", progress.Pools[0].State)
 	}, 30*time.Minute)
 	require.Equal(t, "done", s.update(t, env, fromV1).Phase)
+}
+
+func TestABlockKeepsAnUpdateFromBeginning(t *testing.T) {
+	for _, kind := range []workflows.UpdateKind{workflows.Upgrade, workflows.Rollback, workflows.Provision, workflows.Decommission} {
+		t.Run(string(kind), func(t *testing.T) {
+			s := newSite()
+			s.plan.Settings.Limits = rollout.Limits{Fleet: 5}
+			env := s.environment(t)
+			s.blocked = func() string {
+				if env.Now().Before(noon.Add(8 * time.Hour)) {
+					return "blocked by anna (fleet): sale"
+				}
+				return ""
+			}
+			outcome := s.update(t, env, workflows.UpdateClusterInput{Kind: kind, From: v1})
+			require.Equal(t, "done", outcome.Phase, "%v", outcome.Problems)
+			held := slices.Compact(slices.Clone(s.story))
+			require.Equal(t, []string{"blocked", "status"}, held[:2], "nothing begins before, and no turn is held")
+		})
+	}
+}
+
+func TestABlockThatComesWhileTheTurnIsWaitedForGivesItBack(t *testing.T) {
+	s := newSite()
+	s.plan.Settings.Limits = rollout.Limits{Account: 1}
+	env := s.environment(t)
+	full := 1
+	s.fail = func(call string) error {
+		if call == "turn" && full > 0 {
+			full--
+			return temporal.NewApplicationErrorWithOptions("full", workflows.Unreachable, temporal.ApplicationErrorOptions{NextRetryDelay: time.Hour})
+		}
+		return nil
+	}
+	s.blocked = func() string {
+		if now := env.Now().Sub(noon); now > 30*time.Minute && now < 5*time.Hour {
+			return "blocked by anna (channel dev): sale"
+		}
+		return ""
+	}
+	require.Equal(t, "done", s.update(t, env, fromV1).Phase)
+	waits := slices.Compact(slices.DeleteFunc(slices.Clone(s.story), func(c string) bool { return c != "blocked" && c != "turn" && c != "end turn" }))
+	require.Equal(t, []string{"turn", "blocked", "end turn", "blocked", "turn", "end turn"}, waits)
+}
+
+func TestAClusterThatIsToStayAfterAllIsNotDeleted(t *testing.T) {
+	s := newSite()
+	s.lifecycle = registry.Ready // whatever was heard before
+	outcome := s.update(t, s.environment(t), workflows.UpdateClusterInput{Kind: workflows.Decommission, From: v1})
+	require.Equal(t, []string{"urn:fairway:Stopped"}, problemTypes(outcome.Problems))
+	require.Contains(t, outcome.Problems[0].Title, "nothing more of it is deleted")
+	require.False(t, outcome.Changed)
+	require.Empty(t, slices.DeleteFunc(s.story, func(c string) bool { return !strings.HasPrefix(c, "delete") }))
+
+	for call, rest := range map[string]int{ // what may still follow a change of mind
+		"prepare 1": 0, "list stacks": 0, "delete stack dev-1-master": 2, "delete leftovers": 0, "delete stack dev-1": 0,
+	} {
+		t.Run("during "+call, func(t *testing.T) {
+			s := newSite()
+			env := s.environment(t)
+			s.during = func(name string) {
+				if name == call {
+					s.lifecycle = registry.Ready
+					env.SignalWorkflow(workflows.SupersedeName, v2)
+				}
+			}
+			require.Equal(t, "superseded", s.update(t, env, workflows.UpdateClusterInput{Kind: workflows.Decommission, From: v1}).Phase)
+			after := slices.DeleteFunc(s.story[slices.Index(s.story, call)+1:], func(c string) bool { return !strings.HasPrefix(c, "delete") })
+			require.LessOrEqual(t, len(after), rest, "%v", after)
+		})
+	}
+}
+
+func TestAVersionWithoutAnyPoolRemovesNoPool(t *testing.T) {
+	s := newSite()
+	s.plan.Pools = nil
+	outcome := s.update(t, s.environment(t), fromV1)
+	require.Equal(t, []string{"urn:fairway:InvalidInput"}, problemTypes(outcome.Problems))
+	require.Contains(t, outcome.Problems[0].Title, "has no pool at all, but the cluster has 3")
+	require.NotContains(t, s.story, "empty worker")
+}
+
+func TestWhoCancelsAnUpdateThatGoesBackHasItEndThere(t *testing.T) {
+	s := newSite()
+	s.plan.Settings.Rollback = true
+	env := s.environment(t)
+	s.fail = failing("manifests 2", workflows.Conflict)
+	s.during = func(call string) {
+		if call == "stack dev-1 1" {
+			env.CancelWorkflow()
+		}
+	}
+	outcome := s.update(t, env, fromV1)
+	require.Equal(t, "cancelled", outcome.Phase, "a cancelled update is not tried again by itself")
+	require.Equal(t, []string{"urn:fairway:Conflict", "urn:fairway:Cancelled"}, problemTypes(outcome.Problems))
+}
+
+func TestTheRollsOfAClusterThatIsToGoEndFirst(t *testing.T) {
+	s := newSite()
+	s.rolls = []string{workflows.RollPoolID("dev-1", "worker")}
+	require.Equal(t, "done", s.update(t, s.environment(t), workflows.UpdateClusterInput{Kind: workflows.Decommission, From: v1}).Phase)
+	at := slices.Index(s.story, "cancel cluster/dev-1/pool/worker")
+	require.Equal(t, "await end of cluster/dev-1/pool/worker", s.story[at+1])
+	require.Equal(t, 1, count(s.story, "await end of cluster/dev-1/pool/worker"))
+	for _, later := range s.story[:at] {
+		require.NotContains(t, later, "delete")
+	}
+}
+
+func TestARollThatDoesNotEndKeepsNoClusterFromGoing(t *testing.T) {
+	s := newSite()
+	s.rolls = []string{workflows.RollPoolID("dev-1", "worker")}
+	s.fail = func(call string) error {
+		if strings.HasPrefix(call, "await end") {
+			return temporal.NewApplicationErrorWithOptions("still running", workflows.StillRunning, temporal.ApplicationErrorOptions{NextRetryDelay: 4 * time.Minute})
+		}
+		return nil
+	}
+	outcome := s.update(t, s.environment(t), workflows.UpdateClusterInput{Kind: workflows.Decommission, From: v1})
+	require.Equal(t, "done", outcome.Phase)
+	require.Less(t, outcome.Ended.Sub(noon), 20*time.Minute)
 }

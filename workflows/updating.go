@@ -72,12 +72,20 @@ type Statuses interface {
 // Messages is how one actor reaches another, which may not have been started yet. activities/fleet
 // implements it.
 type Messages interface {
-	// TellClusters hands wanted versions to the actors of clusters and starts those that are missing.
-	TellClusters(context.Context, TellClusters) error
+	// TellClusters hands wanted versions to the actors of clusters and starts those that are missing. It
+	// returns the clusters that could not be told, and fails if none could.
+	TellClusters(context.Context, TellClusters) (untold []string, err error)
 	// SyncFleet compares the registry and the heads of all channels with what the actors of the
 	// channels know, and tells those for which something is new. It costs one request to the
 	// registry and one to the repository where nothing is.
 	SyncFleet(context.Context, SyncFleet) (SyncResult, error)
+}
+
+// Gates is how an update waits for the end of blocks before it begins. activities/blocks implements it.
+type Gates interface {
+	// AwaitUnblocked returns when nobody blocks the whole cluster, its channel or the fleet. Until then
+	// it fails with Blocked, benign, to be tried again: waiting costs no history.
+	AwaitUnblocked(context.Context, AwaitUnblocked) error
 }
 
 // Rolls is how an update waits for a roll that somebody else has begun. activities/fleet implements it.
@@ -200,6 +208,7 @@ type (
 		Cluster string `json:"cluster"`
 		Version string `json:"version,omitempty"` // not for DeleteStack
 		Stack   string `json:"stack"`
+		Pool    string `json:"pool,omitempty"` // whose stack it is, and whose blocks hold it
 	}
 	StacksOf struct {
 		Cluster string `json:"cluster"`
@@ -220,6 +229,9 @@ type (
 		Since   time.Time     `json:"since"`
 	}
 	CheckHealth struct {
+		Cluster string `json:"cluster"`
+	}
+	AwaitUnblocked struct {
 		Cluster string `json:"cluster"`
 	}
 	AwaitEnd struct {

@@ -47,6 +47,7 @@ type stack struct {
 	cluster registry.Cluster
 	account *account
 	name    string
+	pool    string // whose stack it is; empty for the others
 	// token names the work of this activity: its change set, and what comes of it in the stack's
 	// events. It is the same in all attempts at the activity, and in no other activity, so that what
 	// failed once is not taken for what this activity has done.
@@ -71,7 +72,7 @@ func (s *Stacks) stack(ctx context.Context, in workflows.StackOf) (*stack, error
 	if err != nil {
 		return nil, err
 	}
-	st := &stack{Stacks: s, cluster: cluster, account: account, name: in.Stack, token: token(ctx, in.Version)}
+	st := &stack{Stacks: s, cluster: cluster, account: account, name: in.Stack, pool: in.Pool, token: token(ctx, in.Version)}
 	st.shown.Store(workflows.StackProgress{Status: "looking"})
 	return st, nil
 }
@@ -247,13 +248,13 @@ func (st *stack) change(ctx context.Context, found *types.Stack, todo step) (wor
 			return changes, err
 		}
 	}
-	if err := st.Blocks.Check(ctx, st.cluster.ID, ""); err != nil {
+	if err := st.Blocks.Check(ctx, st.cluster.ID, st.pool); err != nil {
 		return workflows.StackChanges{}, err
 	}
 	changes, needed, err := st.changeSet(ctx, found, todo)
 	if err == nil && needed {
 		// Another attempt finds the change set if this one has to end here.
-		if err = st.Blocks.Check(ctx, st.cluster.ID, ""); err == nil {
+		if err = st.Blocks.Check(ctx, st.cluster.ID, st.pool); err == nil {
 			err = st.execute(ctx)
 		}
 	}
@@ -356,7 +357,7 @@ func (st *stack) remove(ctx context.Context, found *types.Stack, before func(con
 			return st.failed("%s: %s", found.StackStatus, cmp.Or(allFailures(events), aws.ToString(found.StackStatusReason)))
 		}
 	}
-	if err := st.Blocks.Check(ctx, st.cluster.ID, ""); err != nil {
+	if err := st.Blocks.Check(ctx, st.cluster.ID, st.pool); err != nil {
 		return err
 	}
 	if aws.ToBool(found.EnableTerminationProtection) {

@@ -43,8 +43,9 @@ var _ workflows.Messages = (*Messages)(nil)
 // atOnce bounds the requests to Temporal in flight.
 const atOnce = 10
 
-// TellClusters implements workflows.Messages. Telling a cluster the same once more does no harm.
-func (m *Messages) TellClusters(ctx context.Context, in workflows.TellClusters) error {
+// TellClusters implements workflows.Messages. Telling a cluster the same once more does no harm, but each
+// time is an event of its actor: one that cannot be told does not have the others told again.
+func (m *Messages) TellClusters(ctx context.Context, in workflows.TellClusters) (untold []string, err error) {
 	defer beating(ctx)()
 	errs := make([]error, len(in.Wants))
 	var group errgroup.Group
@@ -56,7 +57,19 @@ func (m *Messages) TellClusters(ctx context.Context, in workflows.TellClusters) 
 		})
 	}
 	_ = group.Wait() // one that cannot be told keeps no other from it
-	return noAnswer(errors.Join(errs...))
+	for i, err := range errs {
+		if err != nil {
+			untold = append(untold, in.Wants[i].Cluster)
+		}
+	}
+	err = errors.Join(errs...)
+	if len(untold) == len(in.Wants) {
+		return nil, noAnswer(err)
+	}
+	if err != nil {
+		activity.GetLogger(ctx).Error("some clusters were not told what is wanted; they will be", "error", err)
+	}
+	return untold, nil
 }
 
 func (m *Messages) tellCluster(ctx context.Context, want workflows.Want) error {

@@ -279,20 +279,23 @@ const unheard = 2 * time.Minute
 
 func settledBefore(m rollout.Member) bool { return time.Since(time.Unix(m.SinceUnix, 0)) > unheard }
 
-// lost looks after clusters that are being updated although no such workflow runs, such as after it
-// was terminated. Their actors are told that it failed; those that know of no update are to be told
-// anew what is wanted, hence the mark in the sync. It returns the ids of both.
+// lost looks after clusters that are on their way, or whose actors may think so, although no such
+// workflow runs, such as after it was terminated. Their actors are told that it failed; those that
+// know of no update, or of nothing that is wanted, are to be told anew, hence the mark in the sync. It
+// returns the ids of both.
 func (m *Messages) lost(ctx context.Context, sync *workflows.ChannelSync, known workflows.ChannelSynced, running map[string]bool) ([]string, error) {
 	var lost []string
 	for _, member := range known.Open {
 		i := slices.IndexFunc(sync.Clusters, func(each workflows.ChannelCluster) bool { return each.ID == member.ID })
-		if i < 0 || member.State != rollout.Updating || !settledBefore(member) || running[workflows.UpdateClusterID(member.ID)] {
+		if i < 0 || member.State == rollout.Waiting || !settledBefore(member) || running[workflows.UpdateClusterID(member.ID)] {
 			continue
 		}
-		unknown, told, err := m.tellEnd(ctx, member.ID)
+		actor, told, err := m.tellEnd(ctx, member.ID)
 		if err != nil {
 			return lost, err
 		}
+		unknown := actor != nil && actor.Updates.Running == nil &&
+			(member.State == rollout.Updating || (member.State == rollout.Allowed && actor.Updates.Want == nil))
 		sync.Clusters[i].Lost = unknown
 		if unknown || told {
 			lost = append(lost, member.ID)
@@ -302,39 +305,39 @@ func (m *Messages) lost(ctx context.Context, sync *workflows.ChannelSync, known 
 }
 
 // tellEnd tells the actor of a cluster that its update has ended, if that is so and it does not know.
-// Visibility may lag behind, so it is asked for once more. Unknown means that the actor knows of no update.
-func (m *Messages) tellEnd(ctx context.Context, cluster string) (unknown, told bool, err error) {
+// Visibility may lag behind, so it is asked for once more. It returns what the actor knows if no
+// update runs; one that does not exist knows nothing.
+func (m *Messages) tellEnd(ctx context.Context, cluster string) (known *workflows.ClusterState, told bool, err error) {
 	id := workflows.UpdateClusterID(cluster)
 	ended, run := "it does not exist", ""
 	description, err := m.Temporal.DescribeWorkflow(ctx, id, "")
 	switch missing := (*serviceerror.NotFound)(nil); {
 	case errors.As(err, &missing):
 	case err != nil:
-		return false, false, fmt.Errorf("looking at workflow %s: %w", id, err)
+		return nil, false, fmt.Errorf("looking at workflow %s: %w", id, err)
 	case description.Status == enumspb.WORKFLOW_EXECUTION_STATUS_RUNNING:
-		return false, false, nil
+		return nil, false, nil
 	default:
 		ended, run = description.Status.String(), description.WorkflowExecution.RunID
 	}
 	var state workflows.ClusterState
-	exists, err := m.query(ctx, workflows.ClusterID(cluster), workflows.StateQuery, &state)
-	if err != nil {
-		return false, false, err
+	if _, err := m.query(ctx, workflows.ClusterID(cluster), workflows.StateQuery, &state); err != nil {
+		return nil, false, err
 	}
 	update := state.Updates.Running
 	switch history := state.Updates.History; {
-	case !exists || update == nil:
-		return true, false, nil
+	case update == nil:
+		return &state, false, nil
 	case time.Since(update.Since) < unheard:
-		return false, false, nil // it may be about to start
+		return &state, false, nil // it may be about to start
 	case run != "" && len(history) > 0 && history[len(history)-1].Run == run:
-		return false, false, nil // it knows how that one ended, and will start another
+		return &state, false, nil // it knows how that one ended, and will start another
 	}
 	now := time.Now()
 	outcome := workflows.UpdateOutcome{
 		UpdateProgress: workflows.UpdateProgress{
 			Kind: update.Kind, Version: update.Version, From: state.Updates.Current, Phase: "failed", Step: "ended from outside",
-			Started: update.Since, Ended: now,
+			Started: update.Since, Ended: now, Changed: true, // nobody knows how far it had come
 			Problems: []registry.Problem{{
 				Type: "update-lost", Instance: id,
 				Title: fmt.Sprintf("the update to %s ended from outside, without undoing anything (%s)", update.Version, strings.ToLower(ended)),
@@ -343,7 +346,7 @@ func (m *Messages) tellEnd(ctx context.Context, cluster string) (unknown, told b
 		Workflow: id, Run: update.Run,
 	}
 	if err := m.Temporal.SignalWorkflow(ctx, workflows.ClusterID(cluster), "", workflows.UpdatedName, outcome); err != nil {
-		return false, false, fmt.Errorf("telling cluster %s that its update has ended: %w", cluster, err)
+		return &state, false, fmt.Errorf("telling cluster %s that its update has ended: %w", cluster, err)
 	}
-	return false, true, nil
+	return &state, true, nil
 }

@@ -1,6 +1,7 @@
 package fleet
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -312,7 +313,8 @@ func TestAnUpdateThatEndedFromOutsideIsFound(t *testing.T) {
 	}
 	const terminated, going = enumspb.WORKFLOW_EXECUTION_STATUS_TERMINATED, enumspb.WORKFLOW_EXECUTION_STATUS_RUNNING
 	for rule, c := range map[string]struct {
-		since   time.Time // the channel's view
+		since   time.Time     // the channel's view
+		state   rollout.State // default: updating
 		update  enumspb.WorkflowExecutionStatus
 		hidden  bool
 		cluster *workflows.ClusterState
@@ -328,12 +330,17 @@ func TestAnUpdateThatEndedFromOutsideIsFound(t *testing.T) {
 		"nor when its actor knows":               {since: ago(time.Hour), update: terminated, cluster: new(updating(ago(time.Hour), workflows.UpdateSummary{Run: "run-of-a"}))},
 		"an actor without one is told the want":  {since: ago(time.Hour), update: terminated, cluster: &workflows.ClusterState{}, told: []string{"channel/dev sync"}, lost: true},
 		"and so is one that is started for that": {since: ago(time.Hour), told: []string{"channel/dev sync"}, lost: true},
+		"also of an update to an older version":  {since: ago(time.Hour), state: rollout.Allowed, update: terminated, cluster: new(updating(ago(time.Hour))), told: []string{"cluster/a updated"}, lost: true},
+		"or of a rollback":                       {since: ago(time.Hour), state: rollout.Failed, update: terminated, cluster: new(updating(ago(time.Hour))), told: []string{"cluster/a updated"}, lost: true},
+		"an actor that has forgotten its want":   {since: ago(time.Hour), state: rollout.Allowed, cluster: &workflows.ClusterState{}, told: []string{"channel/dev sync"}, lost: true},
+		"not one that cannot begin":              {since: ago(time.Hour), state: rollout.Allowed, cluster: &workflows.ClusterState{Updates: workflows.ClusterUpdates{Want: &workflows.Want{}}}},
+		"nor one that waits for its wave":        {since: ago(time.Hour), state: rollout.Waiting, cluster: &workflows.ClusterState{}},
 	} {
 		t.Run(rule, func(t *testing.T) {
 			f := newFleet(t)
 			f.synced()
 			known := f.channels["dev"]
-			known.Open = []rollout.Member{{Cluster: rollout.Cluster{ID: "a"}, State: rollout.Updating, SinceUnix: c.since.Unix()}}
+			known.Open = []rollout.Member{{Cluster: rollout.Cluster{ID: "a"}, State: cmp.Or(c.state, rollout.Updating), SinceUnix: c.since.Unix()}}
 			f.channels["dev"] = known
 			if c.update != 0 {
 				f.updates["a"] = c.update
@@ -354,6 +361,7 @@ func TestAnUpdateThatEndedFromOutsideIsFound(t *testing.T) {
 				require.Equal(t, "failed", outcome.Phase)
 				require.Equal(t, "c1#a", outcome.Version)
 				require.Contains(t, outcome.Problems[0].Title, "ended from outside")
+				require.True(t, outcome.Changed, "nobody knows how far it had come")
 			} else {
 				require.True(t, f.syncs["dev"].Clusters[0].Lost)
 			}
@@ -392,15 +400,21 @@ func TestTellingClusters(t *testing.T) {
 	for i := range 50 {
 		wants = append(wants, workflows.Want{Cluster: fmt.Sprintf("c%d", i), Channel: "dev", Version: "v", Environment: "test"})
 	}
-	_, err := env.ExecuteActivity(m.TellClusters, workflows.TellClusters{Wants: wants})
-	var typed *temporal.ApplicationError
-	require.ErrorAs(t, err, &typed)
-	require.Equal(t, workflows.Unreachable, typed.Type())
-	require.ErrorContains(t, err, "telling cluster c7 what is wanted: down")
+	answer, err := env.ExecuteActivity(m.TellClusters, workflows.TellClusters{Wants: wants})
+	require.NoError(t, err, "the others need not be told again")
+	var untold []string
+	require.NoError(t, answer.Get(&untold))
+	require.Equal(t, []string{"c7"}, untold)
 	require.Len(t, f.told, 49, "one that cannot be told keeps no other from it")
 	require.Contains(t, f.told, "cluster/c49 want")
 	channel, _ := f.starts[0].TypedSearchAttributes.GetKeyword(workflows.ChannelAttribute)
 	require.Equal(t, "dev", channel)
+
+	_, err = env.ExecuteActivity(m.TellClusters, workflows.TellClusters{Wants: wants[7:8]})
+	var typed *temporal.ApplicationError
+	require.ErrorAs(t, err, &typed)
+	require.Equal(t, workflows.Unreachable, typed.Type())
+	require.ErrorContains(t, err, "telling cluster c7 what is wanted: down")
 
 	f.actors.down = map[string]bool{}
 	_, err = env.ExecuteActivity(m.TellClusters, workflows.TellClusters{Wants: wants})

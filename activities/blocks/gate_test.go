@@ -1,0 +1,26 @@
+package blocks
+
+import (
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	"go.temporal.io/sdk/temporal"
+
+	"github.com/fairway-project/fairway/workflows"
+)
+
+func TestWhatHasNotBegunLooksForTheEndOfABlockNowAndThen(t *testing.T) {
+	world := &actors{state: map[string]any{"fleet": workflows.ScopeBlocks{Holding: []workflows.Block{blocked("fleet", "freeze")}}}}
+	gates := Gates{Asker: NewAsker(world, nil)}
+	err := gates.AwaitUnblocked(t.Context(), workflows.AwaitUnblocked{Cluster: "a"})
+	var typed *temporal.ApplicationError
+	require.ErrorAs(t, err, &typed)
+	require.Equal(t, workflows.Blocked, typed.Type())
+	require.Equal(t, "cluster a is blocked by anna (fleet): freeze", typed.Message())
+	require.Equal(t, temporal.ApplicationErrorCategoryBenign, typed.Category())
+	require.Equal(t, 15*time.Second, typed.NextRetryDelay())
+
+	world.state = nil
+	require.NoError(t, gates.AwaitUnblocked(t.Context(), workflows.AwaitUnblocked{Cluster: "a"}))
+}
