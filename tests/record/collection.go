@@ -3,12 +3,14 @@ package main
 import (
 	"bytes"
 	"compress/gzip"
+	"encoding/json"
 	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 
+	commonpb "go.temporal.io/api/common/v1"
 	"go.temporal.io/api/enums/v1"
 	historypb "go.temporal.io/api/history/v1"
 	"go.temporal.io/api/temporalproto"
@@ -137,7 +139,11 @@ func shape(history *historypb.History) string {
 	for _, event := range history.Events {
 		switch event.EventType {
 		case enums.EVENT_TYPE_WORKFLOW_EXECUTION_STARTED:
-			form = append(form, event.GetWorkflowExecutionStartedEventAttributes().WorkflowType.Name)
+			started := event.GetWorkflowExecutionStartedEventAttributes()
+			form = append(form, started.WorkflowType.Name)
+			if kind := kindOf(started.Input); kind != "" {
+				form = append(form, kind)
+			}
 		case enums.EVENT_TYPE_ACTIVITY_TASK_SCHEDULED:
 			form = append(form, event.GetActivityTaskScheduledEventAttributes().ActivityType.Name)
 		case enums.EVENT_TYPE_START_CHILD_WORKFLOW_EXECUTION_INITIATED:
@@ -160,6 +166,16 @@ func shape(history *historypb.History) string {
 		form = slices.Compact(form)
 	}
 	return strings.Join(form, "\n")
+}
+
+// kindOf is what an update is to do with its cluster: other code may give the same commands. Inputs of
+// other workflows have none.
+func kindOf(input *commonpb.Payloads) string {
+	var in struct{ Kind string }
+	if len(input.GetPayloads()) == 0 || json.Unmarshal(input.Payloads[0].Data, &in) != nil {
+		return ""
+	}
+	return in.Kind
 }
 
 func readHistory(name string) (*historypb.History, error) {
