@@ -20,9 +20,9 @@ type Notify struct {
 	SecretEnv  string `yaml:"secret_env" validate:"excluded_with=SecretFile"`
 	SecretFile string `yaml:"secret_file"`
 	// Kinds restricts what the webhook is told: force-soon, forced, quarantined, fallback,
-	// roll-stopped, roll-done, update-begins, update-done, update-failed, update-cancelled, rolled-back,
+	// roll-begins, roll-stopped, roll-done, update-begins, update-done, update-failed, update-cancelled, rolled-back,
 	// rollout-stopped. Default: all.
-	Kinds []string `yaml:"kinds" validate:"dive,oneof=force-soon forced quarantined fallback roll-stopped roll-done update-begins update-done update-failed update-cancelled rolled-back rollout-stopped"`
+	Kinds []string `yaml:"kinds" validate:"dive,oneof=force-soon forced quarantined fallback roll-begins roll-stopped roll-done update-begins update-done update-failed update-cancelled rolled-back rollout-stopped"`
 	// Routes lead to chat, mail and other services. A notification takes every route that matches,
 	// and the webhook besides.
 	Routes []Route `yaml:"routes" validate:"dive"`
@@ -45,7 +45,7 @@ type Route struct {
 	Environments []string `yaml:"environments"`
 	Channels     []string `yaml:"channels"`
 	// Kinds are as those of Notify.
-	Kinds []string `yaml:"kinds" validate:"dive,oneof=force-soon forced quarantined fallback roll-stopped roll-done update-begins update-done update-failed update-cancelled rolled-back rollout-stopped"`
+	Kinds []string `yaml:"kinds" validate:"dive,oneof=force-soon forced quarantined fallback roll-begins roll-stopped roll-done update-begins update-done update-failed update-cancelled rolled-back rollout-stopped"`
 }
 
 // Configured says whether there is anybody to tell.

@@ -23,7 +23,7 @@ type heldWork struct {
 // looking are the activities that change nothing, or only what Fairway itself keeps.
 var looking = []string{
 	"ListNodes", "ExamineNode", "FindNode", "SurveyPool", "Preflight", "AwaitNode", "ExaminePool", "AwaitInstances",
-	"AwaitTurn", "EndTurn", "AwaitEnd", "AwaitUnblocked", "Notify", "ListClusters", "FindPool", "PrepareUpdate", "AwaitWindow", "PlanStack", "ListStacks", "AwaitAPIServer",
+	"AwaitTurn", "EndTurn", "AwaitEnd", "Notify", "ListClusters", "FindPool", "PrepareUpdate", "AwaitWindow", "PlanStack", "ListStacks", "AwaitAPIServer",
 	"PlanManifests", "AwaitWorkloads", "CheckHealth", "WriteStatus", "TellClusters", "SyncFleet",
 }
 

@@ -205,6 +205,7 @@ const (
 	Forced      = "forced"
 	Quarantined = "quarantined"
 	Fallback    = "fallback"
+	RollBegins  = "roll-begins"
 	RollStopped = "roll-stopped"
 	RollDone    = "roll-done"
 
@@ -504,6 +505,13 @@ func unless(ctx workflow.Context, enough func() bool, start func(workflow.Contex
 	}
 	end()
 	return future.Get(ctx, nil)
+}
+
+// once asks what is else waited for a single time. What cannot be known now is found out by waiting.
+func once(ctx workflow.Context, summary, activity string, in any) bool {
+	options := workflow.GetActivityOptions(examining(ctx, summary))
+	options.RetryPolicy.MaximumAttempts = 1
+	return workflow.ExecuteActivity(workflow.WithActivityOptions(ctx, options), activity, in).Get(ctx, nil) == nil
 }
 
 // ending is for the end of an instance. A block is not waited for: what was true before it, such as

@@ -497,6 +497,18 @@ func (r *rolling) awaitTurn(ctx workflow.Context, b *batch) error {
 	})
 }
 
+// awaitUnblocked waits while somebody blocks the pool: what cannot go on holds no turn. What is changed
+// asks once more, each time.
+func (r *rolling) awaitUnblocked(ctx workflow.Context) error {
+	if workflow.GetVersion(ctx, blockedWithoutTurn, workflow.DefaultVersion, 1) == workflow.DefaultVersion {
+		return nil
+	}
+	r.step(ctx, "queueing", "waits while somebody blocks it")
+	return r.unlessStopped(ctx, func(ctx workflow.Context) workflow.Future {
+		return workflow.ExecuteActivity(waiting(ctx, "is the pool blocked"), "AwaitUnblocked", r.unblocked())
+	})
+}
+
 // awaitWindow waits until the maintenance windows of the cluster let a batch begin. One that has begun
 // goes on when its window closes.
 func (r *rolling) awaitWindow(ctx workflow.Context) error {
@@ -505,8 +517,29 @@ func (r *rolling) awaitWindow(ctx workflow.Context) error {
 	}
 	r.step(ctx, "queueing", "waits until a maintenance window is open")
 	return r.unlessStopped(ctx, func(ctx workflow.Context) workflow.Future {
-		return workflow.ExecuteActivity(waiting(ctx, "is a maintenance window open"), "AwaitWindow", AwaitWindow{Cluster: r.cluster(), What: "the next nodes of pool " + r.in.Pool})
+		return workflow.ExecuteActivity(waiting(ctx, "is a maintenance window open"), "AwaitWindow", r.window())
 	})
+}
+
+// blockedWithoutTurn is the change of rolls that had them wait for the end of blocks before their turns.
+const blockedWithoutTurn = "blocked-without-turn"
+
+// closedSince says whether the window may have closed since a time, or somebody may have blocked the pool.
+// What cannot be known now is found out by waiting.
+func (r *rolling) closedSince(ctx workflow.Context, b *batch, at time.Time) bool {
+	if b.turn == (AwaitTurn{}) || workflow.Now(ctx).Sub(at) < lookAgain {
+		return false
+	}
+	return (r.info.Windowed && !once(ctx, "is the maintenance window still open", "AwaitWindow", r.window())) ||
+		(workflow.GetVersion(ctx, blockedWithoutTurn, workflow.DefaultVersion, 1) == 1 && !once(ctx, "is the pool still not blocked", "AwaitUnblocked", r.unblocked()))
+}
+
+func (r *rolling) unblocked() AwaitUnblocked {
+	return AwaitUnblocked{Cluster: r.cluster(), Pool: r.in.Pool}
+}
+
+func (r *rolling) window() AwaitWindow {
+	return AwaitWindow{Cluster: r.cluster(), What: "the next nodes of pool " + r.in.Pool}
 }
 
 // unlessStopped waits for what comes before a batch; nothing is in hand yet, so a stop ends it at once.

@@ -99,6 +99,9 @@ func (c *clusterActor) want(ctx workflow.Context, want Want) {
 	u := &c.Updates
 	if u.Current == "" && len(u.Mixed) == 0 && u.Running == nil && len(u.History) == 0 {
 		u.Current, u.Last = want.Current, want.Last // this actor has not seen an update yet
+		if want.Current == "" && want.Between != "" {
+			u.Mixed = []string{want.Between} // but an earlier one has, which was ended
+		}
 	}
 	switch {
 	// What an update has done may not have been read from the registry yet.
@@ -366,23 +369,27 @@ func (u *ClusterUpdates) undone(o UpdateOutcome, now time.Time) {
 	if f := u.Failed; f != nil && f.Kind == o.Kind && f.Version == o.Version {
 		failed.Attempts = f.Attempts + 1
 	}
-	if o.Phase != "cancelled" && !o.Restored && !o.stopped() {
+	if o.Phase != "cancelled" && !o.Restored && (o.Workflow == "" || !byPerson(o.Problems)) { // without a word, it was no decision
 		failed.Next = now.Add(u.pause(failed.Attempts))
 	}
 	u.Failed = &failed
 }
 
-// stopped says whether a person has stopped a part of the update.
-func (o UpdateOutcome) stopped() bool {
-	return o.Workflow != "" && slices.ContainsFunc(o.Problems, func(p registry.Problem) bool { return p.Type == "urn:fairway:"+Stopped })
+// byPerson says whether a person has stopped a part of the update, by the problems that it had.
+func byPerson(problems []registry.Problem) bool {
+	return slices.ContainsFunc(problems, func(p registry.Problem) bool { return p.Type == "urn:fairway:"+Stopped })
 }
 
 // pause is the time until a failed update is tried again.
 func (u ClusterUpdates) pause(attempts int) time.Duration {
-	pause, most := retryAfter, retryAtMost
-	if u.Want != nil {
-		pause, most = cmp.Or(u.Want.RetryAfter, pause), cmp.Or(u.Want.RetryAtMost, most)
+	if u.Want == nil {
+		return pauseAfter(attempts, 0, 0)
 	}
+	return pauseAfter(attempts, u.Want.RetryAfter, u.Want.RetryAtMost)
+}
+
+func pauseAfter(attempts int, after, atMost time.Duration) time.Duration {
+	pause, most := cmp.Or(after, retryAfter), cmp.Or(atMost, retryAtMost)
 	for ; attempts > 1 && pause < most; attempts-- {
 		pause *= 2
 	}
@@ -493,7 +500,8 @@ func (u ClusterUpdates) outdated() bool {
 	if kind == Decommission || r.Kind == Decommission { // each ends the other at once, whatever the waves say
 		return kind != r.Kind
 	}
-	return version != r.Version && !u.held(kind)
+	// An item that blocks makes another version too, which must not begin before it is gone.
+	return version != r.Version && !u.held(kind) && (kind != Upgrade || u.Want.Block == "")
 }
 
 // gone says whether the last update has decommissioned the cluster.

@@ -414,6 +414,15 @@ func TestANewRunOfTheActorKnowsAllAboutItsUpdates(t *testing.T) {
 	require.Equal(t, v2, state.Updates.Current)
 }
 
+func TestAnActorThatWasMadeAnewLearnsThatItsClusterIsBetweenTwoVersions(t *testing.T) {
+	u := newUpdates(t)
+	u.at(0, u.want(v2, func(w *workflows.Want) { w.Current, w.Between = "", v1 }))
+	state := u.live(2 * time.Hour)
+	require.Equal(t, v1, u.inputs[0].From, "the registry keeps it, and it can be gone back to")
+	require.True(t, u.inputs[0].Fix)
+	require.Equal(t, []string{v2, v1}, []string{state.Updates.Current, state.Updates.Last})
+}
+
 func TestANonsensicalWantIsLeftOut(t *testing.T) {
 	u := newUpdates(t)
 	u.at(0, u.want("", hold))
@@ -510,6 +519,17 @@ func TestABlockOfTheRegistryEndsNoRollback(t *testing.T) {
 	state := u.live(10 * time.Hour)
 	require.Equal(t, []string{"update 2 after 0s", "rollback 1 after 2h0m0s"}, u.started)
 	require.Equal(t, v1, state.Updates.Current)
+}
+
+func TestABlockOfTheRegistryEndsNoUpdateThatIsUnderWay(t *testing.T) {
+	u := newUpdates(t)
+	u.at(0, u.want(v2))
+	u.at(20*time.Minute, u.want(v3, blocked))
+	u.at(30*time.Minute, func() { require.False(t, u.state().Updates.Running.Superseded) })
+	u.at(40*time.Minute, u.want(v2))
+	state := u.live(4 * time.Hour)
+	require.Equal(t, []string{"update 2 after 0s"}, u.started)
+	require.Equal(t, v2, state.Updates.Current)
 }
 
 func TestAnUpdateThatHasChangedNothingLeavesTheClusterOnItsVersion(t *testing.T) {

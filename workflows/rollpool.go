@@ -52,6 +52,8 @@ type RollProgress struct {
 	Spare []Node `json:"spare,omitempty"`
 	// Left says what could not be put back as it was.
 	Left string `json:"left,omitempty"`
+	// Told means that people know that the roll has begun.
+	Told bool `json:"told,omitempty"`
 }
 
 // NodeProgress is where the replacement of one node stands.
@@ -266,6 +268,10 @@ func (r *rolling) inState(state NodeState) (out []*NodeProgress) {
 
 // replace takes as many of the candidates as may go together through their whole replacement.
 func (r *rolling) replace(ctx workflow.Context, candidates []*NodeProgress) error {
+	began := workflow.Now(ctx)
+	if err := r.awaitUnblocked(ctx); err != nil || r.stopping {
+		return err
+	}
 	if err := r.awaitWindow(ctx); err != nil || r.stopping {
 		return err
 	}
@@ -282,10 +288,12 @@ func (r *rolling) replace(ctx workflow.Context, candidates []*NodeProgress) erro
 	}
 	b.turn = r.turnOf(b)
 	defer r.endTurn(ctx, b)
-	if err := r.awaitTurn(ctx, b); err != nil || r.stopping {
+	// What has come in between, such as the end of the window, is waited for again, and others can go on.
+	if err := r.awaitTurn(ctx, b); err != nil || r.stopping || r.closedSince(ctx, b, began) {
 		r.progress.Spare = append(r.progress.Spare, b.fresh[:b.spares]...) // nothing has used them
 		return err
 	}
+	r.begin(ctx)
 	if err := r.surge(ctx, b); err != nil {
 		return withUndo(err, r.giveBack(ctx, b))
 	}
@@ -301,6 +309,21 @@ func (r *rolling) replace(ctx workflow.Context, candidates []*NodeProgress) erro
 	}
 	r.progress.Batch = max(r.progress.Batch, len(b.nodes))
 	return nil
+}
+
+// begin tells people, once, that nodes are about to be replaced. Rolls that began before there was such
+// a message go on without it.
+func (r *rolling) begin(ctx workflow.Context) {
+	if r.progress.Told || workflow.GetVersion(ctx, RollBegins, workflow.DefaultVersion, 1) == workflow.DefaultVersion {
+		return
+	}
+	r.progress.Told = true
+	what := "replace"
+	if r.in.Remove {
+		what = "empty and remove"
+	}
+	r.notify(ctx, RollBegins, "", fmt.Sprintf("Fairway begins to %s %d nodes of pool %s of cluster %s. Asked for by %s. Reason: %s.", what, len(r.progress.Nodes),
+		r.in.Pool, r.cluster(), cmp.Or(r.in.By, "nobody named"), cmp.Or(r.in.Reason, "none given")))
 }
 
 // forgetVanished drops the nodes whose instances are gone already, or go: their group has replaced

@@ -269,7 +269,10 @@ func TestTooManyBadReplacementsStopTheRoll(t *testing.T) {
 	rollPool(env, workflows.RollPoolInput{})
 	requireKind(t, env, workflows.BadReplacement)
 	require.Equal(t, []string{"i-new0", "i-new1", "i-new2"}, w.terminated, "the old ones stay")
-	require.Equal(t, workflows.RollStopped, w.told[0].Kind)
+	require.Len(t, w.told, 2, "people are told once that it begins, and once that it stopped")
+	require.Equal(t, workflows.RollBegins, w.told[0].Kind)
+	require.Contains(t, w.told[0].Text, "begins to replace 3 nodes of pool worker")
+	require.Equal(t, workflows.RollStopped, w.told[1].Kind)
 	requireAsBefore(t, w, 3)
 }
 
@@ -402,8 +405,8 @@ func TestANodeThatCannotBeDrainedIsLeftForTheEnd(t *testing.T) {
 			require.Equal(t, 3, w.launched, "its replacement serves the next node")
 			require.Equal(t, 4, w.largest)
 			require.Equal(t, 7, progress.Nodes[0].Evicted)
-			require.Equal(t, workflows.Quarantined, w.told[0].Kind)
-			require.Contains(t, w.told[0].Text, "pod shop/cart-0: its budget has nothing to spare")
+			require.Equal(t, workflows.Quarantined, w.told[1].Kind)
+			require.Contains(t, w.told[1].Text, "pod shop/cart-0: its budget has nothing to spare")
 			requireAsBefore(t, w, 3)
 		})
 	}
@@ -777,7 +780,7 @@ func TestAStopInTheLastBatchIsNoStop(t *testing.T) {
 }
 
 func TestAStopEndsTheWaitForATurnOrAWindow(t *testing.T) {
-	for _, activity := range []string{"AwaitTurn", "AwaitWindow"} {
+	for _, activity := range []string{"AwaitTurn", "AwaitWindow", "AwaitUnblocked"} {
 		t.Run(activity, func(t *testing.T) {
 			w := newWorld()
 			w.windowed, w.settings.Limits = true, roll.Limits{Fleet: 10}
@@ -838,4 +841,62 @@ func TestEachBatchWaitsForAWindowInOneActivity(t *testing.T) {
 	result(t, env)
 	require.Equal(t, 3, scheduled, "one for each batch, however long it waits")
 	require.Equal(t, 9, attempts)
+}
+
+func TestABatchDoesNotBeginInAWindowThatHasClosedWhileItWaitedForItsTurn(t *testing.T) {
+	w := newWorld()
+	w.windowed, w.settings.Parallel, w.settings.Limits = true, 1, roll.Limits{Fleet: 1}
+	env := newEnvironment(t, w)
+	env.SetStartTime(noon)
+	var calls []string
+	w.fail = func(name string) error {
+		since := env.Now().Sub(noon)
+		switch {
+		case name == "AwaitTurn" && since < 2*time.Hour:
+			return temporal.NewApplicationErrorWithOptions("full", workflows.NoTurn, temporal.ApplicationErrorOptions{NextRetryDelay: 90 * time.Minute})
+		case name == "AwaitWindow" && since > time.Hour && since < 22*time.Hour:
+			return temporal.NewApplicationErrorWithOptions("closed", workflows.WindowClosed, temporal.ApplicationErrorOptions{NextRetryDelay: 5 * time.Hour})
+		case name == "GrowPool":
+			calls = append(calls, since.Truncate(time.Hour).String())
+		case name == "EndTurn" && len(calls) == 0:
+			calls = append(calls, "end turn")
+		}
+		return nil
+	}
+	rollPool(env, workflows.RollPoolInput{})
+	result(t, env)
+	require.Equal(t, "end turn", calls[0], "others can go on")
+	require.Equal(t, "23h0m0s", calls[1])
+	requireAsBefore(t, w, 3)
+}
+
+func TestABlockedBatchHoldsNoTurn(t *testing.T) {
+	for rule, from := range map[string]time.Duration{"from the beginning": 0, "while it waits": time.Hour} {
+		t.Run(rule, func(t *testing.T) {
+			w := newWorld()
+			w.settings.Limits = roll.Limits{Fleet: 1}
+			env := newEnvironment(t, w)
+			env.SetStartTime(noon)
+			w.fail = func(name string) error {
+				since := env.Now().Sub(noon)
+				switch {
+				case name == "AwaitTurn" && since < 2*time.Hour && from > 0:
+					return temporal.NewApplicationErrorWithOptions("full", workflows.NoTurn, temporal.ApplicationErrorOptions{NextRetryDelay: 90 * time.Minute})
+				case name == "AwaitUnblocked" && since >= from && since < 22*time.Hour:
+					return temporal.NewApplicationErrorWithOptions("blocked", workflows.Blocked, temporal.ApplicationErrorOptions{NextRetryDelay: 5 * time.Hour})
+				case name == "GrowPool":
+					require.Greater(t, since, 22*time.Hour)
+				}
+				return nil
+			}
+			env.RegisterDelayedCallback(func() {
+				w.mu.Lock()
+				defer w.mu.Unlock()
+				require.Empty(t, w.turns)
+			}, 15*time.Hour)
+			rollPool(env, workflows.RollPoolInput{})
+			result(t, env)
+			requireAsBefore(t, w, 3)
+		})
+	}
 }

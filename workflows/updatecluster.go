@@ -184,9 +184,9 @@ func (u *updating) prepare(ctx workflow.Context) error {
 }
 
 func (u *updating) askPlan(ctx workflow.Context, version string) error {
-	options := workflow.GetActivityOptions(examining(ctx, "render version "+short(version)))
-	options.StartToCloseTimeout = 5 * time.Minute // a slow repository is not a broken one
-	options.RetryPolicy.NonRetryableErrorTypes = append(options.RetryPolicy.NonRetryableErrorTypes, VersionGone, ClusterNotFound)
+	options := workflow.GetActivityOptions(looking(ctx, "render version "+short(version)))
+	options.StartToCloseTimeout, options.HeartbeatTimeout = renderWithin, heartbeatTimeout
+	options.ScheduleToCloseTimeout += renderWithin
 	var plan UpdatePlan
 	if err := workflow.ExecuteActivity(workflow.WithActivityOptions(ctx, options), "PrepareUpdate", PrepareUpdate{Cluster: u.in.Cluster, Version: version}).Get(ctx, &plan); err != nil {
 		return err
@@ -201,6 +201,9 @@ func (u *updating) askPlan(ctx workflow.Context, version string) error {
 		ChannelAttribute.ValueSet(plan.Cluster.Channel), EnvironmentAttribute.ValueSet(plan.Cluster.Environment))
 }
 
+// renderWithin is long: a slow repository is not a broken one.
+const renderWithin = 5 * time.Minute
+
 // checkHealth refuses to update a cluster that is not well, unless it is to be mended by that.
 func (u *updating) checkHealth(ctx workflow.Context) error {
 	if u.in.Fix {
@@ -209,7 +212,7 @@ func (u *updating) checkHealth(ctx workflow.Context) error {
 	u.phase(ctx, "checking")
 	return u.step(ctx, "health before", func() (string, error) {
 		var health Health
-		if err := workflow.ExecuteActivity(examining(ctx, "is the cluster healthy"), "CheckHealth", CheckHealth{Cluster: u.in.Cluster}).Get(ctx, &health); err != nil {
+		if err := workflow.ExecuteActivity(looking(ctx, "is the cluster healthy"), "CheckHealth", CheckHealth{Cluster: u.in.Cluster}).Get(ctx, &health); err != nil {
 			return "", err
 		}
 		u.checked = workflow.Now(ctx)
@@ -247,8 +250,8 @@ func (u *updating) enter(ctx workflow.Context) error {
 		if err := u.awaitTurn(ctx); err != nil {
 			return err
 		}
-		opened := !windowed || !u.longAgo(ctx, asked) || u.once(ctx, "is the maintenance window still open", "AwaitWindow", u.window())
-		if opened && (!u.longAgo(ctx, began) || u.once(ctx, "is the cluster still not blocked", "AwaitUnblocked", AwaitUnblocked{Cluster: u.in.Cluster})) {
+		opened := !windowed || !u.longAgo(ctx, asked) || once(ctx, "is the maintenance window still open", "AwaitWindow", u.window())
+		if opened && (!u.longAgo(ctx, began) || once(ctx, "is the cluster still not blocked", "AwaitUnblocked", AwaitUnblocked{Cluster: u.in.Cluster})) {
 			break
 		}
 		u.endTurn(ctx) // the window has closed, or somebody has blocked it meanwhile, and others can go on
@@ -301,13 +304,6 @@ func (u *updating) awaitWindow(ctx workflow.Context) error {
 
 func (u *updating) longAgo(ctx workflow.Context, at time.Time) bool {
 	return workflow.Now(ctx).Sub(at) >= lookAgain
-}
-
-// once asks what is else waited for a single time. What cannot be known now is found out by waiting.
-func (u *updating) once(ctx workflow.Context, summary, activity string, in any) bool {
-	options := workflow.GetActivityOptions(examining(ctx, summary))
-	options.RetryPolicy.MaximumAttempts = 1
-	return workflow.ExecuteActivity(workflow.WithActivityOptions(ctx, options), activity, in).Get(ctx, nil) == nil
 }
 
 func (u *updating) window() AwaitWindow {
@@ -872,16 +868,27 @@ func (u *updating) doneText(now time.Time) string {
 	return fmt.Sprintf("Cluster %s has version %s; the update took %s.", u.in.Cluster, short(u.in.Version), took)
 }
 
+// name is how a sentence about the update begins.
+func (u *updating) name() string {
+	if u.in.Kind == Decommission {
+		return "The decommission of cluster " + u.in.Cluster
+	}
+	return fmt.Sprintf("The %s of cluster %s to version %s", u.in.Kind, u.in.Cluster, short(u.in.Version))
+}
+
 func (u *updating) cancelText() string {
-	text := fmt.Sprintf("The update of cluster %s to version %s was cancelled", u.in.Cluster, short(u.in.Version))
-	if !u.progress.Changed {
+	text := u.name() + " was cancelled"
+	switch {
+	case !u.progress.Changed:
 		return text + " before anything was changed."
+	case u.in.Kind == Decommission:
+		return text + "; a part of it may be deleted."
 	}
 	return text + "; the cluster is between two versions."
 }
 
 func (u *updating) failText(err error) string {
-	text := fmt.Sprintf("The update of cluster %s to version %s failed: %s.", u.in.Cluster, short(u.in.Version), strings.TrimSuffix(reasonOf(err), "."))
+	text := fmt.Sprintf("%s failed: %s.", u.name(), strings.TrimSuffix(reasonOf(err), "."))
 	switch {
 	case u.progress.Restored:
 		text += " It is back at version " + short(u.in.From) + "."
@@ -890,7 +897,10 @@ func (u *updating) failText(err error) string {
 	default:
 		text += " Nothing was changed."
 	}
-	return text
+	if u.progress.Restored || byPerson(u.progress.Problems) {
+		return text + " It is not tried again by itself."
+	}
+	return text + fmt.Sprintf(" It is tried again in %s.", pauseAfter(u.in.Attempt, u.progress.RetryAfter, u.progress.RetryAtMost))
 }
 
 // addProblem records what went wrong, in the form of the registry.
@@ -1033,6 +1043,16 @@ func requesting(ctx workflow.Context, summary string) workflow.Context {
 	options := workflow.GetActivityOptions(ctx)
 	options.StartToCloseTimeout = 10 * time.Minute
 	return decided(workflow.WithActivityOptions(ctx, options))
+}
+
+// looking is for what an update asks before it changes anything. What does not answer for a moment is
+// no failure, which would hold up the clusters that come after; for long it is.
+func looking(ctx workflow.Context, summary string) workflow.Context {
+	ctx = decided(changing(ctx, summary))
+	options := workflow.GetActivityOptions(ctx)
+	options.ScheduleToCloseTimeout = unreachableWithin
+	options.RetryPolicy.NonRetryableErrorTypes = append(slices.Clone(beyondRetry), AccessDenied)
+	return workflow.WithActivityOptions(ctx, options)
 }
 
 // decided gives up on errors that are final.

@@ -164,6 +164,7 @@ func TestAFailureStopsTheUpdateWhereItIs(t *testing.T) {
 				require.Equal(t, v2, s.last().Status.NextVersion, "it is on its way there")
 			}
 			require.Equal(t, workflows.UpdateFailed, s.told[len(s.told)-1].Kind)
+			require.Contains(t, s.told[len(s.told)-1].Text, " It is tried again in ")
 		})
 	}
 }
@@ -249,7 +250,7 @@ func TestAFailedUpdateGoesBackByItselfWhereThatIsConfigured(t *testing.T) {
 			require.Equal(t, v1, s.last().Status.CurrentVersion)
 			require.Empty(t, s.last().Status.NextVersion)
 			require.Equal(t, "It broke.", s.last().Status.Problems[0].Title)
-			require.Contains(t, s.told[len(s.told)-1].Text, "It is back at version 11111111#11111111.")
+			require.Contains(t, s.told[len(s.told)-1].Text, "It is back at version 11111111#11111111. It is not tried again by itself.")
 		})
 	}
 }
@@ -660,6 +661,8 @@ func TestAClusterThatIsToStayAfterAllIsNotDeleted(t *testing.T) {
 	outcome := s.update(t, s.environment(t), workflows.UpdateClusterInput{Kind: workflows.Decommission, From: v1})
 	require.Equal(t, []string{"urn:fairway:Stopped"}, problemTypes(outcome.Problems))
 	require.Contains(t, outcome.Problems[0].Title, "nothing more of it is deleted")
+	require.Equal(t, "The decommission of cluster dev-1 failed: cluster dev-1 is not decommission-requested in the registry any more, so nothing more of it is deleted. Nothing was changed. It is not tried again by itself.",
+		s.told[len(s.told)-1].Text)
 	require.False(t, outcome.Changed)
 	require.Empty(t, slices.DeleteFunc(s.story, func(c string) bool { return !strings.HasPrefix(c, "delete") }))
 
@@ -730,4 +733,25 @@ func TestARollThatDoesNotEndKeepsNoClusterFromGoing(t *testing.T) {
 	outcome := s.update(t, s.environment(t), workflows.UpdateClusterInput{Kind: workflows.Decommission, From: v1})
 	require.Equal(t, "done", outcome.Phase)
 	require.Less(t, outcome.Ended.Sub(noon), 20*time.Minute)
+}
+
+func TestWhatDoesNotAnswerForAMomentFailsNoUpdateBeforeItBegins(t *testing.T) {
+	for _, call := range []string{"prepare 2", "health"} {
+		for lasts, phase := range map[time.Duration]string{3 * time.Minute: "done", 48 * time.Hour: "failed"} {
+			s := newSite()
+			env := s.environment(t)
+			s.fail = func(name string) error {
+				if name == call && env.Now().Before(noon.Add(lasts)) {
+					return temporal.NewApplicationErrorWithOptions("It does not answer.", workflows.Unreachable, temporal.ApplicationErrorOptions{NextRetryDelay: 30 * time.Second * time.Duration(1+lasts/time.Hour)})
+				}
+				return nil
+			}
+			outcome := s.update(t, env, fromV1)
+			require.Equal(t, phase, outcome.Phase, call)
+			require.Less(t, outcome.Ended.Sub(noon), 20*time.Minute)
+			if phase == "failed" {
+				require.Equal(t, []string{"urn:fairway:Unreachable"}, problemTypes(outcome.Problems))
+			}
+		}
+	}
 }

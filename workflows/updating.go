@@ -81,9 +81,9 @@ type Messages interface {
 	SyncFleet(context.Context, SyncFleet) (SyncResult, error)
 }
 
-// Gates is how an update waits for the end of blocks before it begins. activities/blocks implements it.
+// Gates is how an update or a batch waits for the end of blocks before it begins. activities/blocks implements it.
 type Gates interface {
-	// AwaitUnblocked returns when nobody blocks the whole cluster, its channel or the fleet. Until then
+	// AwaitUnblocked returns when nobody blocks the cluster, or the pool, its channel or the fleet. Until then
 	// it fails with Blocked, benign, to be tried again: waiting costs no history.
 	AwaitUnblocked(context.Context, AwaitUnblocked) error
 }
@@ -233,6 +233,7 @@ type (
 	}
 	AwaitUnblocked struct {
 		Cluster string `json:"cluster"`
+		Pool    string `json:"pool,omitempty"` // whose blocks count too
 	}
 	AwaitEnd struct {
 		Workflow string `json:"workflow"`
@@ -279,6 +280,9 @@ type Want struct {
 	// Current is what the registry says that the cluster has; an actor that knows better ignores it.
 	Current string `json:"current_version,omitempty"`
 	Last    string `json:"last_version,omitempty"`
+	// Between is the last whole version, in place of Current, where the registry says that the cluster
+	// is on its way to another.
+	Between string `json:"between,omitempty"`
 	// Environment of the cluster, for the search attributes of its actor.
 	Environment string `json:"environment,omitempty"`
 	// Block is the config item cluster_update_block of the entry; empty means none.

@@ -388,6 +388,12 @@ func (w *world) EndTurn(_ context.Context, in workflows.AwaitTurn) error {
 	return w.failing("EndTurn")
 }
 
+func (w *world) AwaitUnblocked(context.Context, workflows.AwaitUnblocked) error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.failing("AwaitUnblocked")
+}
+
 func (w *world) AwaitWindow(context.Context, workflows.AwaitWindow) error {
 	w.mu.Lock()
 	defer w.mu.Unlock()

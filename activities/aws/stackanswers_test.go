@@ -11,7 +11,6 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
-	"go.temporal.io/sdk/temporal"
 
 	"github.com/fairway-project/fairway/activities/activitytest"
 	"github.com/fairway-project/fairway/activities/aws"
@@ -184,38 +183,4 @@ func TestADeletionThatFailsNamesWhatIsLeft(t *testing.T) {
 	var worker activitytest.Worker
 	err := worker.Run(f.activities(t).DeleteStack, theStack, nil)
 	requireError(t, err, workflows.StackFailed, true, "cluster dev-1: stack dev-1: DELETE_FAILED: Network DELETE_FAILED: has dependencies; Role DELETE_FAILED: cannot be detached")
-}
-
-func TestABlockOfAPoolHoldsItsStackAndNoOther(t *testing.T) {
-	for pool, held := range map[string]bool{"worker": true, "spot": false, "": false} {
-		for name, activity := range map[string]func(*aws.Stacks) any{
-			"ApplyStack":  func(s *aws.Stacks) any { return s.ApplyStack },
-			"DeleteStack": func(s *aws.Stacks) any { return s.DeleteStack },
-		} {
-			f := &formation{answers: map[string][]string{
-				"DescribeStacks": {stackIs("UPDATE_ROLLBACK_COMPLETE")}, "DescribeStackEvents": {"<StackEvents/>"},
-				"CreateChangeSet": {"<Id>arn:change</Id>"}, "DeleteChangeSet": {""}, "UpdateTerminationProtection": {""},
-				"DescribeChangeSet": {"<Status>FAILED</Status><ExecutionStatus>UNAVAILABLE</ExecutionStatus><StatusReason>No updates are to be performed.</StatusReason>"},
-			}}
-			stacks := f.activities(t)
-			stacks.Blocks = blocks(func(pool string) error {
-				if pool == "worker" {
-					return temporal.NewApplicationError("pool worker is blocked", workflows.Blocked)
-				}
-				return nil
-			})
-			if name == "DeleteStack" && !held {
-				continue // what comes after that is tried elsewhere
-			}
-			of := theStack
-			of.Pool = pool
-			var worker activitytest.Worker
-			err := worker.Run(activity(stacks), of, nil)
-			if held {
-				requireError(t, err, workflows.Blocked, false, "pool worker is blocked")
-			} else {
-				require.NoError(t, err, "%s of %q", name, pool)
-			}
-		}
-	}
 }

@@ -14,8 +14,8 @@ type Gates struct{ Asker Asker }
 
 var _ workflows.Gates = Gates{}
 
-// lookForEnd is the time between two looks for the end of a block by what has not begun: a blocked
-// fleet may have a hundred clusters that wait.
+// lookForEnd is the time between two looks for the end of a block by updates that have not begun: a
+// blocked fleet may have a hundred that wait. Rolls are few.
 const lookForEnd = 15 * time.Second
 
 // AwaitUnblocked implements workflows.Gates.
@@ -24,10 +24,14 @@ func (g Gates) AwaitUnblocked(ctx context.Context, in workflows.AwaitUnblocked) 
 	if err != nil {
 		return err
 	}
-	refusal := state.Refusal(time.Now(), "")
+	every := lookForEnd
+	if in.Pool != "" {
+		every = workflows.BlockCheck
+	}
+	refusal := state.Refusal(time.Now(), in.Pool)
 	if refusal == "" {
 		return nil
 	}
 	return temporal.NewApplicationErrorWithOptions(refusal, workflows.Blocked,
-		temporal.ApplicationErrorOptions{Category: temporal.ApplicationErrorCategoryBenign, NextRetryDelay: lookForEnd})
+		temporal.ApplicationErrorOptions{Category: temporal.ApplicationErrorCategoryBenign, NextRetryDelay: every})
 }

@@ -21,6 +21,16 @@ func TestWhatHasNotBegunLooksForTheEndOfABlockNowAndThen(t *testing.T) {
 	require.Equal(t, temporal.ApplicationErrorCategoryBenign, typed.Category())
 	require.Equal(t, 15*time.Second, typed.NextRetryDelay())
 
+	require.ErrorAs(t, gates.AwaitUnblocked(t.Context(), workflows.AwaitUnblocked{Cluster: "a", Pool: "worker"}), &typed)
+	require.Equal(t, workflows.BlockCheck, typed.NextRetryDelay(), "a roll goes on sooner")
+
+	pool := blocked("", "load test")
+	pool.Pool = "worker"
+	world.state = map[string]any{"cluster/a": workflows.ClusterState{Blocks: []workflows.Block{pool}}}
+	require.Error(t, gates.AwaitUnblocked(t.Context(), workflows.AwaitUnblocked{Cluster: "a", Pool: "worker"}))
+	require.NoError(t, gates.AwaitUnblocked(t.Context(), workflows.AwaitUnblocked{Cluster: "a", Pool: "spot"}))
+	require.NoError(t, gates.AwaitUnblocked(t.Context(), workflows.AwaitUnblocked{Cluster: "a"}), "that is for its roll to wait for")
+
 	world.state = nil
 	require.NoError(t, gates.AwaitUnblocked(t.Context(), workflows.AwaitUnblocked{Cluster: "a"}))
 }

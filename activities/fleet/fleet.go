@@ -83,7 +83,11 @@ func (a *Activities) EndTurn(ctx context.Context, in workflows.AwaitTurn) error 
 	return a.update(ctx, workflows.ReturnTurn, in.Holder)
 }
 
-// endForgotten gives back the turns of workflows that were terminated and could not do so.
+// clocks is by how much those of Temporal's servers may differ.
+const clocks = time.Minute
+
+// endForgotten gives back the turns of workflows that were terminated and could not do so. The next
+// workflow of the id may run by now, and begin with another wait than that for a turn.
 func (a *Activities) endForgotten(ctx context.Context) error {
 	answer, err := a.Temporal.QueryWorkflow(ctx, workflows.FleetID, "", workflows.StateQuery)
 	var state workflows.FleetState
@@ -98,7 +102,7 @@ func (a *Activities) endForgotten(ctx context.Context) error {
 		description, err := a.Temporal.DescribeWorkflow(ctx, turn.Holder, "")
 		unknown := (*serviceerror.NotFound)(nil)
 		switch {
-		case errors.As(err, &unknown) || (err == nil && description.Status != enumspb.WORKFLOW_EXECUTION_STATUS_RUNNING):
+		case errors.As(err, &unknown), err == nil && (description.Status != enumspb.WORKFLOW_EXECUTION_STATUS_RUNNING || description.WorkflowStartTime.After(turn.Since.Add(clocks))):
 			if err := a.update(ctx, workflows.ReturnTurn, turn.Holder); err != nil {
 				return err
 			}

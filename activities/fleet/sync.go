@@ -31,6 +31,9 @@ const (
 	canaryItem = "rollout_canary"       // "true" lets the cluster go first
 )
 
+// askWithin bounds one question to an actor.
+const askWithin = 10 * time.Second
+
 // SyncFleet implements workflows.Messages. It costs one request to the registry, one to the
 // repository, one to Temporal's visibility and one query for each channel. Nothing is told if the
 // registry or the repository does not answer.
@@ -68,17 +71,19 @@ func (m *Messages) SyncFleet(ctx context.Context, in workflows.SyncFleet) (workf
 		}
 		names = []string{in.Channel}
 	}
-	known, err := m.known(ctx, names)
-	if err != nil {
-		return result, err
+	// An actor that does not answer is told nothing, and keeps no other channel waiting.
+	known, silent := m.known(ctx, names)
+	if len(known) == 0 && silent != nil {
+		return result, noAnswer(silent)
 	}
+	names = slices.DeleteFunc(names, func(name string) bool { _, answered := known[name]; return !answered })
 	keep := false
 	if problem := vanished(known, clusters); problem != "" {
 		keep = !in.Shrunk
 		result.Problems = append(result.Problems, problem)
 	}
 
-	var errs []error
+	errs := []error{silent}
 	var news []workflows.ChannelSync
 	for _, name := range names {
 		sync, err := m.channelSync(name, heads[name], following[name])
@@ -135,25 +140,32 @@ func (m *Messages) running(ctx context.Context) (map[string]bool, error) {
 	}
 }
 
-// known asks the actors of channels what they have been told; one that does not exist knows nothing.
+// known asks the actors of channels what they have been told; one that does not exist knows nothing. The
+// error is about those that do not answer, which are missing in the map.
 func (m *Messages) known(ctx context.Context, channels []string) (map[string]workflows.ChannelSynced, error) {
 	var mu sync.Mutex
+	var silent []error
 	known := map[string]workflows.ChannelSynced{}
-	group, ctx := errgroup.WithContext(ctx)
+	var group errgroup.Group
 	group.SetLimit(atOnce)
 	for _, name := range channels {
 		group.Go(func() error {
 			var synced workflows.ChannelSynced
-			if _, err := m.query(ctx, workflows.ChannelID(name), workflows.SyncedQuery, &synced); err != nil {
-				return err
-			}
+			ctx, cancel := context.WithTimeout(ctx, askWithin)
+			defer cancel()
+			_, err := m.query(ctx, workflows.ChannelID(name), workflows.SyncedQuery, &synced)
 			mu.Lock()
 			defer mu.Unlock()
-			known[name] = synced
+			if err != nil {
+				silent = append(silent, err)
+			} else {
+				known[name] = synced
+			}
 			return nil
 		})
 	}
-	return known, noAnswer(group.Wait())
+	_ = group.Wait()
+	return known, errors.Join(silent...)
 }
 
 // query says also whether there is such a workflow.
@@ -227,6 +239,8 @@ func (m *Messages) channelSync(name, commit string, following []registry.Cluster
 			each.Want.Last = status.LastVersion
 			if status.NextVersion == "" || status.NextVersion == status.CurrentVersion { // no update is under way
 				each.Want.Current = status.CurrentVersion
+			} else {
+				each.Want.Between = status.CurrentVersion
 			}
 		}
 		sync.Clusters = append(sync.Clusters, each)
@@ -240,6 +254,7 @@ func digest(sync workflows.ChannelSync) string {
 	sync.Title, sync.Digest, sync.Clusters = "", "", slices.Clone(sync.Clusters)
 	for i := range sync.Clusters {
 		sync.Clusters[i].Want.Current, sync.Clusters[i].Want.Last, sync.Clusters[i].Lost = "", "", false
+		sync.Clusters[i].Want.Between = ""
 	}
 	encoded, err := json.Marshal(sync)
 	if err != nil {

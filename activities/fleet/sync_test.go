@@ -220,8 +220,10 @@ func TestOnlyWhatIsNewIsTold(t *testing.T) {
 	require.Empty(t, f.synced().Told)
 	require.Equal(t, 3, f.requests, "visibility and a query for each channel, and nothing else")
 
+	f.cluster("a").Status.NextVersion = "c1#a"
+	require.Empty(t, f.synced().Told, "the channel hears from the cluster that it is being updated")
 	f.cluster("a").Status.CurrentVersion = "c1#a"
-	require.Empty(t, f.synced().Told, "the channel hears from the cluster that it is updated")
+	require.Empty(t, f.synced().Told, "and that it is updated")
 	for what, change := range map[string]func(){
 		"a new head":           func() { f.heads["dev"] = "c2" },
 		"an edited entry":      func() { f.cluster("a").ConfigItems = map[string]string{"edited": "yes"} },
@@ -235,6 +237,14 @@ func TestOnlyWhatIsNewIsTold(t *testing.T) {
 		require.Equal(t, []string{"dev"}, f.synced().Told, what)
 		require.Empty(t, f.synced().Told, what)
 	}
+}
+
+func TestAVersionThatAClusterIsLeavingIsNotItsOwn(t *testing.T) {
+	f := newFleet(t)
+	f.cluster("a").Status.NextVersion = "c1#a"
+	f.synced()
+	want := f.syncs["dev"].Clusters[0].Want
+	require.Equal(t, []string{"", "c0#a"}, []string{want.Current, want.Between})
 }
 
 func TestAClusterThatMovesLeavesItsChannelFirst(t *testing.T) {
@@ -265,7 +275,7 @@ func TestWithoutAnAnswerNothingIsTold(t *testing.T) {
 		"registry":   func(f *fleet) { f.down["registry"] = true },
 		"repository": func(f *fleet) { f.down["repository"] = true },
 		"visibility": func(f *fleet) { f.actors.down["visibility"] = true },
-		"actor":      func(f *fleet) { f.actors.down["channel/beta"] = true },
+		"actors":     func(f *fleet) { f.actors.down["channel/beta"], f.actors.down["channel/dev"] = true, true },
 	} {
 		t.Run(what, func(t *testing.T) {
 			f := newFleet(t)
@@ -277,6 +287,14 @@ func TestWithoutAnAnswerNothingIsTold(t *testing.T) {
 			require.Empty(t, f.told)
 		})
 	}
+}
+
+func TestAChannelThatDoesNotAnswerKeepsNoOtherWaiting(t *testing.T) {
+	f := newFleet(t)
+	f.actors.down["channel/beta"] = true
+	_, err := f.sync(workflows.SyncFleet{})
+	require.ErrorContains(t, err, "asking workflow channel/beta what it knows: down", "people see that something is wrong")
+	require.Equal(t, []string{"channel/dev sync"}, f.told)
 }
 
 func TestMostClustersDoNotVanishAtOnce(t *testing.T) {
