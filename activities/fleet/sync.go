@@ -31,9 +31,6 @@ const (
 	canaryItem = "rollout_canary"       // "true" lets the cluster go first
 )
 
-// askWithin bounds one question to an actor.
-const askWithin = 10 * time.Second
-
 // SyncFleet implements workflows.Messages. It costs one request to the registry, one to the
 // repository, one to Temporal's visibility and one query for each channel. Nothing is told if the
 // registry or the repository does not answer.
@@ -71,19 +68,17 @@ func (m *Messages) SyncFleet(ctx context.Context, in workflows.SyncFleet) (workf
 		}
 		names = []string{in.Channel}
 	}
-	// An actor that does not answer is told nothing, and keeps no other channel waiting.
-	known, silent := m.known(ctx, names)
-	if len(known) == 0 && silent != nil {
-		return result, noAnswer(silent)
+	known, err := m.known(ctx, names)
+	if err != nil {
+		return result, err
 	}
-	names = slices.DeleteFunc(names, func(name string) bool { _, answered := known[name]; return !answered })
 	keep := false
 	if problem := vanished(known, clusters); problem != "" {
 		keep = !in.Shrunk
 		result.Problems = append(result.Problems, problem)
 	}
 
-	errs := []error{silent}
+	var errs []error
 	var news []workflows.ChannelSync
 	for _, name := range names {
 		sync, err := m.channelSync(name, heads[name], following[name])
@@ -140,32 +135,25 @@ func (m *Messages) running(ctx context.Context) (map[string]bool, error) {
 	}
 }
 
-// known asks the actors of channels what they have been told; one that does not exist knows nothing. The
-// error is about those that do not answer, which are missing in the map.
+// known asks the actors of channels what they have been told; one that does not exist knows nothing.
 func (m *Messages) known(ctx context.Context, channels []string) (map[string]workflows.ChannelSynced, error) {
 	var mu sync.Mutex
-	var silent []error
 	known := map[string]workflows.ChannelSynced{}
-	var group errgroup.Group
+	group, ctx := errgroup.WithContext(ctx)
 	group.SetLimit(atOnce)
 	for _, name := range channels {
 		group.Go(func() error {
 			var synced workflows.ChannelSynced
-			ctx, cancel := context.WithTimeout(ctx, askWithin)
-			defer cancel()
-			_, err := m.query(ctx, workflows.ChannelID(name), workflows.SyncedQuery, &synced)
+			if _, err := m.query(ctx, workflows.ChannelID(name), workflows.SyncedQuery, &synced); err != nil {
+				return err
+			}
 			mu.Lock()
 			defer mu.Unlock()
-			if err != nil {
-				silent = append(silent, err)
-			} else {
-				known[name] = synced
-			}
+			known[name] = synced
 			return nil
 		})
 	}
-	_ = group.Wait()
-	return known, errors.Join(silent...)
+	return known, noAnswer(group.Wait())
 }
 
 // query says also whether there is such a workflow.

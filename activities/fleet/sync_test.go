@@ -275,7 +275,7 @@ func TestWithoutAnAnswerNothingIsTold(t *testing.T) {
 		"registry":   func(f *fleet) { f.down["registry"] = true },
 		"repository": func(f *fleet) { f.down["repository"] = true },
 		"visibility": func(f *fleet) { f.actors.down["visibility"] = true },
-		"actors":     func(f *fleet) { f.actors.down["channel/beta"], f.actors.down["channel/dev"] = true, true },
+		"actor":      func(f *fleet) { f.actors.down["channel/beta"] = true },
 	} {
 		t.Run(what, func(t *testing.T) {
 			f := newFleet(t)
@@ -287,14 +287,6 @@ func TestWithoutAnAnswerNothingIsTold(t *testing.T) {
 			require.Empty(t, f.told)
 		})
 	}
-}
-
-func TestAChannelThatDoesNotAnswerKeepsNoOtherWaiting(t *testing.T) {
-	f := newFleet(t)
-	f.actors.down["channel/beta"] = true
-	_, err := f.sync(workflows.SyncFleet{})
-	require.ErrorContains(t, err, "asking workflow channel/beta what it knows: down", "people see that something is wrong")
-	require.Equal(t, []string{"channel/dev sync"}, f.told)
 }
 
 func TestMostClustersDoNotVanishAtOnce(t *testing.T) {
