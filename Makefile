@@ -33,3 +33,4 @@ test: .lab/bin/lab ## run every test, on a real lab
 include lab/lab.mk
 -include lint/lint.mk
 -include bench/bench.mk
+-include tests/record/record.mk

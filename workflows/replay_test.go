@@ -2,8 +2,10 @@ package workflows_test
 
 import (
 	"compress/gzip"
+	"maps"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -11,7 +13,9 @@ import (
 	"github.com/stretchr/testify/require"
 	historypb "go.temporal.io/api/history/v1"
 	"go.temporal.io/sdk/client"
+	"go.temporal.io/sdk/converter"
 	"go.temporal.io/sdk/worker"
+	"google.golang.org/protobuf/proto"
 
 	"github.com/fairway-project/fairway/workflows"
 )
@@ -22,11 +26,9 @@ func TestRecordedHistoriesReplay(t *testing.T) {
 	for _, file := range recordings(t) {
 		t.Run(strings.TrimSuffix(filepath.Base(file), ".json.gz"), func(t *testing.T) {
 			replayer := worker.NewWorkflowReplayer()
-			replayer.RegisterWorkflow(workflows.RollPool)
-			replayer.RegisterWorkflow(workflows.ReplaceNode)
-			replayer.RegisterWorkflow(workflows.Cluster)
-			replayer.RegisterWorkflow(workflows.Fleet)
-			replayer.RegisterWorkflow(workflows.UpdateCluster)
+			for _, workflow := range []any{workflows.UpdateCluster, workflows.RollPool, workflows.ReplaceNode, workflows.Sync, workflows.Channel, workflows.Cluster, workflows.Fleet} {
+				replayer.RegisterWorkflow(workflow)
+			}
 			require.NoError(t, replayer.ReplayWorkflowHistory(nil, history(t, file)))
 		})
 	}
@@ -34,10 +36,13 @@ func TestRecordedHistoriesReplay(t *testing.T) {
 
 func TestEveryOutcomeOfEveryWorkflowIsRecorded(t *testing.T) {
 	for workflow, outcomes := range map[string][]string{
-		"rollpool":    {"completed", "cancelled", "failed"},
-		"replacenode": {"completed", "cancelled", "failed"},
-		"cluster":     {"running"}, // actors never end
-		"fleet":       {"running"},
+		"updatecluster": {"completed", "cancelled", "failed"},
+		"rollpool":      {"completed", "cancelled", "failed"},
+		"replacenode":   {"completed", "cancelled", "failed"},
+		"sync":          {"completed"},
+		"cluster":       {"running"}, // actors never end
+		"channel":       {"running"},
+		"fleet":         {"running"},
 	} {
 		for _, outcome := range outcomes {
 			require.True(t, slices.ContainsFunc(recordings(t), func(file string) bool {
@@ -47,24 +52,79 @@ func TestEveryOutcomeOfEveryWorkflowIsRecorded(t *testing.T) {
 	}
 }
 
-// What people and activities ask of the actors is in their recordings.
-func TestEveryHandlerOfTheActorsIsRecorded(t *testing.T) {
-	for actor, handlers := range map[string][]string{
+// What people, workflows and activities ask of workflows is in their recordings.
+func TestEveryHandlerIsRecorded(t *testing.T) {
+	for workflow, handlers := range map[string][]string{
 		"cluster": {
 			"update " + workflows.BlockName, "update " + workflows.UnblockName, "update " + workflows.ForceName,
 			"signal " + workflows.BlockName, "signal " + workflows.UnblockName, "signal " + workflows.ForceName,
+			"signal " + workflows.WantName, "signal " + workflows.UpdatedName, "update " + workflows.UpdateName, "update " + workflows.RollbackName,
 		},
-		"fleet": {"update " + workflows.TakeTurn, "update " + workflows.ReturnTurn},
+		"channel": {
+			"update " + workflows.BlockName, "update " + workflows.UnblockName, "update " + workflows.ResumeName,
+			"signal " + workflows.BlockName, "signal " + workflows.UnblockName,
+			"signal " + workflows.SyncName, "signal " + workflows.ReportName,
+		},
+		"fleet": {
+			"update " + workflows.TakeTurn, "update " + workflows.ReturnTurn,
+			"update " + workflows.BlockName, "update " + workflows.UnblockName,
+			"signal " + workflows.BlockName, "signal " + workflows.UnblockName,
+		},
+		"updatecluster": {"signal " + workflows.SupersedeName},
+		"rollpool":      {"signal " + workflows.StopName},
 	} {
 		var recorded []string
 		for _, file := range recordings(t) {
-			if strings.HasPrefix(filepath.Base(file), actor+"-") {
+			if strings.HasPrefix(filepath.Base(file), workflow+"-") {
 				recorded = append(recorded, handled(history(t, file))...)
 			}
 		}
 		for _, handler := range handlers {
-			require.Contains(t, recorded, handler, actor)
+			require.Contains(t, recorded, handler, workflow)
 		}
+	}
+}
+
+// An update tells the actor of its cluster how it ended, so its recording knows what became of it.
+func TestEveryWayOfAnUpdateIsRecorded(t *testing.T) {
+	recorded := map[string]bool{}
+	for _, file := range recordings(t) {
+		for _, event := range history(t, file).Events {
+			told := event.GetSignalExternalWorkflowExecutionInitiatedEventAttributes()
+			if told == nil || told.SignalName != workflows.UpdatedName {
+				continue
+			}
+			var outcome workflows.UpdateOutcome
+			require.NoError(t, converter.GetDefaultDataConverter().FromPayloads(told.Input, &outcome))
+			recorded[string(outcome.Kind)+" "+outcome.Phase] = true
+			recorded["restored"] = recorded["restored"] || outcome.Restored
+			for _, step := range outcome.Steps {
+				recorded["step "+step.Name] = true
+			}
+			for _, pool := range outcome.Pools {
+				recorded["pool "+pool.State] = true
+				recorded["nodes replaced"] = recorded["nodes replaced"] || (outcome.Phase == "done" && pool.Replaced > 0)
+			}
+			recorded["nothing replaced"] = recorded["nothing replaced"] || (outcome.Phase == "done" && !slices.ContainsFunc(outcome.Pools, func(p workflows.PoolProgress) bool { return p.Replaced > 0 }))
+		}
+	}
+	for _, way := range []string{
+		"update done", "update failed", "update superseded", "update cancelled", "rollback done", "provision done", "decommission done",
+		"restored", "nodes replaced", "nothing replaced", "pool stopped", "pool removed",
+		"step maintenance window", "step do stacks change", "step pruning", "step deletions before",
+	} {
+		require.Contains(t, slices.Collect(maps.Keys(recorded)), way)
+	}
+}
+
+// Whoever reads the repository can read its recordings. Payloads are looked at as they are: in the
+// files they are base64.
+func TestRecordingsHoldNoSecrets(t *testing.T) {
+	secret := regexp.MustCompile(`(?i)PRIVATE KEY|BEGIN CERTIFICATE|\bAKIA[0-9A-Z]{16}\b|\bASIA[0-9A-Z]{16}\b|Bearer |Authorization:|x-amz-security-token|://[^/@\s"]+:[^/@\s"]+@`)
+	for _, file := range recordings(t) {
+		plain, err := proto.Marshal(history(t, file))
+		require.NoError(t, err)
+		require.Empty(t, string(secret.Find(plain)), file)
 	}
 }
 

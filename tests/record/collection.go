@@ -3,16 +3,22 @@ package main
 import (
 	"bytes"
 	"compress/gzip"
+	"encoding/json"
 	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 
+	commonpb "go.temporal.io/api/common/v1"
 	"go.temporal.io/api/enums/v1"
 	historypb "go.temporal.io/api/history/v1"
 	"go.temporal.io/api/temporalproto"
 	"go.temporal.io/sdk/client"
+	"go.temporal.io/sdk/worker"
+	"google.golang.org/protobuf/proto"
+
+	"github.com/fairway-project/fairway/workflows"
 )
 
 // maxSize bounds a file, in bytes. A history that is longer says little more than a shorter one.
@@ -46,6 +52,9 @@ func (c collection) add(workflow, outcome string, history *historypb.History) (s
 	form := shape(history)
 	if file, known := c.shapes[form]; known {
 		return file, nil
+	}
+	if secret := secretIn(history); secret != "" {
+		return "", fmt.Errorf("it contains the value of %s", secret)
 	}
 	data, err := compress(history)
 	if err != nil {
@@ -82,6 +91,46 @@ func (c collection) create(name string) (*os.File, error) {
 	}
 }
 
+// secretIn names the environment variable whose secret value a history contains; empty if none is.
+func secretIn(history *historypb.History) string {
+	plain, err := proto.Marshal(history) // payloads are base64 in JSON
+	if err != nil {
+		return err.Error()
+	}
+	for _, variable := range os.Environ() {
+		name, value, _ := strings.Cut(variable, "=")
+		if (strings.Contains(name, "TOKEN") || strings.Contains(name, "SECRET")) && len(value) >= 16 && bytes.Contains(plain, []byte(value)) {
+			return name
+		}
+	}
+	return ""
+}
+
+// deleteOutdated deletes the files that the workflows of today do not replay.
+func deleteOutdated(dir string) error {
+	files, err := filepath.Glob(filepath.Join(dir, "*.json.gz"))
+	if err != nil {
+		return err
+	}
+	for _, file := range files {
+		history, err := readHistory(file)
+		if err != nil {
+			return fmt.Errorf("reading %s: %w", file, err)
+		}
+		replayer := worker.NewWorkflowReplayer()
+		for _, workflow := range []any{workflows.UpdateCluster, workflows.RollPool, workflows.ReplaceNode, workflows.Sync, workflows.Channel, workflows.Cluster, workflows.Fleet} {
+			replayer.RegisterWorkflow(workflow)
+		}
+		if err := replayer.ReplayWorkflowHistory(nil, history); err != nil {
+			fmt.Printf("%s is deleted: %v\n", file, err)
+			if err := os.Remove(file); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
 // shape is what a history says about the workflow's code: the commands that it gave, in their
 // order. Two histories of one shape replay alike. Actors never close and do the same few things
 // again and again, so it counts what they did at all, and not in which order.
@@ -90,7 +139,11 @@ func shape(history *historypb.History) string {
 	for _, event := range history.Events {
 		switch event.EventType {
 		case enums.EVENT_TYPE_WORKFLOW_EXECUTION_STARTED:
-			form = append(form, event.GetWorkflowExecutionStartedEventAttributes().WorkflowType.Name)
+			started := event.GetWorkflowExecutionStartedEventAttributes()
+			form = append(form, started.WorkflowType.Name)
+			if kind := kindOf(started.Input); kind != "" {
+				form = append(form, kind)
+			}
 		case enums.EVENT_TYPE_ACTIVITY_TASK_SCHEDULED:
 			form = append(form, event.GetActivityTaskScheduledEventAttributes().ActivityType.Name)
 		case enums.EVENT_TYPE_START_CHILD_WORKFLOW_EXECUTION_INITIATED:
@@ -113,6 +166,16 @@ func shape(history *historypb.History) string {
 		form = slices.Compact(form)
 	}
 	return strings.Join(form, "\n")
+}
+
+// kindOf is what an update is to do with its cluster: other code may give the same commands. Inputs of
+// other workflows have none.
+func kindOf(input *commonpb.Payloads) string {
+	var in struct{ Kind string }
+	if len(input.GetPayloads()) == 0 || json.Unmarshal(input.Payloads[0].Data, &in) != nil {
+		return ""
+	}
+	return in.Kind
 }
 
 func readHistory(name string) (*historypb.History, error) {

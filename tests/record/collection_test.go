@@ -53,6 +53,46 @@ func TestAHistoryThatIsTooLongIsRefused(t *testing.T) {
 	require.Empty(t, entries)
 }
 
+func TestAHistoryWithASecretIsRefused(t *testing.T) {
+	t.Setenv("A_TOKEN", "0123456789abcdef0123")
+	dir := t.TempDir()
+	kept, err := readCollection(dir)
+	require.NoError(t, err)
+	leaky := activities("DrainNode")
+	leaky.Events[0].GetActivityTaskScheduledEventAttributes().Input = &commonpb.Payloads{
+		Payloads: []*commonpb.Payload{{Data: []byte(`{"token": "0123456789abcdef0123"}`)}},
+	}
+	_, err = kept.add("ReplaceNode", "completed", leaky)
+	require.ErrorContains(t, err, "the value of A_TOKEN")
+	require.NotContains(t, err.Error(), "0123456789abcdef0123")
+	entries, err := os.ReadDir(dir)
+	require.NoError(t, err)
+	require.Empty(t, entries)
+}
+
+func TestOnlyRecordingsThatDoNotReplayAreOutdated(t *testing.T) {
+	dir := t.TempDir()
+	good, err := readHistory(filepath.Join("../..", histories, "rollpool-completed.json.gz"))
+	require.NoError(t, err)
+	kept, err := readCollection(dir)
+	require.NoError(t, err)
+	_, err = kept.add("RollPool", "completed", good)
+	require.NoError(t, err)
+	for _, event := range good.Events {
+		if activity := event.GetActivityTaskScheduledEventAttributes(); activity != nil {
+			activity.ActivityType.Name = "Forgotten"
+		}
+	}
+	_, err = kept.add("RollPool", "failed", good)
+	require.NoError(t, err)
+
+	require.NoError(t, deleteOutdated(dir))
+	left, err := os.ReadDir(dir)
+	require.NoError(t, err)
+	require.Len(t, left, 1)
+	require.Equal(t, "rollpool-completed.json.gz", left[0].Name())
+}
+
 // activities is a history in which these were scheduled.
 func activities(names ...string) *historypb.History {
 	history := &historypb.History{}

@@ -1,17 +1,17 @@
 // Command record keeps histories of workflows for the replay test of package workflows: closed
 // ones, and those of actors, which never close. It is run at the root of the repository with the
 // TEMPORAL_* variables of a server on which workflows have ended in different ways, such as a
-// lab's, where ./tests/record/scenes makes them do so:
-//
-//	. .lab/env && go run ./tests/record/scenes && go run ./tests/record
+// lab's, where ./tests/record/scenes makes them do so; `make record` does all of it.
 //
 // A history is kept if no file has its shape yet. Files are never replaced: what was released
-// has to be replayable for as long as such workflows may run.
+// has to be replayable for as long as such workflows may run. Only before that, -unreleased first
+// deletes those that the workflows of today do not replay.
 package main
 
 import (
 	"context"
 	"errors"
+	"flag"
 	"fmt"
 	"os"
 	"os/signal"
@@ -28,22 +28,29 @@ import (
 
 const (
 	histories = "workflows/testdata/histories"
-	wanted    = `WorkflowType IN ("RollPool", "ReplaceNode") AND ExecutionStatus IN ("Completed", "Canceled", "Failed")` +
-		` OR WorkflowType IN ("Cluster", "Fleet") AND ExecutionStatus = "Running"`
+	wanted    = `WorkflowType IN ("UpdateCluster", "RollPool", "ReplaceNode", "Sync") AND ExecutionStatus IN ("Completed", "Canceled", "Failed")` +
+		` OR WorkflowType IN ("Channel", "Cluster", "Fleet") AND ExecutionStatus = "Running"`
 )
 
-var actors = []string{"Cluster", "Fleet"}
+var actors = []string{"Channel", "Cluster", "Fleet"}
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()
-	if err := record(ctx); err != nil {
+	unreleased := flag.Bool("unreleased", false, "delete the recordings that today's workflows do not replay; no such workflow may run anywhere")
+	flag.Parse()
+	if err := record(ctx, *unreleased); err != nil {
 		fmt.Fprintf(os.Stderr, "record: %v\n", err)
 		os.Exit(1)
 	}
 }
 
-func record(ctx context.Context) error {
+func record(ctx context.Context, unreleased bool) error {
+	if unreleased {
+		if err := deleteOutdated(histories); err != nil {
+			return err
+		}
+	}
 	kept, err := readCollection(histories)
 	if err != nil {
 		return err

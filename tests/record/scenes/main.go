@@ -1,7 +1,8 @@
-// Command scenes makes rolls end in many ways on a running lab, for `tests/record` to keep their
-// histories. It is run at the root of the repository with the variables of the lab's env file,
-// while a worker runs; it adds node pools to the lab's registry file and to its AWS account. The
-// names of scenes to play may follow; those named told-* are for a worker with a `notify.url_env`.
+// Command scenes makes rolls and updates end in many ways on a running lab, for `tests/record` to keep
+// their histories. It is run at the root of the repository with the variables of the lab's env file,
+// while a worker runs. Scenes are about a pool each, which is added to the lab's registry file and to
+// its AWS account; stories are about clusters, which follow a branch that the story pushes to. The
+// names of those to play may follow; those named told-* are for a worker with a `notify.url_env`.
 package main
 
 import (
@@ -12,8 +13,8 @@ import (
 	"net/http"
 	"os"
 	"os/signal"
-	"path/filepath"
-	"strings"
+	"slices"
+	"sync"
 	"time"
 
 	awsconfig "github.com/aws/aws-sdk-go-v2/config"
@@ -24,6 +25,8 @@ import (
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/tools/clientcmd"
 
+	"github.com/fairway-project/fairway/config"
+	"github.com/fairway-project/fairway/registry"
 	"github.com/fairway-project/fairway/workflows"
 )
 
@@ -45,7 +48,9 @@ func main() {
 type stage struct {
 	temporal client.Client
 	scaling  *autoscaling.Client
-	kube     kubernetes.Interface
+	kube     kubernetes.Interface // of the cluster of the scenes
+	config   config.Config
+	writing  sync.Mutex // the registry
 }
 
 func run(ctx context.Context, only []string) error {
@@ -54,8 +59,34 @@ func run(ctx context.Context, only []string) error {
 		return err
 	}
 	defer s.temporal.Close()
-	chosen := choose(only)
-	if err := register(chosen); err != nil {
+	if err := until(ctx, "the worker has begun", func(ctx context.Context) (bool, error) {
+		_, err := s.temporal.ScheduleClient().GetHandle(ctx, workflows.SyncID).Describe(ctx)
+		return err == nil, nil
+	}); err != nil {
+		return err
+	}
+	told := errgroup.Group{}
+	for _, each := range stories {
+		if len(only) == 0 || slices.Contains(only, each.name) {
+			told.Go(func() error { return s.tell(ctx, each) })
+		}
+	}
+	return errors.Join(s.playAll(ctx, choose(only)), told.Wait())
+}
+
+func (s *stage) playAll(ctx context.Context, chosen []scene) error {
+	if len(chosen) == 0 {
+		return nil
+	}
+	access, err := clientcmd.NewNonInteractiveDeferredLoadingClientConfig(
+		clientcmd.NewDefaultClientConfigLoadingRules(), &clientcmd.ConfigOverrides{CurrentContext: cluster}).ClientConfig()
+	if err != nil {
+		return err
+	}
+	if s.kube, err = kubernetes.NewForConfig(access); err != nil {
+		return err
+	}
+	if err := s.register(chosen); err != nil {
 		return err
 	}
 	together, alone := errgroup.Group{}, []scene{}
@@ -102,40 +133,34 @@ func newStage(ctx context.Context) (*stage, error) {
 	if err != nil {
 		return nil, err
 	}
-	access, err := clientcmd.NewNonInteractiveDeferredLoadingClientConfig(
-		clientcmd.NewDefaultClientConfigLoadingRules(), &clientcmd.ConfigOverrides{CurrentContext: cluster}).ClientConfig()
-	if err != nil {
-		return nil, err
-	}
-	kube, err := kubernetes.NewForConfig(access)
-	return &stage{temporal: temporal, scaling: autoscaling.NewFromConfig(credentials), kube: kube}, err
+	c, err := config.Load(os.Getenv("FAIRWAY_CONFIG"))
+	return &stage{temporal: temporal, scaling: autoscaling.NewFromConfig(credentials), config: c}, err
 }
 
-// register puts the scenes' pools into the registry file, behind the first pool of the cluster.
-func register(scenes []scene) error {
-	file := filepath.Join(filepath.Dir(os.Getenv("FAIRWAY_CONFIG")), "registry.yaml")
-	text, err := os.ReadFile(file)
-	if err != nil {
-		return err
-	}
-	head, tail, found := strings.Cut(string(text), "    node_pools:\n")
-	if !found || !strings.Contains(head, "id: "+cluster) {
-		return fmt.Errorf("%s: %s with its node_pools is not the first cluster", file, cluster)
-	}
-	var pools strings.Builder
-	for _, each := range scenes {
-		if strings.Contains(tail, "- name: "+each.name+"\n") {
-			continue
+// register puts the scenes' pools into the registry, and has their cluster follow a channel that is no
+// branch: no update makes or rolls these pools.
+func (s *stage) register(scenes []scene) error {
+	return s.rewrite(func(clusters registry.Clusters) (registry.Clusters, error) {
+		entry := find(clusters, cluster)
+		if entry == nil {
+			return nil, fmt.Errorf("the lab has no cluster %s", cluster)
 		}
-		fmt.Fprintf(&pools, "      - name: %s\n        profile: worker-default\n        instance_types: [m5.large, m5a.large]\n        min_size: 1\n        max_size: 9\n        discount_strategy: none\n", each.name)
-		if len(each.items) > 0 {
-			fmt.Fprintf(&pools, "        config_items:\n")
+		entry.Channel = "nowhere"
+		for _, each := range scenes {
+			if slices.ContainsFunc(entry.NodePools, func(p registry.NodePool) bool { return p.Name == each.name }) {
+				continue
+			}
+			items := map[string]string{}
+			for key, value := range each.items {
+				items["fairway.roll."+key] = value
+			}
+			entry.NodePools = append(entry.NodePools, registry.NodePool{
+				Name: each.name, Profile: "worker-default", InstanceTypes: []string{"m5.large", "m5a.large"},
+				MinSize: 1, MaxSize: 9, DiscountStrategy: "none", ConfigItems: items,
+			})
 		}
-		for key, value := range each.items {
-			fmt.Fprintf(&pools, "          fairway.roll.%s: %q\n", key, value)
-		}
-	}
-	return os.WriteFile(file, []byte(head+"    node_pools:\n"+pools.String()+tail), 0o644)
+		return clusters, nil
+	})
 }
 
 // play makes the pool of a scene, rolls it, and disturbs that.
