@@ -211,13 +211,35 @@ func (u *updating) checkHealth(ctx workflow.Context) error {
 	}
 	u.phase(ctx, "checking")
 	return u.step(ctx, "health before", func() (string, error) {
-		var health Health
-		if err := workflow.ExecuteActivity(looking(ctx, "is the cluster healthy"), "CheckHealth", CheckHealth{Cluster: u.in.Cluster}).Get(ctx, &health); err != nil {
+		health, err := u.awaitHealth(ctx, looking(ctx, "is the cluster healthy"), min(passesWithin, u.plan.Settings.HealthyWithin))
+		if err != nil {
 			return "", err
 		}
 		u.checked = workflow.Now(ctx)
 		return "healthy", unhealthy(u.in.Cluster, "is not healthy, so it is not updated; an update that is to mend it has to be marked as its fix", health)
 	})
+}
+
+// passesWithin is how long a cluster that is to be updated may look unhealthy: a pod that was just
+// rescheduled stops no rollout.
+const passesWithin = 2 * time.Minute
+
+// awaitHealth looks at a cluster until it is healthy, or does not become so within a time. The looks
+// are few: the pauses between them grow.
+func (u *updating) awaitHealth(ctx, asking workflow.Context, within time.Duration) (health Health, err error) {
+	since := workflow.Now(ctx)
+	for pause := 5 * time.Second; ; pause = min(2*pause, 2*time.Minute) {
+		health = Health{}
+		if err := workflow.ExecuteActivity(asking, "CheckHealth", CheckHealth{Cluster: u.in.Cluster}).Get(ctx, &health); err != nil {
+			return health, err
+		}
+		if late := workflow.Now(ctx).Add(pause).Sub(since) > within; health.Healthy || late {
+			return health, nil
+		}
+		if err := workflow.NewTimerWithOptions(ctx, pause, workflow.TimerOptions{Summary: "look at its health again"}).Get(ctx, nil); err != nil {
+			return health, err
+		}
+	}
 }
 
 // unhealthy is the error of a cluster that is not well, or nil.
@@ -619,22 +641,14 @@ func (u *updating) verify(ctx workflow.Context) error {
 		if err := u.startAwaitWorkloads(ctx).Get(ctx, nil); err != nil {
 			return "", err
 		}
-		for pause := 5 * time.Second; ; pause = min(2*pause, 2*time.Minute) {
-			var health Health
-			options := workflow.GetActivityOptions(changing(ctx, "is the cluster healthy"))
-			options.ScheduleToCloseTimeout = u.plan.Settings.HealthyWithin + unreachableWithin
-			if err := workflow.ExecuteActivity(workflow.WithActivityOptions(ctx, options), "CheckHealth", CheckHealth{Cluster: u.in.Cluster}).Get(ctx, &health); err != nil {
-				return "", err
-			}
-			late := workflow.Now(ctx).Add(pause).Sub(since) > u.plan.Settings.HealthyWithin
-			if health.Healthy || late {
-				return "healthy", unhealthy(u.in.Cluster, fmt.Sprintf("has not become healthy within %s", u.plan.Settings.HealthyWithin), health)
-			}
-			// The looks are few: their number is bounded by HealthyWithin.
-			if err := workflow.NewTimerWithOptions(ctx, pause, workflow.TimerOptions{Summary: "look at its health again"}).Get(ctx, nil); err != nil {
-				return "", err
-			}
+		within := u.plan.Settings.HealthyWithin
+		options := workflow.GetActivityOptions(changing(ctx, "is the cluster healthy"))
+		options.ScheduleToCloseTimeout = within + unreachableWithin
+		health, err := u.awaitHealth(ctx, workflow.WithActivityOptions(ctx, options), within-workflow.Now(ctx).Sub(since))
+		if err != nil {
+			return "", err
 		}
+		return "healthy", unhealthy(u.in.Cluster, fmt.Sprintf("has not become healthy within %s", within), health)
 	})
 }
 
@@ -812,7 +826,11 @@ func (u *updating) end(ctx workflow.Context, err error) error {
 	case err == nil:
 		u.ended(ctx, "done", "the cluster has version "+short(u.in.Version))
 		status, lifecycle = u.final()
-		u.notify(ctx, UpdateDone, u.doneText(now))
+		kind := UpdateDone
+		if u.in.Kind == Rollback {
+			kind = RolledBack
+		}
+		u.notify(ctx, kind, u.doneText(now))
 	case errors.Is(err, errSuperseded):
 		u.ended(ctx, "superseded", "ended at a safe point, because version "+short(u.superseded)+" is wanted instead")
 		u.progress.Superseded, status.Problems, err = u.superseded, u.in.Problems, nil

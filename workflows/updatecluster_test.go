@@ -105,6 +105,7 @@ func TestARollbackAsksForNoHealth(t *testing.T) {
 	s := newSite()
 	s.health = []workflows.Health{{Healthy: true}}
 	s.update(t, s.environment(t), workflows.UpdateClusterInput{Kind: workflows.Rollback, From: v3, By: "anna", Reason: "it broke"})
+	require.Equal(t, workflows.RolledBack, s.told[len(s.told)-1].Kind)
 	require.Equal(t, []string{"status", "prepare 2", "tell update-begins", "stack etcd-dev-1 2"}, s.story[:4])
 	require.Equal(t, registry.Status{CurrentVersion: v2, LastVersion: v3}, s.last().Status)
 }
@@ -185,6 +186,14 @@ func TestAnUnhealthyClusterIsUpdatedOnlyToMendIt(t *testing.T) {
 	fix.Fix = true
 	require.Equal(t, "done", s.update(t, s.environment(t), fix).Phase, "it is looked at only afterwards, until it is well")
 	require.Equal(t, 2, count(s.story, "health"))
+}
+
+func TestAMomentOfBadHealthStopsNoUpdate(t *testing.T) {
+	s := newSite()
+	s.health = []workflows.Health{{Problems: []string{"A pod is not ready."}}, {Healthy: true}}
+	outcome := s.update(t, s.environment(t), fromV1)
+	require.Equal(t, "done", outcome.Phase)
+	require.Less(t, outcome.Ended.Sub(outcome.Started), time.Minute)
 }
 
 func count(story []string, call string) (n int) {
