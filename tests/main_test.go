@@ -5,7 +5,6 @@ import (
 	"flag"
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -15,6 +14,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/fairway-project/fairway/lab"
+	"github.com/fairway-project/fairway/tests/product"
 )
 
 // What all tests share.
@@ -56,7 +56,7 @@ func run(m *testing.M) (code int) {
 	}()
 	ctx := context.Background() // a cold machine builds for a quarter of an hour
 	group, groupCtx := errgroup.WithContext(ctx)
-	group.Go(func() error { return build(groupCtx) })
+	group.Go(func() error { return product.Build(groupCtx, "..", program("")) })
 	group.Go(func() error { return startLab(groupCtx) })
 	err = group.Wait()
 	if theLab != nil {
@@ -92,7 +92,7 @@ func startLab(ctx context.Context) (err error) {
 	}
 	scaling = autoscaling.NewFromConfig(theLab.AWSConfig())
 	temporal, err = client.DialContext(ctx, client.Options{
-		HostPort: theLab.Direct("temporal"), Namespace: lab.TemporalNamespace, Logger: silence{},
+		HostPort: theLab.Direct("temporal"), Namespace: lab.TemporalNamespace, Logger: product.Silence{},
 	})
 	if err != nil {
 		return fmt.Errorf("connecting to Temporal: %w", err)
@@ -101,24 +101,6 @@ func startLab(ctx context.Context) (err error) {
 		if watched[cluster], err = newWitness(ctx, cluster); err != nil {
 			return fmt.Errorf("watching cluster %s: %w", cluster, err)
 		}
-	}
-	return nil
-}
-
-// silence is a logger for Temporal's client: the server is killed on purpose.
-type silence struct{}
-
-func (silence) Debug(string, ...any) {}
-func (silence) Info(string, ...any)  {}
-func (silence) Warn(string, ...any)  {}
-func (silence) Error(string, ...any) {}
-
-// build builds the command line and the worker, as they are delivered but for their names.
-func build(ctx context.Context) error {
-	cmd := exec.CommandContext(ctx, "go", "build", "-ldflags", "-X main.version=test", "-o", program("")+"/", "./starter", "./worker")
-	cmd.Dir = ".."
-	if out, err := cmd.CombinedOutput(); err != nil {
-		return fmt.Errorf("building the product: %w\n%s", err, out)
 	}
 	return nil
 }

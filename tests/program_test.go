@@ -5,13 +5,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"maps"
 	"net"
-	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
-	"slices"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -22,6 +19,7 @@ import (
 
 	"github.com/fairway-project/fairway/config"
 	"github.com/fairway-project/fairway/lab"
+	"github.com/fairway-project/fairway/tests/product"
 )
 
 // worker is a fairway-worker on a task queue of its own, which reaches the outside world through
@@ -89,23 +87,9 @@ func (w *worker) start(t *testing.T) {
 	w.Part, err = theLab.Run(t.Context(), lab.Process{
 		Name:       "worker/" + w.name,
 		Command:    []string{program("worker")},
-		Env:        environment(w.env),
+		Env:        product.Environment(w.env),
 		StopWithin: c.Worker.StopWithin + 10*time.Second,
-		Ready: func(ctx context.Context) error {
-			request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+c.Worker.Listen+"/readyz", nil)
-			if err != nil {
-				return err
-			}
-			response, err := http.DefaultClient.Do(request)
-			if err != nil {
-				return err
-			}
-			defer response.Body.Close()
-			if response.StatusCode != http.StatusOK {
-				return errors.New(response.Status)
-			}
-			return nil
-		},
+		Ready:      func(ctx context.Context) error { return product.Answers(ctx, "http://"+c.Worker.Listen+"/readyz") },
 	})
 	require.NoError(t, err)
 	t.Cleanup(func() {
@@ -150,7 +134,7 @@ func execute(t *testing.T, env map[string]string, program string, args ...string
 	ctx, cancel := context.WithTimeout(t.Context(), 4*time.Minute)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, program, args...)
-	cmd.Env = append(environment(env), "PATH="+os.Getenv("PATH"), "HOME="+os.Getenv("HOME"))
+	cmd.Env = append(product.Environment(env), "PATH="+os.Getenv("PATH"), "HOME="+os.Getenv("HOME"))
 	var stdout, stderr bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &stdout, &stderr
 	start := time.Now()
@@ -160,14 +144,6 @@ func execute(t *testing.T, env map[string]string, program string, args ...string
 	}
 	require.NoError(t, ctx.Err(), "%s %v did not end; it printed:\n%s", program, args, stderr.String())
 	return answer{stdout.String(), stderr.String(), cmd.ProcessState.ExitCode(), time.Since(start)}
-}
-
-func environment(env map[string]string) []string {
-	var out []string
-	for _, name := range slices.Sorted(maps.Keys(env)) {
-		out = append(out, name+"="+env[name])
-	}
-	return out
 }
 
 var lastPort atomic.Int32

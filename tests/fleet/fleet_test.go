@@ -19,6 +19,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/fairway-project/fairway/registry"
+	"github.com/fairway-project/fairway/tests/product"
 	"github.com/fairway-project/fairway/workflows"
 )
 
@@ -207,7 +208,7 @@ func fairway(t *testing.T, args ...string) answer {
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, program("starter"), args...)
-	cmd.Env = append(environment(), "PATH="+os.Getenv("PATH"), "HOME="+os.Getenv("HOME"))
+	cmd.Env = append(product.Environment(env), "PATH="+os.Getenv("PATH"), "HOME="+os.Getenv("HOME"))
 	var stdout, stderr bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &stdout, &stderr
 	err := cmd.Run()

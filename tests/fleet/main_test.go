@@ -5,16 +5,11 @@ import (
 	"crypto/rand"
 	"crypto/sha256"
 	"encoding/hex"
-	"errors"
 	"flag"
 	"fmt"
-	"maps"
 	"net"
-	"net/http"
 	"os"
-	"os/exec"
 	"path/filepath"
-	"slices"
 	"testing"
 	"time"
 
@@ -26,6 +21,7 @@ import (
 
 	"github.com/fairway-project/fairway/config"
 	"github.com/fairway-project/fairway/lab"
+	"github.com/fairway-project/fairway/tests/product"
 )
 
 // What all tests share.
@@ -69,7 +65,7 @@ func run(m *testing.M) (code int) {
 	}()
 	ctx := context.Background() // a cold machine builds for a quarter of an hour
 	group, groupCtx := errgroup.WithContext(ctx)
-	group.Go(func() error { return build(groupCtx) })
+	group.Go(func() error { return product.Build(groupCtx, "../..", program("")) })
 	group.Go(func() (err error) {
 		theLab, err = lab.Start(groupCtx, lab.Options{Dir: filepath.Join(dir, "lab"), Out: os.Stderr})
 		return err
@@ -97,23 +93,13 @@ func fail(err error) int {
 	return 1
 }
 
-// build builds the command line and the worker, as they are delivered but for their names.
-func build(ctx context.Context) error {
-	cmd := exec.CommandContext(ctx, "go", "build", "-ldflags", "-X main.version=test", "-o", program("")+"/", "./starter", "./worker")
-	cmd.Dir = "../.."
-	if out, err := cmd.CombinedOutput(); err != nil {
-		return fmt.Errorf("building the product: %w\n%s", err, out)
-	}
-	return nil
-}
-
 func program(name string) string { return filepath.Join(dir, "bin", name) }
 
 // startProduct starts the registry server with the sample fleet in it, and the worker.
 func startProduct(ctx context.Context) (err error) {
 	scaling, stacks = autoscaling.NewFromConfig(theLab.AWSConfig()), cloudformation.NewFromConfig(theLab.AWSConfig())
 	if temporal, err = client.DialContext(ctx, client.Options{
-		HostPort: theLab.Direct("temporal"), Namespace: lab.TemporalNamespace, Logger: silence{},
+		HostPort: theLab.Direct("temporal"), Namespace: lab.TemporalNamespace, Logger: product.Silence{},
 	}); err != nil {
 		return fmt.Errorf("connecting to Temporal: %w", err)
 	}
@@ -152,8 +138,8 @@ func startProduct(ctx context.Context) (err error) {
 		return err
 	}
 	worker, err = theLab.Run(ctx, lab.Process{
-		Name: "worker", Command: []string{program("worker")}, Env: environment(),
-		Ready: func(ctx context.Context) error { return answers(ctx, "http://"+c.Worker.Listen+"/readyz") },
+		Name: "worker", Command: []string{program("worker")}, Env: product.Environment(env),
+		Ready: func(ctx context.Context) error { return product.Answers(ctx, "http://"+c.Worker.Listen+"/readyz") },
 	})
 	return err
 }
@@ -183,41 +169,9 @@ func startRegistry(ctx context.Context, file string) error {
 		Name: "registry",
 		Command: []string{program("starter"), "registry", "serve", "--listen", address, "--database", filepath.Join(dir, "registry.db"),
 			"--tokens-file", tokens, "--import", file},
-		Ready: func(ctx context.Context) error { return answers(ctx, registryURL+"/healthz") },
+		Ready: func(ctx context.Context) error { return product.Answers(ctx, registryURL+"/healthz") },
 	})
 	return err
 }
-
-func answers(ctx context.Context, url string) error {
-	request, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
-	if err != nil {
-		return err
-	}
-	response, err := http.DefaultClient.Do(request)
-	if err != nil {
-		return err
-	}
-	defer response.Body.Close()
-	if response.StatusCode != http.StatusOK {
-		return errors.New(response.Status)
-	}
-	return nil
-}
-
-func environment() []string {
-	var out []string
-	for _, name := range slices.Sorted(maps.Keys(env)) {
-		out = append(out, name+"="+env[name])
-	}
-	return out
-}
-
-// silence is a logger for Temporal's client: the server is killed on purpose.
-type silence struct{}
-
-func (silence) Debug(string, ...any) {}
-func (silence) Info(string, ...any)  {}
-func (silence) Warn(string, ...any)  {}
-func (silence) Error(string, ...any) {}
 
 func randomText() string { return rand.Text()[:8] }
