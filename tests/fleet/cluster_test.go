@@ -119,15 +119,22 @@ func requireServing(t *testing.T, cluster string) {
 // stackStatus is the status of a stack; empty if there is none.
 func stackStatus(t *testing.T, name string) string {
 	t.Helper()
+	return stackStatuses(t)[name]
+}
+
+// stackStatuses are those of all stacks that are not gone, by name.
+func stackStatuses(t *testing.T) map[string]string {
+	t.Helper()
+	out := map[string]string{}
 	pages := cloudformation.NewDescribeStacksPaginator(stacks, &cloudformation.DescribeStacksInput{})
 	for pages.HasMorePages() {
 		page, err := pages.NextPage(t.Context())
 		require.NoError(t, err)
 		for _, stack := range page.Stacks {
-			if aws.ToString(stack.StackName) == name && stack.StackStatus != cftypes.StackStatusDeleteComplete {
-				return string(stack.StackStatus)
+			if stack.StackStatus != cftypes.StackStatusDeleteComplete {
+				out[aws.ToString(stack.StackName)] = string(stack.StackStatus)
 			}
 		}
 	}
-	return ""
+	return out
 }

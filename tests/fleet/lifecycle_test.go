@@ -10,6 +10,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/ec2"
 	ec2types "github.com/aws/aws-sdk-go-v2/service/ec2/types"
+	"github.com/aws/aws-sdk-go-v2/service/iam"
 	"github.com/aws/aws-sdk-go-v2/service/s3"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -36,6 +37,7 @@ func TestAClusterComesAndGoesWithoutATrace(t *testing.T) {
 	requireServing(t, cluster)
 	require.NotNil(t, deployment(t, cluster, "shop", "shop-frontend"))
 	require.NotEmpty(t, volumes(t, cluster), "its database has volumes")
+	require.Greater(t, len(inventory(t, cluster)), 15, "AWS has much of it")
 
 	// Nothing is to be done for what is the case already, and the plan says so.
 	plan := succeeds(t, nil, "cluster", "plan", cluster)
@@ -71,27 +73,79 @@ func TestAClusterComesAndGoesWithoutATrace(t *testing.T) {
 	require.EventuallyWithT(t, func(c *assert.CollectT) {
 		require.Equal(c, registry.Decommissioned, entry(t, cluster).LifecycleStatus)
 	}, patience, 500*time.Millisecond, "it is decommissioned")
-	for _, stack := range []string{cluster, "etcd-" + cluster, "nodepool-master-" + cluster, "nodepool-worker-" + cluster, "nodepool-worker-data-" + cluster} {
-		require.Empty(t, stackStatus(t, stack), "stack %s is gone", stack)
-	}
-	require.Empty(t, volumes(t, cluster), "the volumes that Kubernetes made are gone")
-	client := ec2.NewFromConfig(theLab.AWSConfig())
-	running, err := client.DescribeInstances(t.Context(), &ec2.DescribeInstancesInput{Filters: ownedBy(cluster)})
-	require.NoError(t, err)
-	for _, reservation := range running.Reservations {
-		for _, instance := range reservation.Instances {
-			require.Contains(t, []ec2types.InstanceStateName{ec2types.InstanceStateNameTerminated, ec2types.InstanceStateNameShuttingDown}, instance.State.Name)
+	require.Empty(t, inventory(t, cluster), "nothing is left on AWS")
+	require.Eventually(t, func() bool { return noParts(cluster) }, patience, 200*time.Millisecond, "its control plane is gone")
+}
+
+// inventory lists all that AWS has of a cluster, by its name or its tag. Instances that have ended are
+// shown by AWS for a while, and keys are deleted after days of waiting.
+func inventory(t *testing.T, cluster string) (left []string) {
+	t.Helper()
+	config := theLab.AWSConfig()
+	add := func(kind string, names ...*string) {
+		for _, name := range names {
+			if strings.Contains(aws.ToString(name), cluster) {
+				left = append(left, kind+" "+aws.ToString(name))
+			}
 		}
 	}
-	groups, err := client.DescribeSecurityGroups(t.Context(), &ec2.DescribeSecurityGroupsInput{Filters: ownedBy(cluster)})
+	own := func(kind string, id *string, tags []ec2types.Tag) {
+		for _, tag := range tags {
+			if *tag.Key == "kubernetes.io/cluster/"+cluster {
+				left = append(left, kind+" "+*id)
+			}
+		}
+	}
+	for name := range stackStatuses(t) {
+		add("stack", &name)
+	}
+	groups, err := scaling.DescribeAutoScalingGroups(t.Context(), nil)
 	require.NoError(t, err)
-	require.Empty(t, groups.SecurityGroups)
-	buckets, err := s3.NewFromConfig(theLab.AWSConfig(), func(o *s3.Options) { o.UsePathStyle = true }).ListBuckets(t.Context(), nil)
+	for _, group := range groups.AutoScalingGroups {
+		add("group", group.AutoScalingGroupName)
+	}
+	client := ec2.NewFromConfig(config)
+	templates, err := client.DescribeLaunchTemplates(t.Context(), nil)
+	require.NoError(t, err)
+	for _, template := range templates.LaunchTemplates {
+		add("launch template", template.LaunchTemplateName)
+	}
+	reservations, err := client.DescribeInstances(t.Context(), nil)
+	require.NoError(t, err)
+	for _, reservation := range reservations.Reservations {
+		for _, instance := range reservation.Instances {
+			if state := instance.State.Name; state != ec2types.InstanceStateNameTerminated && state != ec2types.InstanceStateNameShuttingDown {
+				own("instance", instance.InstanceId, instance.Tags)
+			}
+		}
+	}
+	disks, err := client.DescribeVolumes(t.Context(), nil)
+	require.NoError(t, err)
+	for _, disk := range disks.Volumes {
+		own("volume", disk.VolumeId, disk.Tags)
+	}
+	firewalls, err := client.DescribeSecurityGroups(t.Context(), nil)
+	require.NoError(t, err)
+	for _, firewall := range firewalls.SecurityGroups {
+		own("security group", firewall.GroupId, firewall.Tags)
+	}
+	people := iam.NewFromConfig(config)
+	roles, err := people.ListRoles(t.Context(), nil)
+	require.NoError(t, err)
+	for _, role := range roles.Roles {
+		add("role", role.RoleName)
+	}
+	profiles, err := people.ListInstanceProfiles(t.Context(), nil)
+	require.NoError(t, err)
+	for _, profile := range profiles.InstanceProfiles {
+		add("instance profile", profile.InstanceProfileName)
+	}
+	buckets, err := s3.NewFromConfig(config, func(o *s3.Options) { o.UsePathStyle = true }).ListBuckets(t.Context(), nil)
 	require.NoError(t, err)
 	for _, bucket := range buckets.Buckets {
-		require.False(t, strings.HasPrefix(aws.ToString(bucket.Name), cluster), "bucket %s is gone", aws.ToString(bucket.Name))
+		add("bucket", bucket.Name)
 	}
-	require.Eventually(t, func() bool { return noParts(cluster) }, patience, 200*time.Millisecond, "its control plane is gone")
+	return left
 }
 
 func ownedBy(cluster string) []ec2types.Filter {

@@ -161,15 +161,7 @@ func TestAClusterIsHeldByBlocksAndWindowsAndOvertakenByNewerCommits(t *testing.T
 	// A newer commit arrives while nodes are replaced: it is taken up at the next safe point.
 	inPhase(t, cluster, commit, "pools")
 	newer := push(t, channel, "Overtake", edits{"config-defaults.yaml": replaced(t, `shop_frontend_replicas: "7"`, `shop_frontend_replicas: "8"`)})
-	got := reaches(t, cluster, newer)
-	require.EqualValues(t, 8, *deployment(t, cluster, "shop", "shop-frontend").Spec.Replicas)
-	var phases []string
-	for _, past := range got.History {
-		phases = append(phases, fmt.Sprintf("%.8s %s", past.Version, past.Phase))
-	}
-	require.Contains(t, phases, version(newer)+" done")
-
-	// The registry is down, then slow, then answers nonsense: nothing happens, and nothing is lost.
+	// Meanwhile the registry is down, then slow, then answers nonsense: nothing is lost.
 	for _, trouble := range []http.HandlerFunc{
 		func(w http.ResponseWriter, _ *http.Request) { panic(http.ErrAbortHandler) },
 		func(w http.ResponseWriter, r *http.Request) { <-r.Context().Done() },
@@ -180,6 +172,14 @@ func TestAClusterIsHeldByBlocksAndWindowsAndOvertakenByNewerCommits(t *testing.T
 		require.Eventually(t, func() bool { return registryProxy.asked() >= 2 }, patience, 100*time.Millisecond)
 		registryProxy.answer(nil)
 	}
+	got := reaches(t, cluster, newer)
+	require.EqualValues(t, 8, *deployment(t, cluster, "shop", "shop-frontend").Spec.Replicas)
+	var phases []string
+	for _, past := range got.History {
+		phases = append(phases, fmt.Sprintf("%.8s %s", past.Version, past.Phase))
+	}
+	require.Contains(t, phases, version(newer)+" done")
+
 	var members workflows.ChannelState
 	require.True(t, query(t.Context(), workflows.ChannelID(channel), workflows.StateQuery, &members))
 	require.Len(t, members.Members, 1, "no cluster was forgotten")
