@@ -8,6 +8,7 @@ import (
 
 	"github.com/fairway-project/fairway/activities/activitytest"
 	"github.com/fairway-project/fairway/activities/aws"
+	"github.com/fairway-project/fairway/registry"
 	"github.com/fairway-project/fairway/workflows"
 )
 
@@ -17,7 +18,7 @@ func TestABlockOfAPoolHoldsItsStackAndNoOther(t *testing.T) {
 			"ApplyStack":  func(s *aws.Stacks) any { return s.ApplyStack },
 			"DeleteStack": func(s *aws.Stacks) any { return s.DeleteStack },
 		} {
-			f := &formation{answers: map[string][]string{
+			f := &formation{lifecycle: registry.DecommissionRequested, answers: map[string][]string{
 				"DescribeStacks": {stackIs("UPDATE_ROLLBACK_COMPLETE")}, "DescribeStackEvents": {"<StackEvents/>"},
 				"CreateChangeSet": {"<Id>arn:change</Id>"}, "DeleteChangeSet": {""}, "UpdateTerminationProtection": {""},
 				"DescribeChangeSet": {"<Status>FAILED</Status><ExecutionStatus>UNAVAILABLE</ExecutionStatus><StatusReason>No updates are to be performed.</StatusReason>"},
