@@ -19,7 +19,7 @@ func TestABlockNowReturnsWhenNothingChangesAnyMore(t *testing.T) {
 	still := time.Now()
 	require.Zero(t, got.status, got.stderr)
 	require.Contains(t, got.stderr, "incident 4711")
-	require.Contains(t, got.stdout, "Nothing changes in cluster "+busy+" any more.\n")
+	require.Contains(t, got.stdout, "Nothing changes in pool "+p.name+" of cluster "+busy+" any more.\n")
 	require.Contains(t, got.stdout, "cluster/"+busy+"/pool/"+p.name+" is held.\n")
 	require.Contains(t, got.stdout, "cluster/"+busy+"/node/")
 	shown := w.fairway(t, "status")

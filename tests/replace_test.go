@@ -15,7 +15,7 @@ import (
 // The events of a replacement without incidents, with room for a few more. What grows with time
 // or with the number of pods would go beyond.
 const (
-	rollEvents    = 92
+	rollEvents    = 98
 	replaceEvents = 44
 )
 
