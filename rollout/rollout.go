@@ -1,5 +1,5 @@
 // Package rollout decides which clusters of a channel may go to its newest version, and when: the
-// canaries first, then growing groups, each after the one before has proved itself. It only
+// canaries first, then growing groups, each after the one before was updated and has baked. It only
 // decides: workflows.Channel carries it out.
 package rollout
 
@@ -19,7 +19,8 @@ type Settings struct {
 	// Groups are the sizes of the groups after the canaries, as parts of the clusters of the channel
 	// that are not canaries; the last one goes on for the rest.
 	Groups []Group `json:"groups"`
-	// BakeSeconds is how long a group has to be on the new version, healthy, before the next goes.
+	// BakeSeconds is how long a group has to be on the new version before the next goes. It is time
+	// alone: health is looked at before and after each update, not while a group bakes.
 	BakeSeconds int `json:"bake_seconds"`
 	// MaxFailed is how many clusters may fail before no more are let go on.
 	MaxFailed int `json:"max_failed"`

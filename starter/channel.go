@@ -210,8 +210,8 @@ func (c *cli) channelDescribeCommand() *cobra.Command {
 		Long: `Show the head of a channel and how far each of its clusters is on the way to it.
 
 Clusters go on in waves: the canaries first, then growing groups, each when the one before has been
-healthy on the new version for rollout.bake. A cluster is waiting (for its wave), allowed (let go
-on, but held by a block, a window or a limit), updating, done or failed.`,
+on the new version for rollout.bake. A cluster is waiting (for its wave), allowed (let go on, but
+held by a block, a window or a limit), updating, done or failed.`,
 		Example:           "  fairway channel describe alpha\n  fairway channel describe alpha -o json",
 		Args:              cobra.ExactArgs(1),
 		ValidArgsFunction: c.completeChannel,
