@@ -119,6 +119,9 @@ func (p rollPlan) validates() time.Duration {
 const listedAtRisk = 5
 
 func (p rollPlan) show(t *table) {
+	if len(p.NoNodes) > 0 {
+		t.line("To be replaced too, and no nodes: instances %s. A roll waits a while until they are, and else ends them last.", strings.Join(p.NoNodes, ", "))
+	}
 	if len(p.Nodes) == 0 {
 		if p.Remove {
 			t.line("Pool %s of cluster %s has no nodes; nothing has to be done.", p.Name, p.Cluster)

@@ -148,7 +148,7 @@ func (c *cli) roll(cmd *cobra.Command, conn *connection, in workflows.RollPoolIn
 	if err != nil {
 		return err
 	}
-	if flags.dryRun || len(plan.Nodes) == 0 {
+	if flags.dryRun || len(plan.Nodes)+len(plan.NoNodes) == 0 {
 		if len(plan.Nodes) > 0 {
 			if err := conn.foresee(cmd.Context(), &plan); err != nil {
 				return err

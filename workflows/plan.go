@@ -19,6 +19,9 @@ type RollPlan struct {
 	Nodes []Node `json:"nodes"`
 	// Batches are the names of the nodes that go at the same time.
 	Batches [][]string `json:"batches"`
+	// NoNodes are instances that are to be replaced and are no nodes (yet). They have nothing to drain:
+	// a roll gives them some time to become nodes, and ends in the end those that do not.
+	NoNodes []string `json:"no_nodes,omitempty"`
 	// InPlace means that old nodes are ended before their replacements are launched.
 	InPlace bool `json:"in_place,omitempty"`
 }
@@ -27,7 +30,8 @@ type RollPlan struct {
 // of type NodeNotFound, InvalidInput or NoSurgeRoom if the roll must not begin.
 func PlanRoll(in RollPoolInput, info PoolInfo, pool Pool, nodes []Node, now time.Time) (RollPlan, error) {
 	plan := RollPlan{Cluster: info.Cluster.ID, Name: info.Pool, Pool: pool, Nodes: []Node{}, Batches: [][]string{}}
-	old, err := chosen(in, info, pool, nodes, now)
+	old, noNodes, err := chosen(in, info, pool, nodes, now)
+	plan.NoNodes = noNodes
 	if err != nil || len(old) == 0 {
 		return plan, err
 	}
@@ -70,20 +74,20 @@ func RemovalPace(s roll.Settings, pool Pool) roll.Settings {
 	return roll.Settings{Surge: roll.Share{Count: pool.Desired}, Parallel: s.Parallel}
 }
 
-// chosen lists the nodes that are to be replaced.
-func chosen(in RollPoolInput, info PoolInfo, pool Pool, nodes []Node, now time.Time) ([]Node, error) {
+// chosen lists the nodes that are to be replaced, and the instances that are to be and are no nodes.
+func chosen(in RollPoolInput, info PoolInfo, pool Pool, nodes []Node, now time.Time) (out []Node, noNodes []string, err error) {
 	oldest := info.Settings.MaxAge
 	if in.MaxAge != "" {
 		age, err := time.ParseDuration(in.MaxAge)
 		if err != nil || age <= 0 {
-			return nil, temporal.NewNonRetryableApplicationError(fmt.Sprintf("max_age is %q; must be a duration such as 720h", in.MaxAge), InvalidInput, nil)
+			return nil, nil, temporal.NewNonRetryableApplicationError(fmt.Sprintf("max_age is %q; must be a duration such as 720h", in.MaxAge), InvalidInput, nil)
 		}
 		oldest = age
 	}
 	if len(in.Nodes) > 0 {
-		return named(in.Nodes, info, pool, nodes)
+		out, err = named(in.Nodes, info, pool, nodes)
+		return out, nil, err
 	}
-	var out []Node
 	for _, instance := range pool.Instances {
 		if instance.ends() {
 			continue
@@ -92,14 +96,14 @@ func chosen(in RollPoolInput, info PoolInfo, pool Pool, nodes []Node, now time.T
 		aged := at >= 0 && oldest > 0 && now.Sub(nodes[at].Created) >= oldest
 		switch {
 		case !instance.Old && !in.All && !in.Remove && !aged:
+		case at < 0 && in.Remove: // it goes with its group
 		case at < 0:
-			return nil, temporal.NewNonRetryableApplicationError(fmt.Sprintf(
-				"cluster %s: instance %s of pool %s is %s and not a node; wait until it is one, or terminate it", info.Cluster.ID, instance.ID, info.Pool, instance.Lifecycle), InvalidInput, nil)
+			noNodes = append(noNodes, instance.ID)
 		default:
 			out = append(out, nodes[at])
 		}
 	}
-	return out, nil
+	return out, noNodes, nil
 }
 
 func named(names []string, info PoolInfo, pool Pool, nodes []Node) ([]Node, error) {

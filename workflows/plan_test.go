@@ -89,3 +89,24 @@ func TestAPoolsPlanIsInTheOrderOfDifficulty(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, [][]string{{"i-1"}, {"i-3"}, {"i-2"}, {"i-0"}}, plan.Batches)
 }
+
+func TestAnInstanceThatIsNoNodeHasNothingToDrain(t *testing.T) {
+	pool := workflows.Pool{Desired: 3, Max: 9, Instances: []workflows.Instance{{ID: "i-a", Old: true}, {ID: "i-b", Old: true}, {ID: "i-c"}}}
+	nodes := []workflows.Node{{Name: "a", Instance: "i-a"}}
+	info := workflows.PoolInfo{Settings: roll.Settings{Surge: roll.Share{Count: 1}, Parallel: 1}}
+	for rule, c := range map[string]struct {
+		in   workflows.RollPoolInput
+		want []string
+	}{
+		"so it goes with a pool that is removed": {in: workflows.RollPoolInput{Remove: true}},
+		"and is ended by a roll if it is old":    {want: []string{"i-b"}},
+		"or if all are to be replaced":           {in: workflows.RollPoolInput{All: true}, want: []string{"i-b", "i-c"}},
+	} {
+		t.Run(rule, func(t *testing.T) {
+			plan, err := workflows.PlanRoll(c.in, info, pool, nodes, noon)
+			require.NoError(t, err)
+			require.Equal(t, [][]string{{"a"}}, plan.Batches)
+			require.Equal(t, c.want, plan.NoNodes)
+		})
+	}
+}

@@ -39,6 +39,8 @@ type RollProgress struct {
 	Step  string         `json:"step"` // what happens now, in words
 	Group string         `json:"group,omitempty"`
 	Nodes []NodeProgress `json:"nodes"`
+	// NoNodes are instances that have not become nodes in time and are ended after all nodes.
+	NoNodes []string `json:"no_nodes,omitempty"`
 	// Size is the pool's desired capacity before the roll.
 	Size    int       `json:"size"`
 	Started time.Time `json:"started"`
@@ -135,6 +137,9 @@ func RollPool(ctx workflow.Context, in RollPoolInput) (RollProgress, error) {
 			return r.progress, workflow.NewContinueAsNewError(ctx, RollPool, in)
 		}
 	}
+	if err == nil && !r.stopping {
+		err = r.endNoNodes(ctx)
+	}
 	emptied := err == nil && len(r.inState(Replaced)) == len(r.progress.Nodes)
 	return r.progress, r.end(ctx, withUndo(err, r.restore(ctx, emptied)))
 }
@@ -163,7 +168,7 @@ func (r *rolling) examine(ctx workflow.Context) error {
 	r.step(ctx, "examining", "looks at the pool and its nodes before anything is changed")
 	found := workflow.ExecuteActivity(examining(ctx, "find pool "+r.in.Pool+" of "+r.in.Cluster), "FindPool", FindPool{Cluster: r.in.Cluster, Pool: r.in.Pool})
 	examined := r.askPool(ctx)
-	surveyed := workflow.ExecuteActivity(examining(ctx, "survey the nodes of "+r.in.Pool), "SurveyPool", SurveyPool{Cluster: r.in.Cluster, Pool: r.in.Pool})
+	surveyed := r.survey(ctx)
 	if err := found.Get(ctx, &r.info); err != nil {
 		return err
 	}
@@ -189,16 +194,92 @@ func (r *rolling) examine(ctx workflow.Context) error {
 		}
 	}
 	plan, err := PlanRoll(r.in, r.info, pool, nodes, workflow.Now(ctx))
+	if err == nil && len(plan.NoNodes) > 0 {
+		plan, err = r.awaitBecoming(ctx, plan)
+	}
 	if err != nil {
 		return err
 	}
-	r.progress.Group, r.progress.Size, r.progress.Started = pool.Group, pool.Desired, workflow.Now(ctx)
+	r.progress.Group, r.progress.Size, r.progress.Started = plan.Pool.Group, plan.Pool.Desired, workflow.Now(ctx)
+	r.progress.NoNodes = plan.NoNodes
 	for _, node := range plan.Nodes {
 		r.progress.Nodes = append(r.progress.Nodes, NodeProgress{
 			Node: node.Name, Instance: node.Instance, Zone: node.Zone, ControlPlane: node.ControlPlane, Pinned: node.Pinned, State: Waiting,
 		})
 	}
 	return nil
+}
+
+// becomesNodeWithin is how long an instance that is to be replaced may take to become a node, such as
+// one that was launched just before its template changed. It may get pods by then, so it is drained
+// as all others are. One that takes longer most likely never becomes a node.
+const becomesNodeWithin = 5 * time.Minute
+
+// awaitBecoming looks at the pool until all instances that are to be replaced are nodes, or for long enough.
+// The looks are few: the pauses between them grow.
+func (r *rolling) awaitBecoming(ctx workflow.Context, plan RollPlan) (RollPlan, error) {
+	since := workflow.Now(ctx)
+	for pause := 15 * time.Second; len(plan.NoNodes) > 0 && !r.stopping; pause *= 2 {
+		left := becomesNodeWithin - workflow.Now(ctx).Sub(since)
+		if left <= 0 {
+			break
+		}
+		r.step(ctx, "examining", "waits until instances "+strings.Join(plan.NoNodes, ", ")+" are nodes")
+		if err := r.unlessStopped(ctx, func(ctx workflow.Context) workflow.Future {
+			return workflow.NewTimerWithOptions(ctx, min(pause, left), workflow.TimerOptions{Summary: "look at the pool again"})
+		}); err != nil {
+			return plan, err
+		}
+		var pool Pool
+		var nodes []Node
+		examined, surveyed := r.askPool(ctx), r.survey(ctx)
+		if err := cmp.Or(examined.Get(ctx, &pool), surveyed.Get(ctx, &nodes)); err != nil {
+			return plan, err
+		}
+		var err error
+		r.seen, r.seenAt = pool, workflow.Now(ctx)
+		if plan, err = PlanRoll(r.in, r.info, pool, nodes, workflow.Now(ctx)); err != nil {
+			return plan, err
+		}
+	}
+	return plan, nil
+}
+
+// endNoNodes has the group replace the instances that have not become nodes. There is nothing to drain,
+// and no node is missing meanwhile, so they need no surge.
+func (r *rolling) endNoNodes(ctx workflow.Context) error {
+	for len(r.progress.NoNodes) > 0 {
+		if err := r.awaitUnblocked(ctx); err != nil || r.stopping {
+			return err
+		}
+		instance := r.progress.NoNodes[0]
+		r.step(ctx, "replacing", "ends instance "+instance+", which is no node")
+		var node Node
+		if err := workflow.ExecuteActivity(changing(ctx, "is "+instance+" still no node"), "FindNode", FindNode{Cluster: r.cluster(), Instance: instance}).Get(ctx, &node); err != nil {
+			return err
+		}
+		if node.Name != "" { // it may have pods; the next roll empties it as all others
+			return temporal.NewNonRetryableApplicationError(fmt.Sprintf("cluster %s: instance %s of pool %s has become node %s only after its roll had begun; roll the pool again",
+				r.cluster(), instance, r.in.Pool, node.Name), PoolBusy, nil)
+		}
+		end := TerminateInstance{Cluster: r.cluster(), Pool: r.in.Pool, Group: r.group(), Instance: instance, By: r.id, Replace: true}
+		err := workflow.ExecuteActivity(ending(ctx, "terminate "+instance), "TerminateInstance", end).Get(ctx, nil)
+		if isKind(err, Blocked) {
+			continue // it may be a node after the block
+		}
+		if err == nil {
+			err = workflow.ExecuteActivity(watching(ctx, "instance "+instance+" is gone", forEver), "AwaitTermination", end).Get(ctx, nil)
+		}
+		if err != nil {
+			return err
+		}
+		r.progress.NoNodes = r.progress.NoNodes[1:]
+	}
+	return nil
+}
+
+func (r *rolling) survey(ctx workflow.Context) workflow.Future {
+	return workflow.ExecuteActivity(examining(ctx, "survey the nodes of "+r.in.Pool), "SurveyPool", SurveyPool{Cluster: r.in.Cluster, Pool: r.in.Pool})
 }
 
 func (r *rolling) askPool(ctx workflow.Context) workflow.Future {
@@ -491,9 +572,9 @@ func (r *rolling) step(ctx workflow.Context, phase, meaning string) {
 // end records how the roll ended, and returns err.
 func (r *rolling) end(ctx workflow.Context, err error) error {
 	switch {
-	case err == nil && len(r.progress.Nodes) == 0:
+	case err == nil && len(r.progress.Nodes)+len(r.progress.NoNodes) == 0:
 		r.step(ctx, "done", "no node is old")
-	case err == nil && len(r.inState(Replaced)) < len(r.progress.Nodes):
+	case err == nil && len(r.inState(Replaced)) < len(r.progress.Nodes)+len(r.progress.NoNodes):
 		r.step(ctx, "stopped", fmt.Sprintf("no more batches begin, because %s; the nodes that were not replaced are usable. %s", cmp.Or(r.stopped, "somebody asked for that"), r.progress.Left))
 	case err == nil:
 		r.step(ctx, "done", fmt.Sprintf("all nodes are replaced and group `%s` is as before. %s", r.group(), r.progress.Left))

@@ -218,7 +218,6 @@ func TestBadInputIsRefusedBeforeAnythingIsChanged(t *testing.T) {
 		"pool at its maximum":     {func(w *world) { w.pool.Max = 3 }, one, workflows.NoSurgeRoom},
 		"instance of another one": {func(w *world) { w.nodes[0].Instance = "i-elsewhere" }, one, workflows.NodeNotFound},
 		"no age":                  {nothing, workflows.RollPoolInput{MaxAge: "old"}, workflows.InvalidInput},
-		"instance without a node": {func(w *world) { w.nodes = w.nodes[1:] }, workflows.RollPoolInput{}, workflows.InvalidInput},
 	} {
 		t.Run(name, func(t *testing.T) {
 			w := newWorld()
@@ -899,4 +898,88 @@ func TestABlockedBatchHoldsNoTurn(t *testing.T) {
 			requireAsBefore(t, w, 3)
 		})
 	}
+}
+
+// zombies makes instances of a pool no nodes.
+func (w *world) zombies(instances ...string) {
+	w.nodes = slices.DeleteFunc(w.nodes, func(n workflows.Node) bool { return slices.Contains(instances, n.Instance) })
+}
+
+func TestAnOldInstanceThatBecomesANodeInTimeIsDrained(t *testing.T) {
+	w := newWorld()
+	late := w.nodes[2]
+	w.zombies("i-old2")
+	looks := 0
+	w.fail = func(activity string) error {
+		if activity == "ExaminePool" {
+			if looks++; looks == 3 {
+				w.nodes = append(w.nodes, late)
+			}
+		}
+		return nil
+	}
+	env := newEnvironment(t, w)
+	rollPool(env, workflows.RollPoolInput{})
+	progress := result(t, env)
+	require.Len(t, progress.Nodes, 3)
+	require.Empty(t, progress.NoNodes)
+	requireAsBefore(t, w, 3)
+}
+
+func TestAnOldInstanceThatBecomesNoNodeIsEndedLast(t *testing.T) {
+	for _, instances := range [][]string{{"i-old0"}, {"i-old0", "i-old1", "i-old2"}} {
+		w := newWorld()
+		w.zombies(instances...)
+		env := newEnvironment(t, w)
+		began := env.Now()
+		rollPool(env, workflows.RollPoolInput{})
+		progress := result(t, env)
+		require.Len(t, progress.Nodes, 3-len(instances))
+		require.GreaterOrEqual(t, env.Now().Sub(began), 5*time.Minute)
+		require.Equal(t, instances, w.terminated[3-len(instances):])
+		require.Len(t, w.nodes, 3, "their group has replaced them")
+		requireAsBefore(t, w, 3)
+	}
+}
+
+func TestAnInstanceThatBecomesANodeTooLateIsLeftForTheNextRoll(t *testing.T) {
+	w := newWorld()
+	late := w.nodes[0]
+	w.zombies("i-old0")
+	w.fail = func(activity string) error {
+		if activity == "AwaitUnblocked" && !slices.Contains(w.nodes, late) {
+			w.nodes = append(w.nodes, late)
+		}
+		return nil
+	}
+	env := newEnvironment(t, w)
+	rollPool(env, workflows.RollPoolInput{})
+	requireKind(t, env, workflows.PoolBusy)
+	require.NotContains(t, w.terminated, "i-old0", "it may have pods")
+	requireAsBefore(t, w, 3)
+}
+
+func TestInstancesThatAreNoNodesHoldUpNoRemoval(t *testing.T) {
+	for _, instances := range [][]string{{"i-old0"}, {"i-old0", "i-old1", "i-old2"}} {
+		w := newWorld()
+		w.zombies(instances...)
+		env := newEnvironment(t, w)
+		rollPool(env, workflows.RollPoolInput{Remove: true})
+		require.Len(t, result(t, env).Nodes, 3-len(instances))
+		require.Equal(t, len(instances), w.pool.Desired, "the deletion of their group ends the rest")
+		require.Zero(t, w.launched)
+		require.Empty(t, w.nodes)
+	}
+}
+
+func TestAStopEndsTheWaitForInstancesToBecomeNodes(t *testing.T) {
+	w := newWorld()
+	w.zombies("i-old0", "i-old1", "i-old2")
+	env := newEnvironment(t, w)
+	env.RegisterDelayedCallback(func() { env.SignalWorkflow(workflows.StopName, "another version is wanted") }, time.Minute)
+	rollPool(env, workflows.RollPoolInput{})
+	var progress workflows.RollProgress
+	require.NoError(t, env.GetWorkflowResult(&progress))
+	require.Equal(t, "stopped", progress.Phase)
+	require.Empty(t, w.terminated)
 }

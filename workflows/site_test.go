@@ -49,6 +49,8 @@ type site struct {
 	looked  int
 	// pools are those that stacks are changed and deleted as a part of.
 	pools map[string]string
+	// created are the stacks that did not exist before.
+	created []string
 	// rolls are the ids of rolls that somebody else runs; they end when they are cancelled.
 	rolls []string
 }
@@ -148,7 +150,7 @@ func (s *site) PlanStack(_ context.Context, in workflows.StackOf) (workflows.Sta
 
 func (s *site) ApplyStack(_ context.Context, in workflows.StackOf) (workflows.StackChanges, error) {
 	s.poolOf(in)
-	return workflows.StackChanges{Stack: in.Stack}, s.call("stack %s %s", in.Stack, in.Version[:1])
+	return workflows.StackChanges{Stack: in.Stack, Created: slices.Contains(s.created, in.Stack)}, s.call("stack %s %s", in.Stack, in.Version[:1])
 }
 
 func (s *site) poolOf(in workflows.StackOf) {

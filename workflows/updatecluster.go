@@ -41,7 +41,7 @@ func UpdateCluster(ctx workflow.Context, in UpdateClusterInput) (UpdateProgress,
 
 // applyAll is what an update changes, in this order.
 func (u *updating) applyAll(ctx workflow.Context) error {
-	return u.inOrder(ctx, u.applyStacks, u.applyPoolStacks, u.applyManifests, u.awaitWorkloads, u.rollPools, u.removePools, u.verify)
+	return u.inOrder(ctx, u.applyStacks, u.applyPoolStacks, u.applyManifests, u.awaitWorkloads, u.rollPools, u.awaitNewPools, u.removePools, u.verify)
 }
 
 // updating is the state of UpdateCluster. All of its fields are set by workflow code only.
@@ -59,6 +59,8 @@ type updating struct {
 	// beside it are to end at their next safe point.
 	superseded string
 	failing    bool
+	// created are the pools that the update has added.
+	created []string
 	// left are the stacks that are to be deleted.
 	left []OwnedStack
 }

@@ -764,3 +764,42 @@ func TestWhatDoesNotAnswerForAMomentFailsNoUpdateBeforeItBegins(t *testing.T) {
 		}
 	}
 }
+
+func TestAPoolThatAnUpdateAddsHasToGetItsNodes(t *testing.T) {
+	for rule, c := range map[string]struct {
+		noNodes []string
+		becomes bool
+		phase   string
+	}{
+		"and has them":            {phase: "done"},
+		"and gets them in time":   {noNodes: []string{"i-old1"}, becomes: true, phase: "done"},
+		"or else it is unhealthy": {noNodes: []string{"i-old1"}, phase: "failed"},
+	} {
+		t.Run(rule, func(t *testing.T) {
+			s, w := newSite(), newWorldOf("a", "b")
+			s.created = []string{"dev-1-spot"}
+			nodes := slices.Clone(w.nodes)
+			w.zombies(c.noNodes...)
+			looks := 0
+			w.fail = func(activity string) error {
+				if activity == "ExaminePool" {
+					if looks++; looks == 3 && c.becomes {
+						w.nodes = nodes
+					}
+				}
+				return nil
+			}
+			outcome := s.update(t, s.environment(t, func(env *testsuite.TestWorkflowEnvironment) {
+				env.RegisterActivity(w.ExaminePool)
+				env.RegisterActivity(w.SurveyPool)
+			}), fromV1)
+			require.Equal(t, c.phase, outcome.Phase)
+			require.Positive(t, looks)
+			require.Less(t, looks, 20, "the looks are few")
+			if c.phase == "failed" {
+				require.Equal(t, []string{"urn:fairway:Unhealthy"}, problemTypes(outcome.Problems))
+				require.Contains(t, outcome.Problems[0].Title, "the new pool spot has not got its nodes within 15m0s: 1 of 2 nodes are ready; no ready nodes are instances i-old1")
+			}
+		})
+	}
+}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"go.temporal.io/sdk/temporal"
@@ -43,6 +44,9 @@ func (u *updating) applyStack(ctx workflow.Context, of StackOf) error {
 		err := workflow.ExecuteActivity(applying(ctx, "apply stack "+of.Stack), "ApplyStack", of).Get(ctx, &changes)
 		switch {
 		case changes.Created:
+			if err == nil && of.Pool != "" && !slices.Contains(u.created, of.Pool) {
+				u.created = append(u.created, of.Pool)
+			}
 			return "created", err
 		case len(changes.Changes) == 0:
 			return "no change", err
@@ -178,6 +182,75 @@ func (u *updating) rollPool(ctx workflow.Context, in RollPoolInput) error {
 		return outcome, err
 	})
 	return err
+}
+
+// newPools is the change of updates that has them wait for the nodes of pools that they add.
+const newPools = "new-pools"
+
+// awaitNewPools waits until the pools that the update has added have the nodes that they want: their
+// rolls find nothing that is old there, and a health check misses no node that never was.
+func (u *updating) awaitNewPools(ctx workflow.Context) error {
+	added := slices.DeleteFunc(slices.Sorted(slices.Values(u.created)), func(name string) bool {
+		return !slices.ContainsFunc(u.plan.Pools, func(p PlannedPool) bool { return p.Name == name })
+	})
+	if len(added) == 0 || workflow.GetVersion(ctx, newPools, workflow.DefaultVersion, 1) == workflow.DefaultVersion {
+		return nil
+	}
+	return parallel(ctx, u, 5, added, u.awaitNewPool)
+}
+
+// awaitNewPool looks at a pool as awaitHealth does at a cluster.
+func (u *updating) awaitNewPool(ctx workflow.Context, name string) error {
+	return u.step(ctx, "nodes of "+name, func() (string, error) {
+		since, within := workflow.Now(ctx), u.plan.Settings.HealthyWithin
+		options := workflow.GetActivityOptions(decided(changing(ctx, "look at new pool "+name)))
+		options.ScheduleToCloseTimeout = within + unreachableWithin
+		asking := workflow.WithActivityOptions(ctx, options)
+		for pause := 5 * time.Second; ; pause = min(2*pause, 2*time.Minute) {
+			examined := workflow.ExecuteActivity(asking, "ExaminePool", ExaminePool{Cluster: u.in.Cluster, Pool: name})
+			surveyed := workflow.ExecuteActivity(asking, "SurveyPool", SurveyPool{Cluster: u.in.Cluster, Pool: name})
+			var pool Pool
+			var nodes []Node
+			if err := cmp.Or(examined.Get(ctx, &pool), surveyed.Get(ctx, &nodes)); err != nil {
+				return "", err
+			}
+			lack := lacking(pool, nodes)
+			if lack == "" {
+				return fmt.Sprintf("%d nodes are ready", pool.Desired), nil
+			}
+			if workflow.Now(ctx).Add(pause).Sub(since) > within {
+				return "", temporal.NewNonRetryableApplicationError(fmt.Sprintf("cluster %s: the new pool %s has not got its nodes within %s: %s", u.in.Cluster, name, within, lack), Unhealthy, nil)
+			}
+			if err := u.unlessEnough(ctx, func(ctx workflow.Context) workflow.Future {
+				return workflow.NewTimerWithOptions(ctx, pause, workflow.TimerOptions{Summary: "look at new pool " + name + " again"})
+			}); err != nil {
+				return "", err
+			}
+		}
+	})
+}
+
+// lacking says which nodes a pool has not got yet; empty if it has as many as its group wants.
+func lacking(pool Pool, nodes []Node) string {
+	var ready int
+	var not []string
+	for _, instance := range pool.Instances {
+		switch {
+		case instance.ends():
+		case slices.ContainsFunc(nodes, func(n Node) bool { return n.Instance == instance.ID && n.Ready }):
+			ready++
+		default:
+			not = append(not, instance.ID)
+		}
+	}
+	if ready >= pool.Desired {
+		return ""
+	}
+	text := fmt.Sprintf("%d of %d nodes are ready", ready, pool.Desired)
+	if len(not) > 0 {
+		text += "; no ready nodes are instances " + strings.Join(not, ", ")
+	}
+	return text
 }
 
 // mostForced bounds the forced pods that an update hands on; the rolls know all of theirs.
