@@ -81,6 +81,10 @@ type AWS struct {
 	NetworkTag string `yaml:"network_tag"`
 	// PollInterval is the time between two looks at a group that changes; default 5 s.
 	PollInterval time.Duration `yaml:"poll_interval" validate:"gte=0"`
+	// QPS and Burst limit the requests to AWS in one account and region, all clusters of a worker
+	// together; default 20 and 40.
+	QPS   float32 `yaml:"qps" validate:"gt=0"`
+	Burst int     `yaml:"burst" validate:"gt=0"`
 }
 
 // check refuses tags that do not tell one cluster or pool from another: what carries a cluster's tag is
@@ -181,6 +185,8 @@ func defaults() Config {
 			PoolTag:      "node.kubernetes.io/node-pool",
 			Bucket:       "fairway-{account}-{region}",
 			PollInterval: 5 * time.Second,
+			QPS:          20,
+			Burst:        40,
 		},
 		Replace: Replace{
 			NodeReadyWithin: 15 * time.Minute,

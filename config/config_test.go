@@ -35,6 +35,8 @@ aws:
   bucket: configuration-{account}
   network_tag: network=clusters
   poll_interval: 10s
+  qps: 7.5
+  burst: 15
 repository:
   url: https://example.org/team/config.git
   mirror: mirror.git
@@ -71,7 +73,7 @@ worker:
 		Kubernetes: config.Kubernetes{Access: "kubeconfig", Kubeconfig: "/var/lib/fairway/kubeconfig", PoolLabel: "example.org/pool", QPS: 12.5, Burst: 25},
 		AWS: config.AWS{
 			AssumeRole: "arn:aws:iam::{account}:role/fairway", ClusterTag: "example.org/cluster/{cluster}",
-			PoolTag: "example.org/pool", Bucket: "configuration-{account}", NetworkTag: "network=clusters", PollInterval: 10 * time.Second,
+			PoolTag: "example.org/pool", Bucket: "configuration-{account}", NetworkTag: "network=clusters", PollInterval: 10 * time.Second, QPS: 7.5, Burst: 15,
 		},
 		Repository: config.Repository{
 			URL: "https://example.org/team/config.git", Mirror: "/etc/fairway/mirror.git", User: "anna", TokenFile: "/etc/fairway/token",
@@ -92,7 +94,7 @@ func TestWhatIsLeftOutHasADefault(t *testing.T) {
 		TaskQueue:  "fairway",
 		Registry:   config.Registry{File: "/etc/fairway/registry.yaml", Timeout: 10 * time.Second},
 		Kubernetes: config.Kubernetes{Access: "kubeconfig", Kubeconfig: "/etc/fairway/kubeconfig", PoolLabel: "node.kubernetes.io/node-pool", QPS: 200, Burst: 400},
-		AWS:        config.AWS{ClusterTag: "kubernetes.io/cluster/{cluster}", PoolTag: "node.kubernetes.io/node-pool", Bucket: "fairway-{account}-{region}", PollInterval: 5 * time.Second},
+		AWS:        config.AWS{ClusterTag: "kubernetes.io/cluster/{cluster}", PoolTag: "node.kubernetes.io/node-pool", Bucket: "fairway-{account}-{region}", PollInterval: 5 * time.Second, QPS: 20, Burst: 40},
 		Repository: config.Repository{Timeout: time.Minute, Path: "cluster"},
 		Replace:    config.Replace{NodeReadyWithin: 15 * time.Minute, Settle: 30 * time.Second},
 		Limits:     config.Limits{Fleet: 50, Account: 10, Region: 25},
@@ -150,6 +152,7 @@ func TestAWrongConfigurationIsRefusedWithFileLineAndField(t *testing.T) {
 		"duration without unit": {minimal + "worker:\n  stop_within: 30\n", "fairway.yaml:6: worker.stop_within: is 30" + duration},
 		"negative duration":     {minimal + "aws:\n  poll_interval: -5s\n", "fairway.yaml:6: aws.poll_interval: is -5s; must be at least 0"},
 		"no limit of requests":  {minimal + "  qps: 0\n", "fairway.yaml:5: kubernetes.qps: is 0; must be more than 0"},
+		"no request to AWS":     {minimal + "aws:\n  qps: 0\n", "fairway.yaml:6: aws.qps: is 0; must be more than 0"},
 		"text for a number":     {minimal + "  burst: many\n", `fairway.yaml:5: kubernetes.burst: is "many"; must be a whole number`},
 		"no address":            {minimal + "worker:\n  listen: 9464\n", `fairway.yaml:6: worker.listen: is "9464"; must be an address such as 127.0.0.1:9464`},
 		"no truth value":        {minimal + "worker:\n  promote: yes\n", `fairway.yaml:6: worker.promote: is "yes"; must be true or false`},

@@ -63,6 +63,8 @@ kubernetes:
 aws:
   network_tag: %s
   poll_interval: 500ms
+  qps: 200 # ten times the default, as it looks ten times as often
+  burst: 400
 update:
   sync_every: 10s
   healthy_within: 3m

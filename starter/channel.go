@@ -80,7 +80,8 @@ const (
 	noAnswer channelAnswer = "does not answer"
 )
 
-// oldestVersion is that of the cluster that has been off the head of its channel for the longest.
+// oldestVersion is that of the cluster off the head of its channel whose state has not changed for the
+// longest. A new head, an attempt and a failure change it: that is not how long it has had the version.
 type oldestVersion struct {
 	Version string    `json:"version"`
 	Cluster string    `json:"cluster"`

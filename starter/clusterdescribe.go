@@ -197,9 +197,26 @@ func (d clusterDescription) version() string {
 		for i, version := range d.Updates.Mixed {
 			short[i] = shortVersion(version)
 		}
-		return "between " + strings.Join(short, " and ") + ", since an update failed"
+		return "between " + strings.Join(short, " and ") + ", since an update " + unfinished(d.Updates)
 	}
 	return cmp.Or(d.Updates.Current, d.Version)
+}
+
+// unfinished says how the update ended that has left the cluster between two versions.
+func unfinished(u workflows.ClusterUpdates) string {
+	last := ""
+	if len(u.History) > 0 {
+		last = u.History[len(u.History)-1].Phase
+	}
+	switch {
+	case last == "cancelled":
+		return "was cancelled"
+	case last == "superseded" && u.Failed == nil:
+		return "gave way to another"
+	case last == "" && u.Failed == nil:
+		return "did not get to its end" // one that this actor has not seen
+	}
+	return "failed"
 }
 
 // nextAttempt says when a failed update is tried again.

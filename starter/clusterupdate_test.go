@@ -205,3 +205,26 @@ func TestWorkUnderWayIsToldApartFromWorkThatIsHeld(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, underWay{workflows: []string{"cluster/dev-1/pool/worker"}}, now, "a block of a pool does not hold the update")
 }
+
+func TestAClusterBetweenVersionsSaysWhatLeftItThere(t *testing.T) {
+	failed := &workflows.FailedUpdate{Version: newer}
+	for name, c := range map[string]struct {
+		last   string
+		failed *workflows.FailedUpdate
+		says   string
+	}{
+		"failed":                        {"failed", failed, "failed"},
+		"cancelled":                     {"cancelled", failed, "was cancelled"},
+		"superseded":                    {"superseded", nil, "gave way to another"},
+		"superseded, and failed before": {"superseded", failed, "failed"},
+		"not seen":                      {"", nil, "did not get to its end"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			u := workflows.ClusterUpdates{Mixed: []string{older, newer}, Failed: c.failed}
+			if c.last != "" {
+				u.History = []workflows.UpdateSummary{{Phase: "done"}, {Phase: c.last}}
+			}
+			require.Equal(t, "between 1b7e0055#bbbbbbbb and 9f2c41d3#aaaaaaaa, since an update "+c.says, clusterDescription{Updates: u}.version())
+		})
+	}
+}

@@ -90,8 +90,8 @@ func (c *cli) statusCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "status",
 		Short: "Show the fleet by channel, and what is under way, blocked or failed",
-		Long: `Show the fleet by channel: its head, how many clusters are on it, and which one has been
-behind for the longest; then what is being updated, what has failed and what is blocked, by whom,
+		Long: `Show the fleet by channel: its head, how many clusters are on it, and which of the others
+has not changed its state (waiting, updating, failed) for the longest, with its version; then what is being updated, what has failed and what is blocked, by whom,
 why and until when; then the rolls of pools, and which nodes the limits across clusters let go.
 
 --watch shows it again and again until interrupted: redrawn on a terminal, and otherwise whenever

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/http"
 	"slices"
 	"strings"
 	"sync"
@@ -24,6 +25,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/sts"
 	"github.com/aws/smithy-go"
 	"go.temporal.io/sdk/temporal"
+	"golang.org/x/time/rate"
 
 	"github.com/fairway-project/fairway/config"
 	"github.com/fairway-project/fairway/registry"
@@ -44,8 +46,8 @@ type Accounts struct {
 	networks networks
 }
 
-// account is access to an account in a region. All clusters there share it, and with it the rate
-// that its clients have found AWS to allow.
+// account is access to an account in a region. All clusters there share it, and with it the configured
+// rate of requests and the one that its clients have found AWS to allow.
 type account struct {
 	number, region string
 	access         aws.Config
@@ -98,6 +100,9 @@ func (a *Accounts) of(ctx context.Context, cluster registry.Cluster) (*account, 
 	if err != nil {
 		return nil, temporal.NewApplicationError(fmt.Sprintf("loading the AWS configuration: %v", err), workflows.InvalidInput)
 	}
+	if a.Settings.QPS > 0 {
+		loaded.HTTPClient = &limited{loaded.HTTPClient, rate.NewLimiter(rate.Limit(a.Settings.QPS), a.Settings.Burst)}
+	}
 	if a.Settings.AssumeRole != "" {
 		role := strings.ReplaceAll(a.Settings.AssumeRole, "{account}", number)
 		loaded.Credentials = aws.NewCredentialsCache(stscreds.NewAssumeRoleProvider(sts.NewFromConfig(loaded), role,
@@ -139,6 +144,32 @@ func (a *Accounts) load(ctx context.Context, region string) (aws.Config, error) 
 	return loaded, nil
 }
 
+// limited sends no more requests than an account is to get: each attempt counts, of whatever client.
+type limited struct {
+	aws.HTTPClient
+	limit *rate.Limiter
+}
+
+func (l *limited) Do(request *http.Request) (*http.Response, error) {
+	if err := l.limit.Wait(request.Context()); err != nil {
+		if request.Context().Err() != nil {
+			return nil, err
+		}
+		return nil, crowded{err}
+	}
+	return l.HTTPClient.Do(request)
+}
+
+// crowded is a request that would have to wait longer than whoever asks does.
+type crowded struct{ error }
+
+func (c crowded) Error() string {
+	return "too many requests wait for their turn (aws.qps): " + c.error.Error()
+}
+
+// RetryableError keeps the SDK from trying it again: the line is no shorter then.
+func (crowded) RetryableError() bool { return false }
+
 func accountNumber(cluster registry.Cluster) string {
 	return cluster.InfrastructureAccount[strings.LastIndex(cluster.InfrastructureAccount, ":")+1:]
 }
@@ -161,6 +192,8 @@ func explain(cluster registry.Cluster, doing string, err error) error {
 			fmt.Sprintf("cluster %s: %s: AWS asks to slow down (%s): %s", cluster.ID, doing, answer.ErrorCode(), answer.ErrorMessage()), workflows.Unreachable)
 	case errors.As(err, &answer):
 		return answered{answer.ErrorCode(), fmt.Sprintf("cluster %s: %s: AWS says %s: %s", cluster.ID, doing, answer.ErrorCode(), answer.ErrorMessage())}
+	case errors.As(err, &crowded{}):
+		return temporal.NewApplicationError(fmt.Sprintf("cluster %s: %s: %v", cluster.ID, doing, err), workflows.Unreachable)
 	default:
 		return temporal.NewApplicationError(fmt.Sprintf("cluster %s: %s: AWS does not answer: %v", cluster.ID, doing, err), workflows.Unreachable)
 	}

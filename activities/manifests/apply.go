@@ -94,7 +94,7 @@ func (a *Activities) prepare(ctx context.Context, cluster, version string) (*ren
 // application is one pass over all manifests of a release.
 type application struct {
 	*server
-	gate     *gate
+	gate     gate
 	progress *progress
 	items    []*item
 	before   map[identity]trace // objects that Fairway has applied before
@@ -316,7 +316,7 @@ func (r *application) try(ctx context.Context, i *item) error {
 }
 
 func (r *application) applyItem(ctx context.Context, i *item) error {
-	if err := r.gate.pass(ctx); err != nil {
+	if err := r.gate(ctx); err != nil {
 		return err
 	}
 	if err := r.find(ctx, i); err != nil {

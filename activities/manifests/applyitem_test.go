@@ -3,6 +3,7 @@ package manifests
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/http"
 	"net/http/httptest"
@@ -55,7 +56,7 @@ func applyOne(t *testing.T, manifest, annotations string, respond func(force boo
 	i := &item{Manifest: render.Manifest{File: "a.yaml", Line: 1, Object: o}, object: o, mapping: &meta.RESTMapping{Resource: plural, GroupVersionKind: kind, Scope: meta.RESTScopeNamespace}}
 	require.NoError(t, i.tidy())
 	i.id.GroupKind, i.id.Name = kind.GroupKind(), o.GetName()
-	r := &application{server: connected, gate: &gate{ask: func(context.Context) error { return nil }}, progress: &progress{}, items: []*item{i}}
+	r := &application{server: connected, gate: func(context.Context) error { return nil }, progress: &progress{}, items: []*item{i}}
 	require.NoError(t, r.applyItem(t.Context(), i))
 	return s, r
 }
@@ -118,4 +119,23 @@ func TestWhoseFieldsAreTakenAway(t *testing.T) {
 			require.Equal(t, test.problem, r.problems[0].kind)
 		})
 	}
+}
+
+// blocked answers each question about blocks with the next of these.
+type blocked []error
+
+func (b *blocked) Check(context.Context, string, string) error {
+	answer := (*b)[0]
+	*b = (*b)[1:]
+	return answer
+}
+
+func TestABlockHoldsBeforeTheNextManifest(t *testing.T) {
+	sale := errors.New("sale until Sunday")
+	_, r := applyOne(t, "{apiVersion: v1, kind: ConfigMap, metadata: {name: a, namespace: default}}", "{}", func(bool) (int, any) {
+		return http.StatusOK, map[string]any{"apiVersion": "v1", "kind": "ConfigMap", "metadata": map[string]any{"name": "a", "namespace": "default"}}
+	})
+	r.gate = (&Activities{Blocks: &blocked{nil, sale}}).gate("dev-1")
+	require.NoError(t, r.applyItem(t.Context(), r.items[0]))
+	require.ErrorIs(t, r.applyItem(t.Context(), r.items[0]), sale)
 }

@@ -285,7 +285,7 @@ func (a *Activities) remove(ctx context.Context, s *server, progress *progress, 
 		}
 		group.Go(func() error {
 			progress.say("deleting %s: %d of %d", t.identity, n+1, len(targets))
-			if err := gate.pass(groupCtx); err != nil {
+			if err := gate(groupCtx); err != nil {
 				return err
 			}
 			err := s.of(t.mapping, t.Namespace).Delete(groupCtx, t.Name, t.options)

@@ -80,7 +80,7 @@ func kindsIn(inventory *unstructured.Unstructured) sets.Set[schema.GroupKind] {
 }
 
 // enlist adds kinds to the inventory. It costs one request if they are in it.
-func (s *server) enlist(ctx context.Context, kinds sets.Set[schema.GroupKind], gate *gate) error {
+func (s *server) enlist(ctx context.Context, kinds sets.Set[schema.GroupKind], gate gate) error {
 	inventory, err := s.inventory(ctx)
 	if err != nil {
 		return err
@@ -89,7 +89,7 @@ func (s *server) enlist(ctx context.Context, kinds sets.Set[schema.GroupKind], g
 	if inventory != nil && known.IsSuperset(kinds) {
 		return nil
 	}
-	if err := gate.pass(ctx); err != nil {
+	if err := gate(ctx); err != nil {
 		return err
 	}
 	return s.writeInventory(ctx, known.Union(kinds))

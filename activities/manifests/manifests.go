@@ -5,7 +5,6 @@ package manifests
 import (
 	"context"
 	"fmt"
-	"sync"
 	"sync/atomic"
 	"time"
 
@@ -113,30 +112,12 @@ func pause(ctx context.Context, wait time.Duration) error {
 	}
 }
 
-// gate asks before every write whether the cluster is blocked. Many writes within a second share an
-// answer: they are on their way already when a block begins.
-type gate struct {
-	ask func(context.Context) error
+// gate asks before every write whether the cluster is blocked. No answer is kept for the next write, so
+// that none begins after a block; those that ask at the same time share one.
+type gate func(context.Context) error
 
-	mu    sync.Mutex
-	asked time.Time
-}
-
-func (a *Activities) gate(cluster string) *gate {
-	return &gate{ask: func(ctx context.Context) error { return a.Blocks.Check(ctx, cluster, "") }}
-}
-
-func (g *gate) pass(ctx context.Context) error {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	if time.Since(g.asked) < time.Second {
-		return nil
-	}
-	if err := g.ask(ctx); err != nil {
-		return err
-	}
-	g.asked = time.Now()
-	return nil
+func (a *Activities) gate(cluster string) gate {
+	return func(ctx context.Context) error { return a.Blocks.Check(ctx, cluster, "") }
 }
 
 func invalid(format string, args ...any) error {
