@@ -512,7 +512,7 @@ func (r *rolling) awaitUnblocked(ctx workflow.Context) error {
 // awaitWindow waits until the maintenance windows of the cluster let a batch begin. One that has begun
 // goes on when its window closes.
 func (r *rolling) awaitWindow(ctx workflow.Context) error {
-	if !r.info.Windowed {
+	if !r.windowed() {
 		return nil
 	}
 	r.step(ctx, "queueing", "waits until a maintenance window is open")
@@ -520,6 +520,8 @@ func (r *rolling) awaitWindow(ctx workflow.Context) error {
 		return workflow.ExecuteActivity(waiting(ctx, "is a maintenance window open"), "AwaitWindow", r.window())
 	})
 }
+
+func (r *rolling) windowed() bool { return r.info.Windowed && !r.in.Urgent }
 
 // blockedWithoutTurn is the change of rolls that had them wait for the end of blocks before their turns.
 const blockedWithoutTurn = "blocked-without-turn"
@@ -530,7 +532,7 @@ func (r *rolling) closedSince(ctx workflow.Context, b *batch, at time.Time) bool
 	if b.turn == (AwaitTurn{}) || workflow.Now(ctx).Sub(at) < lookAgain {
 		return false
 	}
-	return (r.info.Windowed && !once(ctx, "is the maintenance window still open", "AwaitWindow", r.window())) ||
+	return (r.windowed() && !once(ctx, "is the maintenance window still open", "AwaitWindow", r.window())) ||
 		(workflow.GetVersion(ctx, blockedWithoutTurn, workflow.DefaultVersion, 1) == 1 && !once(ctx, "is the pool still not blocked", "AwaitUnblocked", r.unblocked()))
 }
 

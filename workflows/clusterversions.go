@@ -31,8 +31,7 @@ func (s ClusterState) Due(now time.Time) (in *UpdateClusterInput, again time.Tim
 		return nil, again
 	}
 	input := UpdateClusterInput{Cluster: s.Cluster, Kind: kind, Version: version, From: cmp.Or(u.Current, oldest(u.Mixed)), Last: u.Last, Attempt: 1}
-	// An update has left the cluster between two versions, so its state is Fairway's own to mend.
-	input.Fix = len(u.Mixed) > 0
+	input.Fix = u.mends(version)
 	if f := u.Failed; f != nil && f.Kind == kind && f.Version == version {
 		if u.Asked == nil && (f.Next.IsZero() || now.Before(f.Next)) {
 			return nil, f.Next
@@ -49,6 +48,15 @@ func (s ClusterState) Due(now time.Time) (in *UpdateClusterInput, again time.Tim
 		input.By, input.Reason, input.Fix = cmp.Or(u.Asked.By, nobody), u.Asked.Reason, input.Fix || u.Asked.Fix
 	}
 	return &input, time.Time{}
+}
+
+// mends says whether an update skips the look at the cluster's health because Fairway itself has left the
+// cluster as it is: the one that takes up again what was left halfway, and whatever follows a failure that
+// has changed something, because a broken commit is mostly mended by the next one. One that was superseded
+// has broken nothing that is known of, so what comes instead of it has to find the cluster well; unless its
+// workloads were not ready yet: what they wait for in vain may be what the next one mends.
+func (u ClusterUpdates) mends(version string) bool {
+	return len(u.Mixed) > 0 && (!u.Sound || u.Mixed[len(u.Mixed)-1] == version)
 }
 
 // target is the update that leads to what is wanted; none if nothing is.
@@ -94,7 +102,7 @@ func (u ClusterUpdates) outdated() bool {
 // done takes over what a successful update has made of the cluster.
 func (u *ClusterUpdates) done(o UpdateOutcome) {
 	before := cmp.Or(u.Current, oldest(u.Mixed))
-	u.Mixed, u.Failed = nil, nil
+	u.Mixed, u.Sound, u.Failed = nil, false, nil
 	if o.Kind == Decommission {
 		u.Current, u.Last, u.Pinned = "", cmp.Or(before, u.Last), nil
 		if u.Want != nil {
@@ -114,6 +122,9 @@ func (u *ClusterUpdates) done(o UpdateOutcome) {
 // undone takes over what an update has left that did not get to its end.
 func (u *ClusterUpdates) undone(o UpdateOutcome, now time.Time) {
 	before := cmp.Or(u.Current, oldest(u.Mixed))
+	if o.Changed {
+		u.Sound = o.Phase == "superseded" && !o.Unready && o.Kind != Decommission && (u.Sound || len(u.Mixed) == 0)
+	}
 	switch {
 	case o.Restored:
 		u.Current, u.Mixed = before, nil

@@ -83,7 +83,7 @@ func (u *updating) deleteLeftovers(ctx workflow.Context) error {
 	return u.step(ctx, "leftovers", func() (string, error) {
 		u.progress.Changed = true
 		var deleted []string
-		err := workflow.ExecuteActivity(applying(ctx, "delete what Kubernetes made"), "DeleteLeftovers", StacksOf{Cluster: u.in.Cluster}).Get(ctx, &deleted)
+		err := carryOn(applying(ctx, "delete what Kubernetes made"), "DeleteLeftovers", StacksOf{Cluster: u.in.Cluster}, &deleted)
 		return fmt.Sprintf("%d deleted", len(deleted)), err
 	})
 }

@@ -26,6 +26,8 @@ type RollPoolInput struct {
 	MaxAge string `json:"max_age,omitempty"`
 	// Remove empties the pool: its nodes go and none comes.
 	Remove bool `json:"remove,omitempty"`
+	// Urgent waits for no maintenance window, as on the way back to a version; blocks and limits hold.
+	Urgent bool `json:"urgent,omitempty"`
 	// By and Reason are for people who wonder later.
 	By     string `json:"by,omitempty"`
 	Reason string `json:"reason,omitempty"`

@@ -842,6 +842,24 @@ func TestEachBatchWaitsForAWindowInOneActivity(t *testing.T) {
 	require.Equal(t, 9, attempts)
 }
 
+func TestAnUrgentRollWaitsForBlocksAndTurnsButNoWindow(t *testing.T) {
+	w := newWorld()
+	w.windowed, w.settings.Limits = true, roll.Limits{Fleet: 1}
+	env := newEnvironment(t, w)
+	asked := map[string]int{}
+	w.fail = func(name string) error {
+		if asked[name]++; name == "AwaitTurn" && asked[name] == 1 { // long enough to look at the window again
+			return temporal.NewApplicationErrorWithOptions("full", workflows.NoTurn, temporal.ApplicationErrorOptions{NextRetryDelay: time.Hour})
+		}
+		return nil
+	}
+	rollPool(env, workflows.RollPoolInput{Urgent: true})
+	result(t, env)
+	require.Zero(t, asked["AwaitWindow"])
+	require.Positive(t, asked["AwaitUnblocked"])
+	require.Positive(t, asked["AwaitTurn"])
+}
+
 func TestABatchDoesNotBeginInAWindowThatHasClosedWhileItWaitedForItsTurn(t *testing.T) {
 	w := newWorld()
 	w.windowed, w.settings.Parallel, w.settings.Limits = true, 1, roll.Limits{Fleet: 1}

@@ -161,6 +161,10 @@ func (u *updating) enter(ctx workflow.Context) error {
 // needsWindow says whether what follows disrupts. If only manifests change, and these may at any time,
 // it does not: rolls of pools ask for their windows themselves.
 func (u *updating) needsWindow(ctx workflow.Context) (bool, error) {
+	// A person who goes back wants that now. Rollbacks that began before that was so wait.
+	if u.in.Kind == Rollback && u.plan.Settings.Windowed && workflow.GetVersion(ctx, rollbackAtOnce, workflow.DefaultVersion, 1) == 1 {
+		return false, nil
+	}
 	if settings := u.plan.Settings; !settings.Windowed || !settings.ManifestsAnytime || u.in.Kind == Provision {
 		return settings.Windowed && u.in.Kind != Provision, nil
 	}
@@ -172,7 +176,7 @@ func (u *updating) needsWindow(ctx workflow.Context) (bool, error) {
 		}
 		err := parallel(ctx, u, 5, stacks, func(ctx workflow.Context, stack string) error {
 			var changes StackChanges
-			err := workflow.ExecuteActivity(requesting(ctx, "does stack "+stack+" change"), "PlanStack", u.stack(stack)).Get(ctx, &changes)
+			err := carryOn(beating(ctx, "does stack "+stack+" change"), "PlanStack", u.stack(stack), &changes)
 			disrupts = disrupts || changes.Created || len(changes.Changes) > 0
 			return err
 		})
@@ -183,6 +187,9 @@ func (u *updating) needsWindow(ctx workflow.Context) (bool, error) {
 	})
 	return disrupts, err
 }
+
+// rollbackAtOnce is the change of updates that had rollbacks wait for no window.
+const rollbackAtOnce = "rollback-at-once"
 
 func (u *updating) awaitWindow(ctx workflow.Context) error {
 	return u.step(ctx, "maintenance window", func() (string, error) {

@@ -337,6 +337,7 @@ func TestASupersededUpdateEndsAtTheNextSafePoint(t *testing.T) {
 			}
 			outcome := s.update(t, env, fromV1)
 			require.Equal(t, "superseded", outcome.Phase)
+			require.Equal(t, at >= 11 && at < 16, outcome.Unready, "from the deletions before the manifests to the workloads")
 			require.Equal(t, v3, outcome.Superseded)
 			require.Empty(t, outcome.Problems)
 			require.Equal(t, slices.ContainsFunc(s.story, func(c string) bool { return strings.HasPrefix(c, "stack") }), outcome.Changed)
@@ -801,5 +802,106 @@ func TestAPoolThatAnUpdateAddsHasToGetItsNodes(t *testing.T) {
 				require.Contains(t, outcome.Problems[0].Title, "the new pool spot has not got its nodes within 15m0s: 1 of 2 nodes are ready; no ready nodes are instances i-old1")
 			}
 		})
+	}
+}
+
+func TestWhatDoesNotAnswerOrRefusesForLongFailsAnUpdateThatHasBegun(t *testing.T) {
+	for _, call := range []string{"stack dev-1 2", "delete objects before", "manifests 2", "list stacks", "delete stack dev-1-old"} {
+		for _, test := range []struct {
+			kind          string
+			lasts, within time.Duration
+			phase         string
+		}{
+			{workflows.AccessDenied, 2 * time.Minute, 10 * time.Minute, "done"},
+			{workflows.AccessDenied, 48 * time.Hour, 10 * time.Minute, "failed"},
+			{workflows.Unreachable, 20 * time.Minute, 40 * time.Minute, "done"},
+			{workflows.Unreachable, 48 * time.Hour, 40 * time.Minute, "failed"},
+			{workflows.Blocked, 48 * time.Hour, 55 * time.Hour, "done"}, // there is no limit to a block
+		} {
+			t.Run(fmt.Sprint(call, " ", test.kind, " ", test.lasts), func(t *testing.T) {
+				s := wholeSite()
+				env := s.environment(t)
+				s.fail = func(name string) error {
+					if name != call || !env.Now().Before(noon.Add(test.lasts)) {
+						return nil
+					}
+					options := temporal.ApplicationErrorOptions{}
+					if test.kind == workflows.Blocked {
+						options.NextRetryDelay = 10 * time.Hour
+					}
+					return temporal.NewApplicationErrorWithOptions("It is not to be.", test.kind, options)
+				}
+				outcome := s.update(t, env, fromV1)
+				require.Equal(t, test.phase, outcome.Phase, "%v", outcome.Problems)
+				require.Less(t, outcome.Ended.Sub(noon), test.within)
+				if test.phase == "failed" {
+					require.Equal(t, []string{"urn:fairway:" + test.kind}, problemTypes(s.last().Status.Problems))
+					require.Less(t, count(s.story, call), 40, "the attempts that the history has are few")
+					require.Equal(t, workflows.UpdateFailed, s.told[len(s.told)-1].Kind)
+				}
+			})
+		}
+	}
+}
+
+func TestWorkersThatStopFailNoUpdateHoweverOftenTheyDo(t *testing.T) {
+	s := newSite()
+	env := s.environment(t)
+	attempts := 0
+	s.fail = func(name string) error {
+		if name == "stack dev-1 2" && env.Now().Before(noon.Add(3*time.Hour)) {
+			attempts++
+			kind, options := workflows.Blocked, temporal.ApplicationErrorOptions{NextRetryDelay: 10 * time.Minute}
+			if attempts%2 == 0 {
+				kind, options.Category = workflows.Unreachable, temporal.ApplicationErrorCategoryBenign
+			}
+			return temporal.NewApplicationErrorWithOptions("The worker stops.", kind, options)
+		}
+		return nil
+	}
+	require.Equal(t, "done", s.update(t, env, fromV1).Phase)
+	require.Greater(t, attempts, 30)
+}
+
+func TestAWayBackWaitsForNoWindowAndItsRollsDoNotEither(t *testing.T) {
+	urgent := map[string]bool{}
+	roll := func(_ workflow.Context, in workflows.RollPoolInput) (workflows.RollProgress, error) {
+		urgent[in.Pool] = in.Urgent
+		return workflows.RollProgress{Phase: "done"}, nil
+	}
+	s := wholeSite()
+	s.plan.Settings.ManifestsAnytime = true
+	s.roll = roll
+	require.Equal(t, "done", s.update(t, s.environment(t), workflows.UpdateClusterInput{Kind: workflows.Rollback, From: v3, By: "anna"}).Phase)
+	require.NotContains(t, s.story, "window")
+	require.Contains(t, s.story, "turn", "the limits hold")
+	require.Equal(t, map[string]bool{"master": true, "worker": true, "spot": true, "old": true}, urgent)
+
+	s = wholeSite()
+	s.plan.Settings.Rollback = true
+	var tries []bool
+	s.roll = func(ctx workflow.Context, in workflows.RollPoolInput) (workflows.RollProgress, error) {
+		if in.Pool == "master" {
+			if tries = append(tries, in.Urgent); len(tries) == 1 {
+				return workflows.RollProgress{Phase: "failed"}, final(workflows.BadReplacement, "It broke.")
+			}
+		}
+		return roll(ctx, in)
+	}
+	require.True(t, s.update(t, s.environment(t), fromV1).Restored)
+	require.Equal(t, []bool{false, true}, tries, "an update waits for windows, its way back does not")
+}
+
+func TestAWorkerThatIsKilledIsNoticedSoonWhereItHeartbeats(t *testing.T) {
+	s := wholeSite()
+	s.plan.Settings.ManifestsAnytime = true
+	env := s.environment(t)
+	beats := map[string]bool{}
+	env.SetOnActivityStartedListener(func(info *activity.Info, _ context.Context, _ converter.EncodedValues) {
+		beats[info.ActivityType.Name] = info.HeartbeatTimeout > 0
+	})
+	require.Equal(t, "done", s.update(t, env, fromV1).Phase)
+	for name, want := range map[string]bool{"PlanStack": true, "ApplyStack": true, "DeleteObjects": true, "ApplyManifests": true, "ListStacks": false} {
+		require.Equal(t, want, beats[name], name)
 	}
 }

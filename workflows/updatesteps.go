@@ -41,7 +41,7 @@ func (u *updating) applyStack(ctx workflow.Context, of StackOf) error {
 		// Said before it is done: an answer may be lost.
 		u.progress.Changed = true
 		var changes StackChanges
-		err := workflow.ExecuteActivity(applying(ctx, "apply stack "+of.Stack), "ApplyStack", of).Get(ctx, &changes)
+		err := carryOn(applying(ctx, "apply stack "+of.Stack), "ApplyStack", of, &changes)
 		switch {
 		case changes.Created:
 			if err == nil && of.Pool != "" && !slices.Contains(u.created, of.Pool) {
@@ -73,13 +73,13 @@ func (u *updating) awaitAPIServer(ctx workflow.Context) error {
 // applyManifests goes through as a whole: halfway it would leave objects that no version has together.
 func (u *updating) applyManifests(ctx workflow.Context) error {
 	u.phase(ctx, "manifests")
-	u.progress.Changed = true
+	u.progress.Changed, u.progress.Unready = true, true
 	if err := u.deleteObjects(ctx, BeforeApply, "deletions before"); err != nil {
 		return err
 	}
 	if err := u.step(ctx, "manifests", func() (string, error) {
 		var applied Applied
-		err := workflow.ExecuteActivity(applying(ctx, fmt.Sprintf("apply %d objects", u.plan.Manifests)), "ApplyManifests", u.manifests()).Get(ctx, &applied)
+		err := carryOn(applying(ctx, fmt.Sprintf("apply %d objects", u.plan.Manifests)), "ApplyManifests", u.manifests(), &applied)
 		return fmt.Sprintf("%d created, %d changed, %d as they were", applied.Created, applied.Changed, applied.Unchanged), err
 	}); err != nil {
 		return err
@@ -99,7 +99,7 @@ func (u *updating) deleteObjects(ctx workflow.Context, when DeletionTime, name s
 	}
 	return u.step(ctx, name, func() (string, error) {
 		var deleted []ObjectChange
-		err := workflow.ExecuteActivity(requesting(ctx, name), "DeleteObjects", DeleteObjects{Cluster: u.in.Cluster, Version: u.version, When: when}).Get(ctx, &deleted)
+		err := carryOn(beating(ctx, name), "DeleteObjects", DeleteObjects{Cluster: u.in.Cluster, Version: u.version, When: when}, &deleted)
 		return fmt.Sprintf("%d objects deleted", len(deleted)), err
 	})
 }
@@ -109,9 +109,11 @@ func (u *updating) manifests() ManifestsOf {
 }
 
 func (u *updating) awaitWorkloads(ctx workflow.Context) error {
-	return u.step(ctx, "workloads", func() (string, error) {
+	err := u.step(ctx, "workloads", func() (string, error) {
 		return "ready", u.unlessEnough(ctx, u.startAwaitWorkloads)
 	})
+	u.progress.Unready = err != nil
+	return err
 }
 
 func (u *updating) startAwaitWorkloads(ctx workflow.Context) workflow.Future {
@@ -151,6 +153,7 @@ func (u *updating) roll(ctx workflow.Context, pool string) error {
 // enough, the roll ends after the batch in hand.
 func (u *updating) rollPool(ctx workflow.Context, in RollPoolInput) error {
 	in.By, in.Reason = cmp.Or(u.in.By, u.id), "update to version "+short(u.version)
+	in.Urgent = u.in.Kind == Rollback || u.version != u.in.Version // half of the way back helps nobody
 	u.pool(in.Pool).State = "rolling"
 	err := u.step(ctx, "pool "+in.Pool, func() (string, error) {
 		progress, err := u.runRoll(ctx, in)
@@ -341,14 +344,14 @@ func (u *updating) removePools(ctx workflow.Context) error {
 }
 
 func (u *updating) listStacks(ctx workflow.Context) (owned []OwnedStack, err error) {
-	err = workflow.ExecuteActivity(requesting(ctx, "list the cluster's stacks"), "ListStacks", StacksOf{Cluster: u.in.Cluster}).Get(ctx, &owned)
+	err = carryOn(requesting(ctx, "list the cluster's stacks"), "ListStacks", StacksOf{Cluster: u.in.Cluster}, &owned)
 	return owned, err
 }
 
 func (u *updating) deleteStack(ctx workflow.Context, stack OwnedStack) error {
 	return u.step(ctx, "delete stack "+stack.Name, func() (string, error) {
 		u.progress.Changed = true
-		return "deleted", workflow.ExecuteActivity(applying(ctx, "delete stack "+stack.Name), "DeleteStack", StackOf{Cluster: u.in.Cluster, Stack: stack.Name, Pool: stack.Pool}).Get(ctx, nil)
+		return "deleted", carryOn(applying(ctx, "delete stack "+stack.Name), "DeleteStack", StackOf{Cluster: u.in.Cluster, Stack: stack.Name, Pool: stack.Pool}, nil)
 	})
 }
 

@@ -356,6 +356,8 @@ type UpdateProgress struct {
 	Step    string     `json:"step"`  // what happens now, in words
 	Started time.Time  `json:"started"`
 	Ended   time.Time  `json:"ended,omitzero"`
+	// Unready means that manifests were applied whose workloads have not been seen to be ready.
+	Unready bool `json:"unready,omitempty"`
 	// Steps are those begun, in order.
 	Steps []UpdateStep `json:"steps"`
 	// Pools of the plan that are rolled or will be, with the workflow that rolls them.
@@ -424,6 +426,8 @@ type ClusterUpdates struct {
 	Current string   `json:"current_version,omitempty"`
 	Last    string   `json:"last_version,omitempty"`
 	Mixed   []string `json:"mixed,omitempty"`
+	// Sound means that what has left the cluster between versions was superseded with its workloads ready, and that nothing failed.
+	Sound bool `json:"sound,omitempty"`
 	// Running is the update under way.
 	Running *RunningUpdate `json:"running,omitempty"`
 	// Asked is a person's request to begin, until the update has begun.

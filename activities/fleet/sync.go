@@ -350,7 +350,7 @@ func (m *Messages) tellEnd(ctx context.Context, cluster string) (known *workflow
 			Kind: update.Kind, Version: update.Version, From: state.Updates.Current, Phase: "failed", Step: "ended from outside",
 			Started: update.Since, Ended: now, Changed: true, // nobody knows how far it had come
 			Problems: []registry.Problem{{
-				Type: "update-lost", Instance: id,
+				Type: "urn:fairway:Lost", Instance: id,
 				Title: fmt.Sprintf("the update to %s ended from outside, without undoing anything (%s)", update.Version, strings.ToLower(ended)),
 			}},
 		},

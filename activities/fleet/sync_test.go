@@ -388,6 +388,7 @@ func TestAnUpdateThatEndedFromOutsideIsFound(t *testing.T) {
 				require.Equal(t, "failed", outcome.Phase)
 				require.Equal(t, "c1#a", outcome.Version)
 				require.Contains(t, outcome.Problems[0].Title, "ended from outside")
+				require.Equal(t, "urn:fairway:Lost", outcome.Problems[0].Type)
 				require.True(t, outcome.Changed, "nobody knows how far it had come")
 			} else {
 				require.True(t, f.syncs["dev"].Clusters[0].Lost)
