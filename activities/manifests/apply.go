@@ -25,6 +25,7 @@ import (
 	"k8s.io/apimachinery/pkg/util/sets"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/util/csaupgrade"
+	"k8s.io/client-go/util/retry"
 
 	"github.com/fairway-project/fairway/activities/kube"
 	"github.com/fairway-project/fairway/render"
@@ -466,18 +467,20 @@ func hasLegacy(object *unstructured.Unstructured) bool {
 // manifest does not contain any more goes, as it would with kubectl.
 func (r *application) adopt(ctx context.Context, i *item) (answer, error) {
 	objects := r.of(i.mapping, i.id.Namespace)
-	live, err := objects.Get(ctx, i.id.Name, metav1.GetOptions{})
-	if err != nil {
-		return answer{}, err
-	}
-	patch, err := csaupgrade.UpgradeManagedFieldsPatch(live, legacyManagers, FieldManager)
-	if err != nil {
-		return answer{}, err
-	}
-	if patch != nil { // it fails if the object has changed meanwhile
-		if _, err := objects.Patch(ctx, i.id.Name, types.JSONPatchType, patch, metav1.PatchOptions{FieldManager: FieldManager}); err != nil {
-			return answer{}, err
+	// Controllers change objects all the time; what the patch was made from has to be what it meets.
+	if err := retry.RetryOnConflict(retry.DefaultBackoff, func() error {
+		live, err := objects.Get(ctx, i.id.Name, metav1.GetOptions{})
+		if err != nil {
+			return err
 		}
+		patch, err := csaupgrade.UpgradeManagedFieldsPatch(live, legacyManagers, FieldManager)
+		if err != nil || patch == nil {
+			return err
+		}
+		_, err = objects.Patch(ctx, i.id.Name, types.JSONPatchType, patch, metav1.PatchOptions{FieldManager: FieldManager})
+		return err
+	}); err != nil {
+		return answer{}, err
 	}
 	return r.send(ctx, i, false, false)
 }
