@@ -21,13 +21,14 @@ build: ## build fairway and fairway-worker into bin/
 demo: .lab/bin/lab build ## start everything, replace a node, follow a commit, run until Ctrl-C
 	@.lab/bin/lab demo --bin bin
 
-# Packages that start a lab run one after another: two labs on a small machine slow each other
-# down until deadlines pass. Compiling all of them first uses every core.
+# Two packages at a time: they wait more than they compute. The two that keep a machine busiest, the
+# whole fleet and the scenarios of tests/, are listed so that one follows the other. Compiling all of
+# them first uses every core.
 .PHONY: test
 test: .lab/bin/lab ## run every test, on a real lab
 	.lab/bin/lab build
 	go test -run '^$$' ./... >/dev/null
-	go test -p 2 -timeout 25m ./...
+	go test -p 2 -timeout 25m ./tests/fleet ./activities/... ./tests ./...
 	go test -C lab/temporal -trimpath ./...
 
 include lab/lab.mk
