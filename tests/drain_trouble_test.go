@@ -179,7 +179,9 @@ func TestADrainOutlastsATroubledAPIServerWithoutAStorm(t *testing.T) {
 	g.set(open)
 	require.Eventually(t, func() bool { return g.pods() == pods }, 30*time.Second, 20*time.Millisecond)
 	r.awaitProgress(t, func(c *assert.CollectT, progress workflows.DrainProgress) {
-		assert.Contains(c, heldFor(progress), "the API server did not answer the eviction")
+		if progress.Left > 0 { // on a slow machine all may be gone before anybody has been told
+			assert.Contains(c, heldFor(progress), "the API server did not answer the eviction")
+		}
 	})
 	require.NoError(t, server.Heal())
 	r.requireDone(t)
