@@ -235,7 +235,7 @@ func testSurged(s *scene) {
 	s.must(err)
 	scale, err := s.client.AppsV1().Deployments(s.namespace).GetScale(s.Context(), "lonely", metav1.GetOptions{})
 	s.must(err)
-	scale.Spec.Replicas = 2
+	scale.Spec.Replicas, scale.ResourceVersion = 2, "" // whatever its controller does meanwhile
 	_, err = s.client.AppsV1().Deployments(s.namespace).UpdateScale(s.Context(), "lonely", scale, metav1.UpdateOptions{FieldManager: "fairway"})
 	s.must(err)
 	s.node(s.namespace, false, map[string]string{kube.SurgedWorkloads: fmt.Sprintf(`[{"namespace":%q,"deployment":"lonely"}]`, s.namespace)})
