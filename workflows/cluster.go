@@ -278,30 +278,16 @@ func (c *clusterActor) block(ctx workflow.Context, request BlockRequest) Block {
 	now := workflow.Now(ctx)
 	c.tidy(now)
 	c.Given++
-	block := Block{
-		ID: fmt.Sprintf("block-%d", c.Given), Pool: request.Pool, Reason: request.Reason,
-		By: cmp.Or(request.By, nobody), Since: now,
-	}
-	if lasts, err := time.ParseDuration(request.For); err == nil {
-		block.Until = now.Add(lasts)
-	}
+	block := newBlock(c.Given, now, "", request)
 	c.Blocks = append(c.Blocks, block)
 	c.tell(ctx)
 	return block
 }
 
-func (c *clusterActor) unblock(ctx workflow.Context, request UnblockRequest) []Block {
+func (c *clusterActor) unblock(ctx workflow.Context, request UnblockRequest) (lifted []Block) {
 	now := workflow.Now(ctx)
 	c.tidy(now)
-	lifted := []Block{}
-	c.Blocks = slices.DeleteFunc(c.Blocks, func(b Block) bool {
-		if (request.ID != "" && b.ID != request.ID) || (request.Pool != "" && b.Pool != request.Pool) || b.Scope == registryBlock {
-			return false
-		}
-		b.Until = now
-		lifted = append(lifted, b)
-		return true
-	})
+	c.Blocks, lifted = lift(c.Blocks, now, request)
 	c.Ended = append(c.Ended, lifted...)
 	c.tell(ctx)
 	return lifted
@@ -309,16 +295,9 @@ func (c *clusterActor) unblock(ctx workflow.Context, request UnblockRequest) []B
 
 const nobody = "somebody who left no name"
 
-// tidy moves blocks that have expired to the ended ones, and forgets those of long ago.
+// tidy forgets what nothing can depend on any more.
 func (c *clusterActor) tidy(now time.Time) {
-	c.Blocks = slices.DeleteFunc(c.Blocks, func(b Block) bool {
-		expired := !b.Until.IsZero() && !now.Before(b.Until)
-		if expired {
-			c.Ended = append(c.Ended, b)
-		}
-		return expired
-	})
-	c.Ended = slices.DeleteFunc(c.Ended, func(b Block) bool { return now.Sub(b.Until) > longestDrain })
+	c.Blocks, c.Ended = tidied(c.Blocks, c.Ended, now)
 	c.Orders = slices.DeleteFunc(c.Orders, func(o ForceOrder) bool { return now.Sub(o.At) > longestDrain })
 }
 

@@ -86,42 +86,56 @@ func (s *ScopeBlocks) handle(ctx workflow.Context, selector workflow.Selector, s
 func (s *ScopeBlocks) add(now time.Time, scope string, request BlockRequest) Block {
 	s.tidy(now)
 	s.Given++
+	block := newBlock(s.Given, now, scope, request)
+	s.Holding = append(s.Holding, block)
+	return block
+}
+
+func (s *ScopeBlocks) lift(now time.Time, request UnblockRequest) (lifted []Block) {
+	s.tidy(now)
+	s.Holding, lifted = lift(s.Holding, now, request)
+	s.Ended = append(s.Ended, lifted...)
+	return lifted
+}
+
+func (s *ScopeBlocks) tidy(now time.Time) { s.Holding, s.Ended = tidied(s.Holding, s.Ended, now) }
+
+// newBlock is the block with a number that a request asks for.
+func newBlock(given int, now time.Time, scope string, request BlockRequest) Block {
 	block := Block{
-		ID: fmt.Sprintf("block-%d", s.Given), Scope: scope, Pool: request.Pool, Reason: request.Reason,
+		ID: fmt.Sprintf("block-%d", given), Scope: scope, Pool: request.Pool, Reason: request.Reason,
 		By: cmp.Or(request.By, nobody), Since: now,
 	}
 	if lasts, err := time.ParseDuration(request.For); err == nil {
 		block.Until = now.Add(lasts)
 	}
-	s.Holding = append(s.Holding, block)
 	return block
 }
 
-func (s *ScopeBlocks) lift(now time.Time, request UnblockRequest) []Block {
-	s.tidy(now)
-	lifted := []Block{}
-	s.Holding = slices.DeleteFunc(s.Holding, func(b Block) bool {
-		if (request.ID != "" && b.ID != request.ID) || (request.Pool != "" && b.Pool != request.Pool) {
+// lift takes out the blocks that a request means. The registry's can be lifted only there.
+func lift(holding []Block, now time.Time, request UnblockRequest) (left, lifted []Block) {
+	lifted = []Block{}
+	left = slices.DeleteFunc(holding, func(b Block) bool {
+		if (request.ID != "" && b.ID != request.ID) || (request.Pool != "" && b.Pool != request.Pool) || b.Scope == registryBlock {
 			return false
 		}
 		b.Until = now
 		lifted = append(lifted, b)
 		return true
 	})
-	s.Ended = append(s.Ended, lifted...)
-	return lifted
+	return left, lifted
 }
 
-// tidy moves blocks that have expired to the ended ones, and forgets those of long ago.
-func (s *ScopeBlocks) tidy(now time.Time) {
-	s.Holding = slices.DeleteFunc(s.Holding, func(b Block) bool {
+// tidied moves blocks that have expired to the ended ones, and forgets those of long ago.
+func tidied(holding, ended []Block, now time.Time) (left, over []Block) {
+	left = slices.DeleteFunc(holding, func(b Block) bool {
 		expired := !b.Until.IsZero() && !now.Before(b.Until)
 		if expired {
-			s.Ended = append(s.Ended, b)
+			ended = append(ended, b)
 		}
 		return expired
 	})
-	s.Ended = slices.DeleteFunc(s.Ended, func(b Block) bool { return now.Sub(b.Until) > longestDrain })
+	return left, slices.DeleteFunc(ended, func(b Block) bool { return now.Sub(b.Until) > longestDrain })
 }
 
 // At lists the blocks that hold at a time, for a pool; an empty one means the whole scope.
