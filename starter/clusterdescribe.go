@@ -316,6 +316,11 @@ func findRun(cluster string, u workflows.ClusterUpdates, run string) (string, er
 
 // completeRun offers the runs of the cluster that is the first argument.
 func (c *cli) completeRun(cmd *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
+	return c.completeFromState(cmd, args, func(state workflows.ClusterState) []string { return runsOf(state.Updates) })
+}
+
+// completeFromState offers what the actor of the cluster that is the first argument knows.
+func (c *cli) completeFromState(cmd *cobra.Command, args []string, offer func(workflows.ClusterState) []string) ([]string, cobra.ShellCompDirective) {
 	if len(args) == 0 {
 		return nil, cobra.ShellCompDirectiveNoFileComp
 	}
@@ -328,5 +333,5 @@ func (c *cli) completeRun(cmd *cobra.Command, args []string, _ string) ([]string
 	if err != nil {
 		return nil, cobra.ShellCompDirectiveError
 	}
-	return runsOf(state.Updates), cobra.ShellCompDirectiveNoFileComp
+	return offer(state), cobra.ShellCompDirectiveNoFileComp
 }

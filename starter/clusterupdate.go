@@ -165,23 +165,16 @@ func rollbackTarget(cluster string, u workflows.ClusterUpdates, to string) (stri
 
 // completePastVersion offers the versions that the cluster which is the first argument has had.
 func (c *cli) completePastVersion(cmd *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
-	if len(args) == 0 {
-		return nil, cobra.ShellCompDirectiveNoFileComp
+	versions, directive := c.completeFromState(cmd, args, func(state workflows.ClusterState) (out []string) {
+		for _, version := range pastVersions(state.Updates) {
+			out = append(out, shortVersion(version))
+		}
+		return out
+	})
+	if directive == cobra.ShellCompDirectiveNoFileComp {
+		directive |= cobra.ShellCompDirectiveKeepOrder // the newest first
 	}
-	conn, cluster, err := c.connectTo(cmd.Context(), args[0])
-	if err != nil {
-		return nil, cobra.ShellCompDirectiveError
-	}
-	defer conn.Close()
-	state, err := conn.clusterState(cmd.Context(), cluster)
-	if err != nil {
-		return nil, cobra.ShellCompDirectiveError
-	}
-	var out []string
-	for _, version := range pastVersions(state.Updates) {
-		out = append(out, shortVersion(version))
-	}
-	return out, cobra.ShellCompDirectiveNoFileComp | cobra.ShellCompDirectiveKeepOrder
+	return versions, directive
 }
 
 // order tells the actor of a cluster to begin, and follows what it begins if wanted.
