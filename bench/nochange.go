@@ -152,7 +152,7 @@ func (u *unchanged) upToDate(ctx context.Context) (bool, error) {
 	var state workflows.ClusterState
 	answer, err := u.temporal.QueryWorkflow(ctx, workflows.ClusterID(fleetCluster), "", workflows.StateQuery)
 	if err != nil || answer.Get(&state) != nil {
-		return false, nil //nolint:nilerr // the actor is not there yet
+		return false, nil // the actor is not there yet
 	}
 	updates := state.Updates
 	return updates.Want != nil && updates.Want.Version == updates.Current && updates.Running == nil, nil

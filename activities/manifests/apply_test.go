@@ -191,7 +191,6 @@ func testBlock(s *scene) {
 	s.blocked = nil
 	s.fault = func(request *http.Request) *http.Response {
 		if strings.HasSuffix(request.URL.Path, "/c-1") {
-			time.Sleep(1100 * time.Millisecond) // an answer about blocks counts for a second
 			s.blocked = temporal.NewApplicationError("blocked by ben", workflows.Blocked)
 		}
 		return nil
