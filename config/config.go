@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/fairway-project/fairway/calendar"
+	"github.com/fairway-project/fairway/promotion"
 	"github.com/fairway-project/fairway/strictyaml"
 )
 
@@ -25,6 +26,7 @@ type Config struct {
 	TaskQueue  string     `yaml:"task_queue"`
 	Registry   Registry   `yaml:"registry"`
 	Repository Repository `yaml:"repository"`
+	Forge      Forge      `yaml:"forge"`
 	Kubernetes Kubernetes `yaml:"kubernetes"`
 	AWS        AWS        `yaml:"aws"`
 	Replace    Replace    `yaml:"replace"`
@@ -33,8 +35,10 @@ type Config struct {
 	Limits     Limits     `yaml:"limits"`
 	Update     Update     `yaml:"update"`
 	Rollout    Rollout    `yaml:"rollout"`
-	Notify     Notify     `yaml:"notify"`
-	Worker     Worker     `yaml:"worker"`
+	// Pipeline is which promotions there are; default none.
+	Pipeline promotion.Pipeline `yaml:"pipeline"`
+	Notify   Notify             `yaml:"notify"`
+	Worker   Worker             `yaml:"worker"`
 }
 
 // Kubernetes says how the API servers of clusters are reached.
@@ -205,6 +209,8 @@ func defaults() Config {
 		}},
 		Limits:     Limits{Fleet: 50, Account: 10, Region: 25},
 		Repository: Repository{Timeout: time.Minute, Path: "cluster"},
+		Forge:      Forge{Timeout: 30 * time.Second},
+		Pipeline:   promotion.Pipeline{Every: time.Minute, Author: "Fairway <fairway@localhost>"},
 		Update: Update{
 			Conduct: Conduct{
 				ParallelPools: new(2), HealthyWithin: new(15 * time.Minute), Rollback: new(false), Prune: new(false), ManifestsAnytime: new(false),
