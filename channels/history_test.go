@@ -288,7 +288,9 @@ func TestWhatAnEarlierChannelLacks(t *testing.T) {
 		"picked with another context":  {[]step{{"near", with(map[int]string{7: "z"})}, {"picked", with(map[int]string{5: "x", 7: "z"})}}, []step{{"fix", with(map[int]string{5: "x"})}}, nil},
 		"picked and then taken back":   {[]step{{"picked", with(map[int]string{5: "x"})}, {"back", with(nil)}}, []step{{"fix", with(map[int]string{5: "x"})}}, nil},
 		"reverted":                     {nil, []step{{"fix", with(map[int]string{5: "x"})}, {"revert", with(nil)}}, nil},
-		"reverted while dev went on":   {[]step{{"on", with(map[int]string{9: "z"})}}, []step{{"fix", with(map[int]string{1: "x"})}, {"revert", with(nil)}}, []string{"fix"}},
+		"reverted while dev went on":   {[]step{{"on", with(map[int]string{9: "z"})}}, []step{{"fix", with(map[int]string{1: "x"})}, {"revert", with(nil)}}, nil},
+		"renamed by dev":               {[]step{{"rename", files{"c": numbered(nil), "b": "1"}}}, []step{{"fix", with(map[int]string{5: "x"})}}, []string{"fix"}},
+		"renamed and picked by dev":    {[]step{{"rename", files{"c": numbered(nil), "b": "1"}}, {"picked", files{"c": numbered(map[int]string{5: "x"}), "b": "1"}}}, []step{{"fix", with(map[int]string{5: "x"})}}, nil},
 		"the same content in two steps": {[]step{{"half", with(map[int]string{5: "x"})}, {"whole", with(map[int]string{5: "x", 6: "y"})}},
 			[]step{{"fix", with(map[int]string{5: "x", 6: "y"})}}, nil},
 		"something else on the same lines": {[]step{{"other", with(map[int]string{5: "y"})}}, []step{{"fix", with(map[int]string{5: "x"})}}, []string{"fix"}},
@@ -318,6 +320,22 @@ func TestWhatAnEarlierChannelLacks(t *testing.T) {
 			require.Equal(t, before, channelstest.In(t, m.Dir).Git("count-objects", "-v"), "what was tried out is not kept")
 		})
 	}
+}
+
+func TestAHotfixWhoseTwinHasComeThroughTheChannelsIsNotLacking(t *testing.T) {
+	h := newHistory(t)
+	base := h.commit("base", files{"a": numbered(nil)})
+	fix := h.commit("fix", files{"a": numbered(map[int]string{5: "x"})}, base)
+	twin := h.commit("twin", files{"a": numbered(map[int]string{4: "z", 5: "x"})}, h.commit("near", files{"a": numbered(map[int]string{4: "z"})}, base))
+	alpha := h.commit("promotion", files{"a": numbered(map[int]string{4: "z", 5: "x"})}, fix, twin)
+	dev := h.commit("on", files{"a": numbered(map[int]string{4: "z", 5: "other", 6: "more"})}, twin)
+	lacking, err := h.Mirror().Lacking(t.Context(), alpha, dev, 50)
+	require.NoError(t, err)
+	require.Empty(t, lacking)
+	later := h.commit("later", files{"a": numbered(map[int]string{4: "z", 5: "x", 10: "y"})}, alpha)
+	lacking, err = h.Mirror().Lacking(t.Context(), later, dev, 50)
+	require.NoError(t, err)
+	require.Contains(t, titles(lacking), "later")
 }
 
 func TestTextsOfCommitsAreHarmless(t *testing.T) {
