@@ -7,7 +7,6 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 )
@@ -154,7 +153,8 @@ func (m *Mirror) apart(dir string, try func(environment []string) error) error {
 		return err
 	}
 	defer func() { _ = os.RemoveAll(scratch) }()
-	return try([]string{"GIT_OBJECT_DIRECTORY=" + scratch, "GIT_ALTERNATE_OBJECT_DIRECTORIES=" + strconv.Quote(filepath.Join(dir, "objects"))})
+	objects := strings.NewReplacer(`\`, `\\`, `"`, `\"`).Replace(filepath.Join(dir, "objects"))
+	return try([]string{"GIT_OBJECT_DIRECTORY=" + scratch, `GIT_ALTERNATE_OBJECT_DIRECTORIES="` + objects + `"`})
 }
 
 // maxTried bounds the commits that are applied to see whether they change anything.

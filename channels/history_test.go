@@ -153,6 +153,20 @@ func TestAConflictNamesTheCommitsOfBothSides(t *testing.T) {
 	require.Equal(t, []string{"change"}, titles(conflict.Files[0].Theirs))
 }
 
+func TestAConflictWithARenamedFileNamesTheCommitsOfItsFormerName(t *testing.T) {
+	h := newHistory(t)
+	base := h.commit("base", files{"old": numbered(nil)})
+	ours := h.commit("hotfix", files{"old": numbered(map[int]string{5: "x"})}, base)
+	theirs := h.commit("change", files{"new": numbered(map[int]string{5: "y"})}, h.commit("rename", files{"new": numbered(nil)}, base))
+	_, err := h.Mirror().Merge(t.Context(), ours, theirs, promotion)
+	var conflict *channels.ConflictError
+	require.ErrorAs(t, err, &conflict)
+	require.Len(t, conflict.Files, 1)
+	require.Equal(t, "new", conflict.Files[0].Path)
+	require.Equal(t, []string{"hotfix"}, titles(conflict.Files[0].Ours))
+	require.Equal(t, []string{"change", "rename"}, titles(conflict.Files[0].Theirs))
+}
+
 func TestHistoriesWithNothingInCommonAreNotMerged(t *testing.T) {
 	h := newHistory(t)
 	one, two := h.commit("one", files{"a": "1"}), h.commit("two", files{"b": "2"})
