@@ -156,6 +156,13 @@ func checkCommit(commit string) error {
 	return nil
 }
 
+func checkLabels(labels []string) error {
+	if slices.ContainsFunc(labels, func(label string) bool { return strings.TrimSpace(label) == "" }) {
+		return wrong("a label needs a name")
+	}
+	return nil
+}
+
 // teamOf takes "platform" or "organisation/platform" apart.
 func teamOf(team, owner string) (organisation, slug string, err error) {
 	organisation, slug, found := strings.Cut(team, "/")

@@ -361,6 +361,10 @@ func (g *giteaForge) OwnComment(ctx context.Context, number int, marker string) 
 // comments reads them all at once, which is how Gitea lists them.
 func (g *giteaForge) comments(ctx context.Context, number int) ([]comment, error) {
 	found, _, err := g.sdk(ctx).ListIssueComments(g.settings.Owner, g.settings.Repository, int64(number), gitea.ListIssueCommentOptions{})
+	var refused *refusal
+	if errors.As(err, &refused) && strings.HasPrefix(refused.text, "issue does not exist") {
+		refused.kind = ErrNotFound // which Gitea calls an error of its own
+	}
 	var all []comment
 	for _, c := range found {
 		if c != nil {
@@ -389,6 +393,9 @@ func (g *giteaForge) deleteComment(ctx context.Context, id int64) error {
 }
 
 func (g *giteaForge) AddLabels(ctx context.Context, number int, labels ...string) error {
+	if err := checkLabels(labels); err != nil {
+		return err
+	}
 	known, err := collect("labels", false, func(page int) ([]*gitea.Label, int, error) {
 		list, response, err := g.sdk(ctx).ListRepoLabels(g.settings.Owner, g.settings.Repository, gitea.ListLabelsOptions{ListOptions: giteaPage(page)})
 		return list, after(raw(response), page, len(list)), err

@@ -362,6 +362,9 @@ func (g *gitHub) deleteComment(ctx context.Context, id int64) error {
 }
 
 func (g *gitHub) AddLabels(ctx context.Context, number int, labels ...string) error {
+	if err := checkLabels(labels); err != nil {
+		return err
+	}
 	for _, label := range labels {
 		if err := g.makeLabel(ctx, label); err != nil {
 			return failure(ctx, err, "making label %s", clean(label))
@@ -372,9 +375,6 @@ func (g *gitHub) AddLabels(ctx context.Context, number int, labels ...string) er
 }
 
 func (g *gitHub) makeLabel(ctx context.Context, label string) error {
-	if strings.TrimSpace(label) == "" {
-		return wrong("a label needs a name")
-	}
 	_, _, err := g.client.Issues.GetLabel(ctx, g.settings.Owner, g.settings.Repository, url.PathEscape(label))
 	if !isStatus(err, http.StatusNotFound) {
 		return err
