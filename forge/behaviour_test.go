@@ -286,6 +286,10 @@ func (w world) nothing(t *testing.T) {
 	require.ErrorIs(t, d.Edit(ctx, 4711, "a", "b"), forge.ErrNotFound)
 	require.ErrorIs(t, d.Close(ctx, 4711), forge.ErrNotFound)
 	require.ErrorIs(t, d.Comment(ctx, 4711, "fairway:state", "text"), forge.ErrNotFound)
+	unknown := strings.Repeat("0", 39) + "1"
+	_, err = d.Statuses(ctx, unknown)
+	require.ErrorIs(t, err, forge.ErrNotFound)
+	require.ErrorIs(t, d.SetStatus(ctx, unknown, forge.Status{Context: "x", State: forge.Success}), forge.ErrNotFound)
 }
 
 func (w world) invalid(t *testing.T) {

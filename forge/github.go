@@ -66,14 +66,16 @@ func (g *gitHub) PullRequest(ctx context.Context, number int) (PullRequest, erro
 		return PullRequest{}, err
 	}
 	pr := g.convert(found)
-	if pr.State == Closed { // only the issue knows who did it
-		issue, _, err := g.client.Issues.Get(ctx, g.settings.Owner, g.settings.Repository, number)
-		if err != nil {
-			return PullRequest{}, failure(ctx, err, "reading who closed pull request %d", number)
-		}
-		pr.ClosedBy = issue.GetClosedBy().GetLogin()
+	if pr.State != Closed {
+		return pr, nil
 	}
-	return pr, nil
+	// Only the issue knows who did it, which the token need not be allowed to read.
+	issue, _, err := g.client.Issues.Get(ctx, g.settings.Owner, g.settings.Repository, number)
+	if errors.Is(err, ErrRefused) || errors.Is(err, ErrNotFound) {
+		return pr, nil
+	}
+	pr.ClosedBy = issue.GetClosedBy().GetLogin()
+	return pr, failure(ctx, err, "reading who closed pull request %d", number)
 }
 
 func (g *gitHub) pullRequest(ctx context.Context, number int) (*github.PullRequest, error) {
@@ -293,6 +295,10 @@ func (g *gitHub) statuses(ctx context.Context, commit string) ([]Status, error) 
 		}
 		return combined.GetStatuses(), next(response), nil
 	})
+	var refused *refusal
+	if isStatus(err, http.StatusUnprocessableEntity) && errors.As(err, &refused) {
+		refused.kind = ErrNotFound // the commit
+	}
 	var statuses []Status
 	for _, s := range found {
 		status := Status{Context: s.GetContext(), State: Failure, Description: s.GetDescription(), URL: s.GetTargetURL(), At: s.GetUpdatedAt().Time}

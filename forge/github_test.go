@@ -38,6 +38,8 @@ type hub struct {
 	requests []string
 	// before is called with each request to a path, once.
 	before map[string]func()
+	// cut are requests that are carried out without an answer, once.
+	cut map[string]bool
 }
 
 type object = map[string]any
@@ -50,7 +52,7 @@ type hubPull struct {
 const hubToken = "ghp_secret"
 
 func newHub(t *testing.T) *hub {
-	h := &hub{t: t, branches: map[string]string{"stable": hubCommit("stable"), "dev": hubCommit("dev")}, pulls: map[int]*hubPull{}, labels: map[string]bool{}, before: map[string]func(){}}
+	h := &hub{t: t, branches: map[string]string{"stable": hubCommit("stable"), "dev": hubCommit("dev")}, pulls: map[int]*hubPull{}, labels: map[string]bool{}, before: map[string]func(){}, cut: map[string]bool{}}
 	h.Server = httptest.NewServer(h.checked(h.routes()))
 	t.Cleanup(h.Close)
 	return h
@@ -81,6 +83,11 @@ func (h *hub) checked(next http.Handler) http.Handler {
 		}
 		h.mu.Lock()
 		defer h.mu.Unlock()
+		if h.cut[what] {
+			delete(h.cut, what)
+			next.ServeHTTP(httptest.NewRecorder(), r)
+			panic(http.ErrAbortHandler)
+		}
 		next.ServeHTTP(w, r)
 	})
 }
@@ -247,6 +254,9 @@ func (h *hub) routes() http.Handler {
 		return 200, kept
 	})
 	handle("GET "+repo+"/commits/{sha}/status", func(r *http.Request, _ object) (int, any) {
+		if strings.HasPrefix(r.PathValue("sha"), "0000") {
+			return 422, object{"message": "No commit found for SHA: " + r.PathValue("sha")}
+		}
 		var last []object
 		for _, s := range h.statuses {
 			last = slices.DeleteFunc(last, func(l object) bool { return l["context"] == s["context"] && s["sha"] == r.PathValue("sha") })
@@ -514,6 +524,76 @@ func TestSomebodyElseIsFaster(t *testing.T) {
 		require.NoError(t, d.Comment(t.Context(), pr.Number, "fairway:state", "It waits."))
 		require.Len(t, h.comments, 1, "the double is still there")
 	})
+}
+
+func TestNothingIsDoneTwiceWhereAnswersAreLost(t *testing.T) {
+	const repo = " /repos/fairway/config"
+	h := newHub(t)
+	d := h.driver()
+	head := h.push("change")
+	wanted := forge.NewPullRequest{Head: "change", Base: "dev", Title: "Change", Labels: []string{"promotion"}, Reviewers: []string{"reviewer"}}
+	open := func() (err error) { _, err = d.Open(t.Context(), wanted); return err }
+	for _, c := range []struct {
+		request string
+		goOn    bool
+		do      func() error
+	}{
+		{"POST" + repo + "/pulls", true, open},
+		{"POST" + repo + "/labels", true, open},
+		{"POST" + repo + "/issues/2/labels", true, open},
+		{"POST" + repo + "/pulls/2/requested_reviewers", false, open},
+		{"POST" + repo + "/issues/2/comments", false, func() error { return d.Comment(t.Context(), 2, "fairway:state", "It waits.") }},
+		{"PATCH" + repo + "/issues/comments/3", false, func() error { return d.Comment(t.Context(), 2, "fairway:state", "It is merged.") }},
+		{"POST" + repo + "/statuses/" + head, false, func() error {
+			return d.SetStatus(t.Context(), head, forge.Status{Context: "soak", State: forge.Success})
+		}},
+		{"DELETE" + repo + "/issues/2/labels/promotion", false, func() error { return d.RemoveLabel(t.Context(), 2, "promotion") }},
+		{"PUT" + repo + "/pulls/2/merge", false, func() (err error) { _, err = d.Merge(t.Context(), 2, head, "Change", ""); return err }},
+	} {
+		h.cut[c.request] = true
+		require.ErrorIs(t, c.do(), forge.ErrUnreachable, c.request)
+		require.Empty(t, h.cut, c.request)
+		if c.goOn {
+			continue // the next attempt is cut off at the next step
+		}
+		require.NoError(t, c.do(), c.request)
+		require.NoError(t, c.do(), c.request)
+	}
+	require.Len(t, h.pulls, 1)
+	require.Len(t, h.comments, 1)
+	require.Len(t, h.statuses, 1)
+	require.Len(t, h.pulls[2].object["requested_reviewers"], 1)
+	require.Empty(t, h.pulls[2].object["labels"])
+}
+
+func TestForksAreNotOurs(t *testing.T) {
+	h, d, pr := openedHub(t)
+	require.False(t, pr.Fork)
+	h.pulls[2].object["head"].(object)["repo"] = object{"full_name": "fairway-fork/config"}
+	found, err := d.FindPullRequest(t.Context(), "dev", "change")
+	require.NoError(t, err)
+	require.Nil(t, found)
+	pr, err = d.PullRequest(t.Context(), 2)
+	require.NoError(t, err)
+	require.True(t, pr.Fork)
+	h.pulls[2].object["head"].(object)["repo"] = nil // it was deleted
+	pr, err = d.PullRequest(t.Context(), 2)
+	require.NoError(t, err)
+	require.True(t, pr.Fork)
+}
+
+func TestWhoClosedMayBeUnknown(t *testing.T) {
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if strings.Contains(r.URL.Path, "/issues/") {
+			w.WriteHeader(http.StatusForbidden)
+		}
+		fmt.Fprint(w, `{"number": 7, "state": "closed"}`)
+	}))
+	defer server.Close()
+	pr, err := driverFor(t, "github", server.URL).PullRequest(t.Context(), 7)
+	require.NoError(t, err)
+	require.Equal(t, forge.Closed, pr.State)
+	require.Empty(t, pr.ClosedBy)
 }
 
 func TestGitHubMergeAnswers(t *testing.T) {
