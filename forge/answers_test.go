@@ -65,6 +65,7 @@ func TestAnswers(t *testing.T) {
 		"gone":                 {answering(410, ``), forge.ErrNotFound, "Gone"},
 		"fields that are off":  {answering(422, `{"message": "Validation Failed", "errors": [{"resource": "PullRequest", "field": "head", "code": "invalid"}, {"message": "No commits between a and b"}, "plain", 3]}`), forge.ErrInvalid, "Validation Failed; PullRequest head invalid; No commits between a and b; plain (HTTP 422)"},
 		"a broken server":      {answering(500, `<html>oops</html>`), forge.ErrUnreachable, "<html>oops</html> (HTTP 500)"},
+		"no word about it":     {answering(500, `{"message": "", "url": "https://git.example.org/api/swagger"}`), forge.ErrUnreachable, "Internal Server Error (HTTP 500)"},
 		"a busy server":        {answering(503, ``), forge.ErrUnreachable, "Service Unavailable"},
 		"a page of a proxy":    {answering(200, `<html>sign in</html>`), forge.ErrUnreachable, "reading pull request 7"},
 		"half of an answer":    {answering(200, `{"number": 7, "state": "op`), forge.ErrUnreachable, "reading pull request 7"},

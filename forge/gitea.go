@@ -361,9 +361,10 @@ func (g *giteaForge) OwnComment(ctx context.Context, number int, marker string) 
 // comments reads them all at once, which is how Gitea lists them.
 func (g *giteaForge) comments(ctx context.Context, number int) ([]comment, error) {
 	found, _, err := g.sdk(ctx).ListIssueComments(g.settings.Owner, g.settings.Repository, int64(number), gitea.ListIssueCommentOptions{})
-	var refused *refusal
-	if errors.As(err, &refused) && strings.HasPrefix(refused.text, "issue does not exist") {
-		refused.kind = ErrNotFound // which Gitea calls an error of its own
+	if isStatus(err, http.StatusInternalServerError) { // which is Gitea's answer, too, if there is no such pull request
+		if _, missing := g.pullRequest(ctx, number); errors.Is(missing, ErrNotFound) {
+			err = missing
+		}
 	}
 	var all []comment
 	for _, c := range found {
