@@ -40,7 +40,7 @@ func TestOnAnAPIServer(t *testing.T) {
 		name string
 		run  func(*scene)
 	}{
-		{"what is applied again costs a request each and writes nothing", testNoChange},
+		{"what is as it was applied costs no request of its own", testNoChange},
 		{"namespaces and kinds come before what needs them", testOrder},
 		{"fields of another manager are a conflict", testConflict},
 		{"what kubectl has applied is taken over", testLegacy},
