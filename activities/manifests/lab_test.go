@@ -58,6 +58,7 @@ func TestOnAnAPIServer(t *testing.T) {
 		{"a plan shows what would change and changes nothing", testPlan},
 		{"workloads are waited for", testAwait},
 		{"health", testHealth},
+		{"alerts", testAlerts},
 		{"an API server is waited for", testAwaitAPIServer},
 		{"what no manifest contains any more is pruned", testPrune},
 	} {
