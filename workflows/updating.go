@@ -264,6 +264,7 @@ type (
 	LookedAt     struct {
 		Clusters  int      `json:"clusters"`
 		Unhealthy []string `json:"unhealthy,omitempty"`
+		Problems  []string `json:"problems,omitempty"` // of the look itself; whole sentences
 	}
 	SyncResult struct {
 		Clusters int      `json:"clusters"`
