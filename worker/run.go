@@ -141,7 +141,7 @@ func register(w worker.Registry, c config.Config, temporal client.Client) outsid
 	w.RegisterActivity(&fleet.Activities{Temporal: temporal, TaskQueue: c.TaskQueue})
 	accounts := &aws.Accounts{Find: known.Find, Settings: c.AWS}
 	o := outside{
-		clusters: known, accounts: accounts, blocks: blocks.NewAsker(temporal, channelOf(known.Find)),
+		temporal: temporal, clusters: known, accounts: accounts, blocks: blocks.NewAsker(temporal, channelOf(known.Find)),
 		kube: &kube.Clusters{Find: known.Find, Settings: c.Kubernetes, AWS: accounts.Access},
 	}
 	w.RegisterActivity(&kube.Activities{Clusters: o.kube, Settings: c.Replace, Drain: c.Drain, Blocks: o.blocks, Notify: hook.Notify})
