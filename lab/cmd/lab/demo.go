@@ -20,7 +20,12 @@ func buildCommand() *cobra.Command {
 		Use:   "build",
 		Short: "Build what the lab consists of, and start nothing",
 		Args:  cobra.NoArgs,
-		RunE:  func(cmd *cobra.Command, _ []string) error { return lab.Prepare(cmd.Context(), cmd.OutOrStdout()) },
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if err := lab.Prepare(cmd.Context(), cmd.OutOrStdout()); err != nil {
+				return err
+			}
+			return lab.PreparePrometheus(cmd.Context(), cmd.OutOrStdout())
+		},
 	}
 }
 
