@@ -20,9 +20,7 @@ func pinned(edge promotion.Edge, candidate string) string {
 func conflicted(edge promotion.Edge) string { return "fairway/conflict/" + edge.Name() }
 
 // reverting is the branch of the pull request that sets a channel back.
-func reverting(channel, to, head string) string {
-	return "fairway/revert/" + channel + "/" + short(to) + "-" + short(head)
-}
+func reverting(revert promotion.Revert) string { return "fairway/revert/" + revert.ID }
 
 // pin has a branch of Fairway's at a commit. What others have put there stays, and is returned as where the
 // branch is; earlier says of such a commit whether Fairway has put it there before.

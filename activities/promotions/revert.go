@@ -9,6 +9,8 @@ import (
 	"strings"
 	"time"
 
+	"go.temporal.io/sdk/activity"
+
 	"github.com/fairway-project/fairway/channels"
 	"github.com/fairway-project/fairway/forge"
 	"github.com/fairway-project/fairway/promotion"
@@ -62,32 +64,48 @@ func (a *Activities) revertAt(ctx context.Context, in workflows.RevertChannel, h
 	if err != nil {
 		return revert, false, err
 	}
-	to := newest[at]
-	// What has been begun, by an attempt before this one or by another person, is gone on with.
-	begun := slices.IndexFunc(known.Promotions.Reverts, func(r promotion.Revert) bool { return r.To == to.SHA && r.Lifted.IsZero() })
-	if begun >= 0 {
-		revert = known.Promotions.Reverts[begun]
-		if commit := restored(newest[at+1:], revert); commit != "" {
-			revert.Commit = commit
-			return a.told(ctx, in, revert, to.Title)
-		}
-	} else {
-		revert = promotion.Revert{To: to.SHA, By: cmp.Or(line(in.By, longTitle), "somebody"), Reason: line(in.Reason, longDetail), At: a.now().UTC().Truncate(time.Second)}
-		revert.ID = fmt.Sprintf("%s/%s-%s", in.Channel, short(to.SHA), short(head))
-	}
-	if head == to.SHA {
-		return revert, false, invalid("channel %s is at %s already; there is nothing to set back", in.Channel, short(head))
-	}
-	begunAt := cmp.Or(revert.Head, head)
-	revert.Head, revert.Bad = head, nil
-	for _, landing := range newest[at+1:] {
-		revert.Bad = append(revert.Bad, landing.SHA)
-	}
+	to, after := newest[at], newest[at+1:]
 	byPullRequest := a.byPullRequest(in.Channel)
 	if byPullRequest {
 		if err := a.needForge(); err != nil {
 			return revert, false, err
 		}
+	}
+	// What has been begun, by an attempt before this one or by another person, is gone on with.
+	begun := slices.IndexFunc(known.Promotions.Reverts, func(r promotion.Revert) bool { return r.To == to.SHA && r.Lifted.IsZero() })
+	if begun >= 0 {
+		revert = known.Promotions.Reverts[begun]
+		found, err := a.finished(ctx, in.Channel, &revert, after)
+		if err != nil {
+			return revert, false, err
+		}
+		again := false // a person asks once more, since something has landed on top of it
+		if found && revert.Commit != "" && revert.At.Before(activity.GetInfo(ctx).ScheduledTime.Truncate(time.Second)) {
+			same, err := a.Repository.Same(ctx, head, to.SHA)
+			if err != nil {
+				return revert, false, err
+			}
+			again = !same
+		}
+		if found && !again {
+			return a.told(ctx, in, revert, to.Title, nil)
+		}
+		if again {
+			begun = -1
+		}
+	}
+	if begun < 0 {
+		revert = promotion.Revert{
+			ID: in.Channel + "/" + short(to.SHA) + "-" + short(head), To: to.SHA,
+			By: cmp.Or(line(in.By, longTitle), "somebody"), Reason: line(in.Reason, longDetail), At: a.now().UTC().Truncate(time.Second),
+		}
+	}
+	if len(after) == 0 {
+		return revert, false, invalid("channel %s is at %s already; there is nothing to set back", in.Channel, short(head))
+	}
+	revert.Head, revert.Bad = head, make([]string, len(after))
+	for i, landing := range after {
+		revert.Bad[i] = landing.SHA
 	}
 	if in.DryRun {
 		revert.Detail, err = a.consequences(ctx, in.Channel, revert, byPullRequest, to.Title)
@@ -106,14 +124,15 @@ func (a *Activities) revertAt(ctx context.Context, in workflows.RevertChannel, h
 		switch err := a.Repository.Push(ctx, in.Channel, commit, head); {
 		case err == nil:
 			revert.Commit = commit
-			return a.told(ctx, in, revert, to.Title)
+			return a.told(ctx, in, revert, to.Title, nil)
 		case errors.Is(err, channels.ErrMoved), errors.Is(err, channels.ErrGone):
 			return revert, false, nil
 		case !errors.Is(err, channels.ErrProtected) || a.Forge == nil:
 			return revert, false, err
 		}
 	}
-	return a.proposed(ctx, in, revert, commit, begunAt, to.Title)
+	err = a.propose(ctx, in.Channel, &revert, commit, to.Title)
+	return a.told(ctx, in, revert, to.Title, err)
 }
 
 // target is the landing that is meant, by its place in the newest ones.
@@ -140,16 +159,34 @@ func target(channel, to string, newest []channels.Commit) (int, error) {
 	return found, nil
 }
 
-// restored is the landing after the range that has restored the content; empty if there is none yet.
-func restored(after []channels.Commit, revert promotion.Revert) string {
+// finished says whether a revert that was begun has been pushed, or has a pull request that is not closed.
+func (a *Activities) finished(ctx context.Context, channel string, revert *promotion.Revert, after []channels.Commit) (bool, error) {
 	seen := false
 	for _, landing := range after {
-		if seen && landing.Trailers[RevertTrailer] == revert.To && (revert.Commit == "" || revert.Commit == landing.SHA) {
-			return landing.SHA
+		if seen && landing.Trailers[RevertTrailer] == revert.To {
+			same, err := a.Repository.Same(ctx, landing.SHA, revert.To) // what a message says is not believed
+			if err != nil {
+				return false, err
+			}
+			if same {
+				revert.Commit = landing.SHA
+				return true, nil
+			}
 		}
 		seen = seen || landing.SHA == revert.Head
 	}
-	return ""
+	if a.Forge == nil {
+		return false, nil
+	}
+	found, err := a.Forge.FindPullRequest(ctx, channel, reverting(*revert))
+	if err != nil || found == nil || found.State == forge.Closed {
+		return false, err
+	}
+	revert.PullRequest = found.Number
+	if found.State == forge.Merged {
+		revert.Commit = found.Merge
+	}
+	return true, nil
 }
 
 // byPullRequest says whether changes come to a channel by pull request only.
@@ -158,55 +195,41 @@ func (a *Activities) byPullRequest(channel string) bool {
 	return len(into) > 0 && !slices.ContainsFunc(into, func(e promotion.Edge) bool { return e.Mode == promotion.Merge })
 }
 
-// proposed opens the pull request of a revert, or finds it. Its branch is named after the head at which the
-// revert was begun, so that it is the same one when the head has moved.
-func (a *Activities) proposed(ctx context.Context, in workflows.RevertChannel, revert promotion.Revert, commit, begunAt, title string) (promotion.Revert, bool, error) {
-	branch := reverting(in.Channel, revert.To, begunAt)
-	found, err := a.Forge.FindPullRequest(ctx, in.Channel, branch)
+// propose opens the pull request of a revert, which has none that is open.
+func (a *Activities) propose(ctx context.Context, channel string, revert *promotion.Revert, commit, title string) error {
+	branch := reverting(*revert)
+	heads, err := a.heads(ctx, channel)
 	if err != nil {
-		return revert, false, err
+		return err
 	}
-	if found == nil || found.State == forge.Closed {
-		heads, err := a.heads(ctx, in.Channel)
-		if err != nil {
-			return revert, false, err
-		}
-		if err := a.Repository.Reset(ctx, branch, commit, heads[branch]); err != nil {
-			return revert, false, err
-		}
-		opened, err := a.Forge.Open(ctx, forge.NewPullRequest{
-			Head: branch, Base: in.Channel, Title: revertTitle(revert, in.Channel, title), Body: a.revertBody(in.Channel, revert, title),
-		})
-		if err != nil {
-			return revert, false, err
-		}
-		found = &opened
+	if err := a.Repository.Reset(ctx, branch, commit, heads[branch]); err != nil {
+		return err
 	}
-	revert.PullRequest = found.Number
-	if found.State == forge.Merged {
-		revert.Commit = found.Merge
+	opened, err := a.Forge.Open(ctx, forge.NewPullRequest{Head: branch, Base: channel, Title: revertTitle(*revert, channel, title), Body: revertBody(channel, *revert, title)})
+	if err != nil {
+		return err
 	}
-	return a.told(ctx, in, revert, title)
+	revert.PullRequest = opened.Number
+	return nil
 }
 
 // told tells the channel's actor where a revert stands, and the person what comes of it.
-func (a *Activities) told(ctx context.Context, in workflows.RevertChannel, revert promotion.Revert, title string) (promotion.Revert, bool, error) {
-	if !in.DryRun {
-		if err := a.tell(ctx, in.Channel, workflows.RevertedName, revert); err != nil {
-			return revert, false, err
-		}
+func (a *Activities) told(ctx context.Context, in workflows.RevertChannel, revert promotion.Revert, title string, err error) (promotion.Revert, bool, error) {
+	if err == nil && !in.DryRun {
+		err = a.tell(ctx, in.Channel, workflows.RevertedName, revert)
 	}
-	var err error
-	revert.Detail, err = a.consequences(ctx, in.Channel, revert, revert.PullRequest > 0, title)
-	return revert, true, err
+	if err == nil {
+		revert.Detail, err = a.consequences(ctx, in.Channel, revert, revert.PullRequest > 0, title)
+	}
+	return revert, err == nil, err
 }
 
-func (a *Activities) revertBody(channel string, revert promotion.Revert, title string) string {
+func revertBody(channel string, revert promotion.Revert, title string) string {
 	return fmt.Sprintf(`%s has the content of %s %s again with this.
 
 Asked by %s because of %s. %s on the way to %s: none of them is promoted any more, and nothing is promoted into %s until the revert is lifted (fairway channel revert %s --lift).
 `, code(channel, longTitle), code(short(revert.To), 40), code(title, longTitle), code(revert.By, longTitle), code(revert.Reason, longDetail),
-		strings.ToUpper(counted(len(revert.Bad), "landing")[:1])+counted(len(revert.Bad), "landing")[1:]+" came after it", code(short(revert.Head), 40), code(channel, longTitle), channel)
+		counted(len(revert.Bad), "landing")+" came after it", code(short(revert.Head), 40), code(channel, longTitle), channel)
 }
 
 // consequences says what clusters will do.
