@@ -39,8 +39,11 @@ func (a *Activities) ReportConflict(ctx context.Context, in workflows.PromotionO
 	record = a.over(record, promotion.Conflicted, "%s", explained(edge, *conflict))
 	branch := conflicted(edge)
 	at, err := a.pin(ctx, branch, record.Candidate, heads[branch], func(commit string) (bool, error) {
-		// What the source has itself is no work of people.
-		return a.Repository.Contains(ctx, commit, heads[edge.From])
+		// What source or target have themselves is no work that could get lost.
+		if has, err := a.Repository.Contains(ctx, commit, heads[edge.From]); has || err != nil {
+			return has, err
+		}
+		return a.Repository.Contains(ctx, commit, head)
 	})
 	if err != nil {
 		return record, err

@@ -100,6 +100,9 @@ func (a *Activities) follow(ctx context.Context, in workflows.PromotionOf) (prom
 	if newer != "" && (edge.PullRequest.Supersede == promotion.Always || edge.PullRequest.Supersede == promotion.Unapproved && len(reviews.approvals) == 0) {
 		return a.withdraw(ctx, edge, record, promotion.Superseded, fmt.Sprintf("The newer candidate %s takes its place.", code(short(newer), 40)))
 	}
+	if record.Soaked == 0 {
+		record.Soaked = soakedFor(from.Promotions.Soak, record.Candidate, a.now())
+	}
 	in.Record = record
 	return a.wait(ctx, edge, in, pr, heads[edge.To], reviews, from, to, newer)
 }
@@ -295,7 +298,7 @@ func (a *Activities) wait(ctx context.Context, edge promotion.Edge, in workflows
 		hold("The forge does not merge it: %s", code(text(err), longDetail))
 	}
 	if len(waits) == 0 {
-		hold("Nothing is missing: a person merges it.")
+		hold("It is approved, and nothing is missing: a person merges it.")
 	}
 	shown.headline = waits[0]
 	for _, more := range waits[1:] {

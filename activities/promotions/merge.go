@@ -128,6 +128,9 @@ func (a *Activities) held(ctx context.Context, edge promotion.Edge, in *workflow
 	if why := cmp.Or(a.tainted(edge, in.Candidate, from), standing(edge.To, to)); why != "" {
 		return sentence(why), nil
 	}
+	if in.Soaked == 0 {
+		in.Soaked = soakedFor(from.Promotions.Soak, in.Candidate, a.now())
+	}
 	if reason, _ := a.closed(edge); reason != "" && !in.Now {
 		return reason, nil
 	}
@@ -163,14 +166,16 @@ func (a *Activities) closeConflict(ctx context.Context, edge promotion.Edge, rec
 
 func (a *Activities) endConflict(ctx context.Context, edge promotion.Edge, record promotion.Record, head string) error {
 	found, err := a.Forge.FindPullRequest(ctx, edge.To, conflicted(edge))
-	if err != nil || found == nil || found.State != forge.Open {
+	if err != nil || found == nil {
 		return err
 	}
-	if err := a.Forge.Comment(ctx, found.Number, statusMarker, "The conflict is over: "+code(record.Detail, longDetail)); err != nil {
-		return err
-	}
-	if err := a.Forge.Close(ctx, found.Number); err != nil {
-		return err
+	if found.State == forge.Open {
+		if err := a.Forge.Comment(ctx, found.Number, statusMarker, "The conflict is over: "+code(record.Detail, longDetail)); err != nil {
+			return err
+		}
+		if err := a.Forge.Close(ctx, found.Number); err != nil {
+			return err
+		}
 	}
 	return a.sweep(ctx, conflicted(edge), found.HeadCommit, head)
 }

@@ -59,6 +59,13 @@ func (a *Activities) OpenPromotion(ctx context.Context, in workflows.PromotionOf
 			}
 		}
 	}
+	from, err := a.channel(ctx, edge.From)
+	if err != nil {
+		return record, err
+	}
+	if record.Soaked == 0 {
+		record.Soaked = soakedFor(from.Promotions.Soak, record.Candidate, a.now())
+	}
 	report, _, err := a.report(ctx, edge, record.Candidate, head, merge)
 	if err != nil {
 		return record, err

@@ -61,6 +61,15 @@ func (a *Activities) tell(ctx context.Context, channel, name string, what any) e
 	return nil
 }
 
+// soakedFor is how long a landing has soaked at a time; 0 if it is not known.
+func soakedFor(soak promotion.Soak, commit string, now time.Time) time.Duration {
+	soak = soak.At(now)
+	if i := soak.Index(commit); i >= 0 {
+		return soak.Soaked(i)
+	}
+	return 0
+}
+
 // RecordPromotion implements workflows.Promotions.
 func (a *Activities) RecordPromotion(ctx context.Context, record promotion.Record) error {
 	if record.To == "" || record.ID == "" {
