@@ -46,6 +46,10 @@ func run(ctx context.Context, c config.Config) error {
 	if err != nil {
 		return ignoreStop(ctx, &usageError{err})
 	}
+	driver, err := c.Forge.Open(c.Repository)
+	if err != nil {
+		return &usageError{err}
+	}
 	options, err := envconfig.LoadDefaultClientOptions()
 	if err != nil {
 		return &usageError{fmt.Errorf("reading Temporal's settings: %w", err)}
@@ -84,7 +88,9 @@ func run(ctx context.Context, c config.Config) error {
 		},
 		OnFatalError: func(err error) { logger.Error("the worker cannot go on", zap.Error(err)) },
 	})
-	registerUpdates(w, c, mirror, register(w, c, temporal))
+	reached := register(w, c, temporal)
+	registerUpdates(w, c, mirror, reached)
+	registerPromotions(w, c, temporal, mirror, driver, reached.blocks)
 	registerChannels(w, c, temporal, sourceOf(mirror))
 	if err := w.Start(); err != nil {
 		return fmt.Errorf("starting the worker: %w", err)
