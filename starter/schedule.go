@@ -505,14 +505,17 @@ func showSchedules(t *table, listed []listedSchedule, now time.Time) {
 	}
 	t.row("SCHEDULE", "EVERY", "LAST", "NEXT", "PAUSED", "NOTE")
 	for _, each := range listed {
-		next, paused := "", "no"
+		every, next, paused := "", "", "no"
+		if each.Every > 0 {
+			every = short(each.Every)
+		}
 		if each.Next.After(now) {
 			next = "in " + short(each.Next.Sub(now))
 		}
 		if each.Paused {
 			next, paused = "", "yes"
 		}
-		t.row(each.ID, short(each.Every), age(each.Last), next, paused, cut(each.Note, 100))
+		t.row(each.ID, every, age(each.Last), next, paused, cut(each.Note, 100))
 	}
 }
 
