@@ -96,7 +96,7 @@ func (d describedChannel) showPromotions(t *table) {
 		t.row("To "+out.To+":", out.text(time.Now()))
 		if out.UnderWay != nil {
 			for _, wait := range out.UnderWay.WaitsFor {
-				t.row("", cut(wait, 160))
+				t.row("", cut(attempts.ReplaceAllString(wait, ""), 160))
 			}
 		}
 	}

@@ -181,7 +181,7 @@ func (p promotionPlan) show(t *table, now time.Time) {
 	if p.UnderWay != nil {
 		t.row("Under way:", p.UnderWay.text())
 		for _, wait := range p.UnderWay.WaitsFor {
-			t.row("", cut(wait, 200))
+			t.row("", cut(attempts.ReplaceAllString(wait, ""), 200))
 		}
 	}
 	t.flush()
@@ -277,7 +277,9 @@ func showReport(t *table, r promotion.Report) {
 		}
 	}
 	t.row("Clusters:", clusters)
-	t.row("Compare:", r.Compare)
+	if r.Compare != "" {
+		t.row("Compare:", r.Compare)
+	}
 	t.flush()
 	if len(r.Commits) > 0 {
 		t.line("")

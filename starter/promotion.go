@@ -219,7 +219,7 @@ func (l promotionList) show(t *table, more int) {
 		}
 		t.row(p.ID, cmp.Or(p.Phase, string(p.Outcome), unanswered), p.Mode, p.Class, p.Carried, age(p.Ended), took, p.By, number, cut(p.Title, 60))
 		for _, wait := range p.WaitsFor {
-			t.row("", cut(wait, 140))
+			t.row("", cut(attempts.ReplaceAllString(wait, ""), 140))
 		}
 	}
 	t.flush()

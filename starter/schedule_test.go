@@ -107,7 +107,7 @@ func TestSchedulesAreMadeOfThePipeline(t *testing.T) {
 	apply(promotion.Pipeline{}, false)
 	require.Empty(t, f.schedules.did)
 	f.schedules.hidden = nil
-	result = apply(promotion.Pipeline{}, false)
+	apply(promotion.Pipeline{}, false)
 	require.Equal(t, []string{"remove promotion/dev-to-alpha"}, f.schedules.did)
 	require.Contains(t, shown(t, apply(promotion.Pipeline{}, false).show), "The pipeline has no edges")
 }
