@@ -100,12 +100,12 @@ func measurePromotions(ctx context.Context, rounds int) (all []promotions, err e
 	}
 	serving := httptest.NewServer(&cgi.Handler{Path: filepath.Join(execPath, "git-http-backend"), Env: []string{"GIT_PROJECT_ROOT=" + dir, "GIT_HTTP_EXPORT_ALL=1"}})
 	defer serving.Close()
-	for name, url := range map[string]string{"path": origin, "http": serving.URL + "/config.git"} {
-		one, err := comparePromotions(ctx, origin, url, filepath.Join(dir, name), rounds)
+	for _, server := range []struct{ name, url string }{{"path", origin}, {"http", serving.URL + "/config.git"}} {
+		one, err := comparePromotions(ctx, origin, server.url, filepath.Join(dir, server.name), rounds)
 		if err != nil {
-			return nil, fmt.Errorf("by %s: %w", name, err)
+			return nil, fmt.Errorf("by %s: %w", server.name, err)
 		}
-		one.Server = name
+		one.Server = server.name
 		all = append(all, one)
 	}
 	return all, nil
@@ -130,12 +130,12 @@ func comparePromotions(ctx context.Context, origin, url, dir string, rounds int)
 			if err := inProcess(ctx, origin, &work, round); err != nil {
 				return out, err
 			}
-			if err := lands(ctx, origin, before); err != nil {
-				return out, err
-			}
 			if round == 0 {
 				out.effort(floor).Cold = work.Cold
 				continue
+			}
+			if err := takeBack(ctx, origin, before); err != nil {
+				return out, err
 			}
 			done[floor] = append(done[floor], work)
 			loads = append(loads, trial{Load: work.Load})
@@ -248,17 +248,20 @@ func timed(steps ...func() (into *float64, do func() error)) error {
 func (w *promotionWork) fairway(ctx context.Context) error {
 	m := &channels.Mirror{URL: w.URL, Dir: w.Dir}
 	var heads map[string]string
+	landed := 0
 	look := func(known string) (err error) {
-		if heads, err = m.Heads(ctx); err == nil {
-			_, _, err = m.Landings(ctx, known, heads["dev"], 300)
+		if heads, err = m.Heads(ctx); err != nil {
+			return err
 		}
+		landings, _, err := m.Landings(ctx, known, heads["dev"], 300)
+		landed += len(landings)
 		return err
 	}
 	if w.Known == "" {
 		return timed(func() (*float64, func() error) { return &w.Cold, func() error { return look("") } })
 	}
 	merge := ""
-	return timed(
+	err := timed(
 		func() (*float64, func() error) { return &w.Seconds.Look, func() error { return look(w.Known) } },
 		func() (*float64, func() error) { return &w.Seconds.Idle, func() error { return look(heads["dev"]) } },
 		func() (*float64, func() error) {
@@ -271,6 +274,10 @@ func (w *promotionWork) fairway(ctx context.Context) error {
 			return &w.Seconds.Push, func() error { return m.Push(ctx, "alpha", merge, heads["alpha"]) }
 		},
 	)
+	if err == nil && landed != 1 {
+		return fmt.Errorf("%d landings were seen instead of one", landed)
+	}
+	return err
 }
 
 // plain does with git what cannot be left out.
@@ -371,8 +378,11 @@ func change(ctx context.Context, origin, title string) error {
 	return importStream(ctx, origin, func(w *bufio.Writer) { _, _ = w.WriteString(stream.String()) })
 }
 
-// lands sees that a process has promoted, and takes alpha back for the next one.
-func lands(ctx context.Context, origin, before string) error {
+// takeBack sees that dev has been promoted to alpha, and takes alpha back for the next one.
+func takeBack(ctx context.Context, origin, before string) error {
+	if _, err := plainGit(ctx, origin, "merge-base", "--is-ancestor", "refs/heads/dev", "refs/heads/alpha"); err != nil {
+		return fmt.Errorf("alpha lacks what is on dev: %w", err)
+	}
 	_, err := plainGit(ctx, origin, "update-ref", "refs/heads/alpha", before)
 	return err
 }
