@@ -5,6 +5,7 @@ import (
 	"strings"
 	"testing"
 	"testing/fstest"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -115,17 +116,27 @@ func TestWhatAChangeMayDo(t *testing.T) {
 		"the default of pools":     {"config-defaults.yaml", defaults("20Gi", "30Gi"), promotion.NodesRoll, "cluster/config-defaults.yaml changes disk, which node-pools/worker-default/files.yaml uses.", "config-defaults.yaml"},
 		"the default of etcd":      {"config-defaults.yaml", defaults("t3.small", "t3.large"), promotion.ClusterStack, "cluster/config-defaults.yaml changes etcd_instance_type, which etcd/stack.yaml uses.", "config-defaults.yaml"},
 		"the default of the stack": {"config-defaults.yaml", defaults(`"16"`, `"18"`, `"3"`, `"4"`), promotion.ClusterStack, "cluster/config-defaults.yaml changes vpc_size, which cluster.yaml uses.", "config-defaults.yaml"},
+		"a default that a pool uses by how its name begins": {
+			"config-defaults.yaml",
+			configuration{"config-defaults.yaml": base["config-defaults.yaml"] + "image_1_31: ami-1\n", "node-pools/worker-default/userdata.yaml": `{{ index .NodePool.ConfigItems (print "image_" .Values.version) }}`},
+			promotion.NodesRoll, "cluster/config-defaults.yaml changes image_1_31, which node-pools/worker-default/userdata.yaml uses.", "config-defaults.yaml",
+		},
+		"a default that does not begin so": {
+			"config-defaults.yaml",
+			configuration{"config-defaults.yaml": defaults(`"3"`, `"4"`)["config-defaults.yaml"], "node-pools/worker-default/userdata.yaml": `{{ index .NodePool.ConfigItems (printf "image_%s" .Values.version) }}`},
+			promotion.ManifestsOnly, "cluster/config-defaults.yaml changes shop_replicas, which manifests of applications use.", "config-defaults.yaml",
+		},
 		"a default that a condition asks for": {
 			"config-defaults.yaml",
 			configuration{"config-defaults.yaml": base["config-defaults.yaml"] + "size: \"2\"\n{{ if eq .Cluster.ConfigItems.size \"2\" }}\netcd_size: \"3\"\n{{ end }}\n", "etcd/files.yaml": "{{ .Cluster.ConfigItems.etcd_size }}"},
 			promotion.ClusterStack, "cluster/config-defaults.yaml changes etcd_size, which etcd/files.yaml uses.", "config-defaults.yaml",
 		},
-		"a condition of defaults":  {"config-defaults.yaml", defaults(`"production"`, `"test"`), promotion.NodesRoll, "cluster/config-defaults.yaml changes disk, which node-pools/worker-default/files.yaml uses.", "config-defaults.yaml"},
-		"a default that is gone":   {"config-defaults.yaml", defaults("etcd_instance_type: t3.small\n", ""), promotion.ClusterStack, "cluster/config-defaults.yaml changes etcd_instance_type, which etcd/stack.yaml uses.", "config-defaults.yaml"},
-		"a default nobody names":   {"config-defaults.yaml", defaults("unused: \"1\"", "unused: \"2\""), promotion.NodesRoll, "cluster/config-defaults.yaml changes unused, which no template names, so that nodes may roll.", "config-defaults.yaml"},
-		"a default of many lines":  {"config-defaults.yaml", defaults("  two\n", "  three\n"), promotion.NodesRoll, "cluster/config-defaults.yaml changes script, which no template names, so that nodes may roll.", "config-defaults.yaml"},
-		"a variable of defaults":   {"config-defaults.yaml", defaults("# defaults", "{{ $x := 1 }}"), promotion.NodesRoll, "cluster/config-defaults.yaml changes outside of its items, so that nodes may roll.", "config-defaults.yaml"},
-		"a comment of defaults":    {"config-defaults.yaml", defaults("# defaults", "# the defaults\n"), promotion.ManifestsOnly, "cluster/config-defaults.yaml changes no item.", "config-defaults.yaml"},
+		"a condition of defaults": {"config-defaults.yaml", defaults(`"production"`, `"test"`), promotion.NodesRoll, "cluster/config-defaults.yaml changes disk, which node-pools/worker-default/files.yaml uses.", "config-defaults.yaml"},
+		"a default that is gone":  {"config-defaults.yaml", defaults("etcd_instance_type: t3.small\n", ""), promotion.ClusterStack, "cluster/config-defaults.yaml changes etcd_instance_type, which etcd/stack.yaml uses.", "config-defaults.yaml"},
+		"a default nobody names":  {"config-defaults.yaml", defaults("unused: \"1\"", "unused: \"2\""), promotion.NodesRoll, "cluster/config-defaults.yaml changes unused, which no template names, so that nodes may roll.", "config-defaults.yaml"},
+		"a default of many lines": {"config-defaults.yaml", defaults("  two\n", "  three\n"), promotion.NodesRoll, "cluster/config-defaults.yaml changes script, which no template names, so that nodes may roll.", "config-defaults.yaml"},
+		"a variable of defaults":  {"config-defaults.yaml", defaults("# defaults", "{{ $x := 1 }}"), promotion.NodesRoll, "cluster/config-defaults.yaml changes outside of its items, so that nodes may roll.", "config-defaults.yaml"},
+		"a comment of defaults":   {"config-defaults.yaml", defaults("# defaults", "# the defaults\n"), promotion.ManifestsOnly, "cluster/config-defaults.yaml changes no item.", "config-defaults.yaml"},
 		"a default that its template gave up": {
 			"config-defaults.yaml manifests/shop/deployment.yaml",
 			configuration{"config-defaults.yaml": defaults("shop_replicas: \"3\"\n", "", "shop_replicas: \"1\"\n", "")["config-defaults.yaml"], "manifests/shop/deployment.yaml": "kind: Deployment"},
@@ -235,4 +246,39 @@ func TestWhichChangesNeedAPerson(t *testing.T) {
 		require.False(t, promotion.Edge{}.NeedsPerson(class))
 		require.Equal(t, promotion.ByPullRequest, promotion.Edge{Mode: promotion.ByPullRequest}.ModeFor(class))
 	}
+}
+
+func TestAHostileBranchCostsNoMinutes(t *testing.T) {
+	for name, text := range map[string]string{
+		"one value of many lines": "a:\n" + strings.Repeat(" x\n", 1<<20),
+		"many items":              manyItems(200_000),
+		"many conditions":         strings.Repeat("{{ if x }}\na: b\n", 50_000),
+		"long conditions":         "{{ if " + strings.Repeat("x", 1<<20) + " }}\n" + manyItems(1000),
+		"conditions that grow":    "{{ if x }}\n" + strings.Repeat("{{ else if y }}\na: b\n", 50_000),
+		"as many as there may be": manyItems(1900),
+		"many names":              strings.Repeat("a: {{ .Cluster.ConfigItems.a }}{{ index .Cluster.ConfigItems (print \"a\") }}\n", 50_000),
+	} {
+		t.Run(name, func(t *testing.T) {
+			begin := time.Now()
+			impact := promotion.ImpactOf("cluster", []promotion.File{{Path: "cluster/config-defaults.yaml"}}, base.with(nil), base.with(configuration{"config-defaults.yaml": text}))
+			require.True(t, impact.Class.AtLeast(promotion.NodesRoll))
+			require.Less(t, time.Since(begin), 10*time.Second)
+		})
+	}
+	files, large := []promotion.File{}, configuration{}
+	for i := range 5000 {
+		name := fmt.Sprintf("manifests/agent/%d.yaml", i)
+		files, large[name] = append(files, promotion.File{Path: "cluster/" + name}), "kind: DaemonSet\n"+strings.Repeat("{{ manifestHash .x }}", 20)
+	}
+	begin := time.Now()
+	require.Equal(t, promotion.AddOns, promotion.ImpactOf("cluster", files, base.with(nil), base.with(large)).Class)
+	require.Less(t, time.Since(begin), 10*time.Second)
+}
+
+func manyItems(count int) string {
+	var text strings.Builder
+	for i := range count {
+		fmt.Fprintf(&text, "item_%d: \"{{ .Cluster.ConfigItems.item_%d }}\"\n", i, i+1)
+	}
+	return text.String()
 }
