@@ -2,6 +2,7 @@ package channels_test
 
 import (
 	"fmt"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -40,7 +41,7 @@ func (h history) tree(content files) string {
 				mode, text = other, rest
 			}
 		}
-		lines = append(lines, mode+" blob "+h.Blob(text)+"\t"+name)
+		lines = append(lines, mode+" blob "+h.Blob(text)+"\t"+strconv.Quote(name))
 	}
 	for folder, below := range folders {
 		lines = append(lines, "040000 tree "+h.tree(below)+"\t"+folder)

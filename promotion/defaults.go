@@ -36,7 +36,11 @@ func (a *assessment) defaults(shown string) (Class, string) {
 	for _, key := range keys {
 		named := false
 		for _, use := range uses {
-			if use.file == areaDefaults || !use.dynamic && !slices.Contains(use.keys, key) {
+			if use.file == areaDefaults {
+				named = named || len(use.within[key]) > 0 // which are among the keys
+				continue
+			}
+			if !use.dynamic && !slices.Contains(use.keys, key) {
 				continue
 			}
 			named = named || !use.dynamic
@@ -83,16 +87,7 @@ func (a *assessment) uses() ([]use, error) {
 			u := use{file: name}
 			u.keys, u.dynamic = itemsIn(text)
 			if name == areaDefaults {
-				u.within = map[string][]string{}
-				for item, contents := range parseItems(text).items {
-					used, any := itemsIn(contents)
-					if any { // it may use each
-						used = append(used, anyItem)
-					}
-					for _, key := range used {
-						u.within[key] = append(u.within[key], item)
-					}
-				}
+				u.within = within(text)
 			}
 			if len(u.keys) > 0 || u.dynamic {
 				uses = append(uses, u)
@@ -104,6 +99,27 @@ func (a *assessment) uses() ([]use, error) {
 		}
 	}
 	return uses, nil
+}
+
+// within says for each item which others have defaults that are made from it, or stand under a condition
+// that asks for it. A line that belongs to no item, such as that of a variable, may concern all.
+func within(text string) map[string][]string {
+	parsed := parseItems(text)
+	made := map[string][]string{}
+	add := func(text string, items ...string) {
+		used, dynamic := itemsIn(text)
+		if dynamic {
+			used = append(used, anyItem)
+		}
+		for _, key := range used {
+			made[key] = append(made[key], items...)
+		}
+	}
+	for _, item := range slices.Sorted(maps.Keys(parsed.items)) {
+		add(parsed.items[item], item)
+	}
+	add(strings.Join(parsed.rest, "\n"), slices.Sorted(maps.Keys(parsed.items))...)
+	return made
 }
 
 // anyItem stands for an item whose name a template makes up.

@@ -279,6 +279,8 @@ type Revert struct {
 	At          time.Time `json:"at"`
 	Lifted      time.Time `json:"lifted,omitzero"`
 	LiftedBy    string    `json:"lifted_by,omitempty"`
+	// Detail is what clusters will do, in whole sentences; only in the answer to who asked for the revert.
+	Detail string `json:"detail,omitempty"`
 }
 
 // Name of an edge in workflow ids, branches and trailers, such as dev-to-alpha.
