@@ -3,7 +3,6 @@ package promotion
 import (
 	"cmp"
 	"fmt"
-	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -110,7 +109,7 @@ func (s *Soak) Observe(now time.Time, v View) {
 	s.count(now)
 	s.Seen, s.Fresh, s.Held, s.Running = true, v.Fresh, nil, nil
 	running := map[string]*Running{}
-	var held []string
+	var held, commits []string
 	for _, reason := range v.Held {
 		held = append(held, cut(reason, mostText))
 	}
@@ -125,6 +124,7 @@ func (s *Soak) Observe(now time.Time, v View) {
 		if group == nil {
 			group = &Running{Commit: cluster.Commit}
 			running[cluster.Commit] = group
+			commits = append(commits, cluster.Commit)
 		}
 		if group.Count++; len(group.Clusters) < mostNamed {
 			group.Clusters = append(group.Clusters, cluster.ID)
@@ -134,7 +134,8 @@ func (s *Soak) Observe(now time.Time, v View) {
 		held = append(held[:mostHeld], fmt.Sprintf("and %d more", more))
 	}
 	s.Held = held
-	for _, commit := range slices.Sorted(maps.Keys(running)) {
+	slices.Sort(commits) // workflows must not go through maps
+	for _, commit := range commits {
 		s.Running = append(s.Running, *running[commit])
 	}
 	s.mark()

@@ -289,6 +289,9 @@ func showChannel(t *table, state channelState, now time.Time) {
 	if state.Stopped != "" {
 		t.row("Stopped:", state.Stopped)
 		t.row("", "`fairway channel resume "+state.Channel+"` lets it go on")
+	} else if state.Unhealthy != "" {
+		t.row("Waits for:", state.Unhealthy)
+		t.row("", "`fairway channel resume "+state.Channel+"` lets it go on all the same")
 	}
 	for i, block := range holding(state.Blocks.Holding, "channel "+state.Channel, now) {
 		t.row(map[bool]string{true: "Blocked:"}[i == 0], blockText(block))

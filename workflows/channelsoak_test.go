@@ -1,13 +1,16 @@
 package workflows_test
 
 import (
+	"context"
 	"fmt"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/require"
+	"go.temporal.io/sdk/activity"
 	"go.temporal.io/sdk/converter"
+	"go.temporal.io/sdk/temporal"
 	"go.temporal.io/sdk/testsuite"
 	"go.temporal.io/sdk/workflow"
 
@@ -195,6 +198,60 @@ func TestAChannelWithoutClustersSoaksFromTheLanding(t *testing.T) {
 		tr.CancelWorkflow()
 	})
 	tr.run()
+}
+
+func TestAChannelOfManyClustersAndLandingsStaysSmall(t *testing.T) {
+	tr := newTrain(t)
+	long := strings.Repeat("long ", 200)
+	var ids []string
+	for i := range 150 {
+		ids = append(ids, fmt.Sprintf("c%03d", i))
+	}
+	tr.at(0, func() {
+		s := landed(head("v1", "v1", strings.Join(ids, " ")), "")
+		for i := range 400 {
+			s.Landings = append(s.Landings, promotion.Landing{Commit: fmt.Sprintf("%040d", i), Title: long, Author: long})
+		}
+		tr.sync(s)
+	})
+	tr.at(1, func() {
+		health := workflows.ChannelHealth{At: tr.Now(), Blocked: long}
+		for _, id := range ids {
+			health.Clusters = append(health.Clusters, workflows.ClusterHealth{Cluster: id, Problems: []string{long, long}, Blocked: long})
+		}
+		tr.SignalWorkflow(workflows.HealthName, health)
+		for i := range 80 {
+			record := promotion.Record{ID: fmt.Sprint(i), To: "dev", Title: long, Detail: long, Reason: long, Approvals: ids}
+			for range 30 {
+				record.Gates = append(record.Gates, promotion.GateResult{Name: "gate", Detail: long})
+			}
+			tr.SignalWorkflow(workflows.PromotedName, record)
+		}
+	})
+	tr.at(2, func() {
+		encoded, err := converter.GetDefaultDataConverter().ToPayload(tr.state())
+		require.NoError(t, err)
+		t.Logf("the state has %d bytes", len(encoded.Data))
+		require.Less(t, len(encoded.Data), 700_000, "2 MiB is what Temporal takes")
+		tr.CancelWorkflow()
+	})
+	tr.run()
+}
+
+func TestALookIsDoneOnceByAWorkflow(t *testing.T) {
+	var suite testsuite.WorkflowTestSuite
+	env := suite.NewTestWorkflowEnvironment()
+	tries := 0
+	env.RegisterActivityWithOptions(func(context.Context, workflows.LookAtHealth) (workflows.LookedAt, error) {
+		if tries++; tries == 1 {
+			return workflows.LookedAt{}, temporal.NewApplicationError("visibility does not answer", workflows.Unreachable)
+		}
+		return workflows.LookedAt{Clusters: 3, Unhealthy: []string{"a"}}, nil
+	}, activity.RegisterOptions{Name: "LookAtHealth"})
+	env.ExecuteWorkflow(workflows.WatchHealth, workflows.LookAtHealth{})
+	var looked workflows.LookedAt
+	require.NoError(t, env.GetWorkflowResult(&looked))
+	require.Equal(t, workflows.LookedAt{Clusters: 3, Unhealthy: []string{"a"}}, looked)
 }
 
 func TestWhoseHealthMatters(t *testing.T) {
