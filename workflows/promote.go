@@ -6,6 +6,7 @@ import (
 	"strings"
 	"time"
 
+	"go.temporal.io/sdk/converter"
 	"go.temporal.io/sdk/temporal"
 	"go.temporal.io/sdk/workflow"
 
@@ -200,17 +201,16 @@ func (p *promoting) withdraw(ctx workflow.Context, err error) error {
 	if p.withdrawn != nil {
 		p.Detail, err = fmt.Sprintf("%s withdrew it: %s", cmp.Or(p.withdrawn.By, nobody), p.withdrawn.Reason), nil
 	}
-	if !p.chosen {
+	switch {
+	case !p.chosen:
+		return err
+	case p.Mode == promotion.Merge: // nothing is open, but the push may have been on its way
+		p.Detail += fmt.Sprintf(" If it was merged before, the merge on %s names promotion %s.", p.To, p.ID)
 		return err
 	}
-	merging := p.Phase == "merging"
 	p.phase(ctx, "withdrawing", "closes the pull request and deletes its branch")
-	failure := workflow.ExecuteActivity(withdraws(ctx, "close the pull request"), "WithdrawPromotion", p.of()).Get(ctx, nil)
-	switch {
-	case failure != nil:
+	if failure := workflow.ExecuteActivity(withdraws(ctx, "close the pull request"), "WithdrawPromotion", p.of()).Get(ctx, nil); failure != nil {
 		p.Detail += " Its pull request or its branch may be left: " + clip(reasonOf(failure), 500)
-	case merging: // the push may have been on its way
-		p.Detail += fmt.Sprintf(" If it was merged before, the merge on %s names promotion %s.", p.To, p.ID)
 	}
 	return err
 }
@@ -258,12 +258,23 @@ func (p *promoting) listen(ctx workflow.Context, stop workflow.CancelFunc) {
 	})
 	workflow.GoNamed(ctx, "withdrawal", func(ctx workflow.Context) {
 		for {
-			var request WithdrawRequest
-			workflow.GetSignalChannel(ctx, WithdrawName).Receive(ctx, &request)
-			p.withdrawn = &WithdrawRequest{Reason: cmp.Or(firstLine(request.Reason), "no reason given"), By: firstLine(request.By)}
+			var sent converter.RawValue
+			workflow.GetSignalChannel(ctx, WithdrawName).Receive(ctx, &sent)
+			p.withdrawn = withdrawal(sent)
 			stop()
 		}
 	})
+}
+
+// withdrawal makes the most of what somebody has sent, maybe by hand: it is to end, whatever the reason.
+func withdrawal(sent converter.RawValue) *WithdrawRequest {
+	var request WithdrawRequest
+	if payload := sent.Payload(); payload != nil {
+		if err := converter.GetDefaultDataConverter().FromPayload(payload, &request); err != nil {
+			request.Reason = "a reason that was not understood"
+		}
+	}
+	return &WithdrawRequest{Reason: cmp.Or(firstLine(request.Reason), "no reason given"), By: firstLine(request.By)}
 }
 
 func (p *promoting) of() PromotionOf {
@@ -332,10 +343,10 @@ func (p *promoting) details() string {
 
 func short12(commit string) string { return commit[:min(len(commit), 12)] }
 
-// telling is for what is nice to know.
+// telling is for what is nice to know. It heartbeats.
 func telling(ctx workflow.Context, summary string) workflow.Context {
 	return workflow.WithActivityOptions(ctx, workflow.ActivityOptions{
-		StartToCloseTimeout: time.Minute, ScheduleToCloseTimeout: 3 * time.Minute, RetryPolicy: patient, Summary: summary,
+		StartToCloseTimeout: time.Minute, ScheduleToCloseTimeout: 3 * time.Minute, HeartbeatTimeout: promotionHeartbeat, RetryPolicy: patient, Summary: summary,
 	})
 }
 

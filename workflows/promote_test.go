@@ -198,6 +198,11 @@ func withdrawIt(env *testsuite.TestWorkflowEnvironment) {
 	env.SignalWorkflow(workflows.WithdrawName, workflows.WithdrawRequest{Reason: "a better one comes", By: "ann"})
 }
 
+// garble is a withdrawal that somebody has sent by hand.
+func garble(env *testsuite.TestWorkflowEnvironment) {
+	env.SignalWorkflow(workflows.WithdrawName, "stop it")
+}
+
 func notYet(why string) error {
 	return temporal.NewApplicationErrorWithOptions(why, workflows.NotYet, temporal.ApplicationErrorOptions{Category: temporal.ApplicationErrorCategoryBenign})
 }
@@ -513,9 +518,10 @@ func TestAPromotionThatIsCancelledTakesBackWhatIsOpen(t *testing.T) {
 		did   []string
 	}{
 		"while it merges": {promotion.Merge, busy, cancelIt, true,
-			"Somebody cancelled it. If it was merged before, the merge on alpha names promotion dev-to-alpha/0123456789ab.", []string{"merge", "withdraw", "record"}},
+			"Somebody cancelled it. If it was merged before, the merge on alpha names promotion dev-to-alpha/0123456789ab.", []string{"merge", "record"}},
 		"while it opens":                  {promotion.ByPullRequest, stuck, cancelIt, true, "Somebody cancelled it.", []string{"open", "withdraw", "record"}},
 		"while it follows":                {promotion.ByPullRequest, waits, cancelIt, true, "Somebody cancelled it.", []string{"open", "follow", "withdraw", "record"}},
+		"and if nobody understands why":   {promotion.ByPullRequest, waits, garble, false, "somebody who left no name withdrew it: a reason that was not understood", []string{"open", "follow", "withdraw", "record"}},
 		"and says why if a person did so": {promotion.ByPullRequest, waits, withdrawIt, false, "ann withdrew it: a better one comes", []string{"open", "follow", "withdraw", "record"}},
 	} {
 		t.Run(rule, func(t *testing.T) {
