@@ -211,8 +211,23 @@ func (p *promoting) withdraw(ctx workflow.Context, err error) error {
 	p.phase(ctx, "withdrawing", "closes the pull request and deletes its branch")
 	if failure := workflow.ExecuteActivity(withdraws(ctx, "close the pull request"), "WithdrawPromotion", p.of()).Get(ctx, nil); failure != nil {
 		p.Detail += " Its pull request or its branch may be left: " + clip(reasonOf(failure), 500)
+	} else if p.PullRequest > 0 {
+		p.lastLook(ctx)
 	}
 	return err
+}
+
+// lastLook finds out whether somebody has merged the pull request in the last moment.
+func (p *promoting) lastLook(ctx workflow.Context) {
+	options := workflow.GetActivityOptions(telling(ctx, "was "+p.pullRequest()+" merged in the last moment"))
+	policy := *patient
+	policy.MaximumAttempts = 3
+	options.RetryPolicy = &policy
+	ctx = workflow.WithActivityOptions(ctx, options)
+	was := p.Record
+	if err := p.take(ctx, ctx, "FollowPromotion"); err != nil || p.Outcome != promotion.Merged {
+		p.Record = was
+	}
 }
 
 // WithdrawName is a signal to Promote: end it, and take back what is open. Cancelling the workflow does

@@ -520,9 +520,9 @@ func TestAPromotionThatIsCancelledTakesBackWhatIsOpen(t *testing.T) {
 		"while it merges": {promotion.Merge, busy, cancelIt, true,
 			"Somebody cancelled it. If it was merged before, the merge on alpha names promotion dev-to-alpha/0123456789ab.", []string{"merge", "record"}},
 		"while it opens":                  {promotion.ByPullRequest, stuck, cancelIt, true, "Somebody cancelled it.", []string{"open", "withdraw", "record"}},
-		"while it follows":                {promotion.ByPullRequest, waits, cancelIt, true, "Somebody cancelled it.", []string{"open", "follow", "withdraw", "record"}},
-		"and if nobody understands why":   {promotion.ByPullRequest, waits, garble, false, "somebody who left no name withdrew it: a reason that was not understood", []string{"open", "follow", "withdraw", "record"}},
-		"and says why if a person did so": {promotion.ByPullRequest, waits, withdrawIt, false, "ann withdrew it: a better one comes", []string{"open", "follow", "withdraw", "record"}},
+		"while it follows":                {promotion.ByPullRequest, waits, cancelIt, true, "Somebody cancelled it.", []string{"open", "follow", "withdraw", "follow", "record"}},
+		"and if nobody understands why":   {promotion.ByPullRequest, waits, garble, false, "somebody who left no name withdrew it: a reason that was not understood", []string{"open", "follow", "withdraw", "follow", "record"}},
+		"and says why if a person did so": {promotion.ByPullRequest, waits, withdrawIt, false, "ann withdrew it: a better one comes", []string{"open", "follow", "withdraw", "follow", "record"}},
 	} {
 		t.Run(rule, func(t *testing.T) {
 			r := newRoad(test.mode)
@@ -548,6 +548,23 @@ func TestAPromotionThatIsCancelledBeforeItBeganLeavesNoTrace(t *testing.T) {
 	require.True(t, temporal.IsCanceledError(err), err)
 	require.Equal(t, []string{"choose"}, r.did)
 	require.Equal(t, "withdrawn", progress.Phase)
+}
+
+func TestAPullRequestThatWasMergedInTheLastMomentIsNotWithdrawn(t *testing.T) {
+	r := newRoad(promotion.ByPullRequest)
+	var merged bool
+	r.approvedAt(&merged)
+	r.withdraw = func() error {
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		merged = true
+		return nil
+	}
+	record, progress, err := r.promote(t, workflows.PromoteInput{}, after(time.Minute, withdrawIt))
+	require.NoError(t, err)
+	require.Equal(t, promotion.Merged, record.Outcome)
+	require.Equal(t, []promotion.Record{record}, r.recorded)
+	require.Equal(t, "merged", progress.Phase)
 }
 
 func TestAForgeThatIsGoneDoesNotKeepAWithdrawnPromotion(t *testing.T) {
