@@ -103,7 +103,11 @@ func (p *promoting) reportConflict(ctx workflow.Context) error {
 		return nil
 	}
 	p.step(ctx, "tells people of the conflict")
-	return p.take(ctx, promotes(ctx, "tell people of the conflict"), "ReportConflict")
+	err := p.take(ctx, promotes(ctx, "tell people of the conflict"), "ReportConflict")
+	if err != nil && ctx.Err() == nil { // a conflict that nobody could be told of, such as without a forge, is one all the same
+		p.Detail, err = strings.TrimSpace(p.Detail+" No pull request tells of it: "+clip(reasonOf(err), 500)), nil
+	}
+	return err
 }
 
 // follow waits for the end of the pull request. The attempts of one activity do that, without a trace in

@@ -302,6 +302,20 @@ func TestAConflictIsReportedToPeople(t *testing.T) {
 	}
 }
 
+func TestAConflictThatNobodyCanBeToldOfIsOneAllTheSame(t *testing.T) {
+	r := newRoad(promotion.Merge)
+	r.merge = func(_ context.Context, out *promotion.Record) error {
+		out.Outcome, out.Detail = promotion.Conflicted, "Both sides have changed a file."
+		return nil
+	}
+	r.conflict = func(*promotion.Record) error { return final(workflows.InvalidInput, "no forge is configured") }
+	record, _, err := r.promote(t, workflows.PromoteInput{})
+	require.NoError(t, err)
+	require.Equal(t, promotion.Conflicted, record.Outcome)
+	require.Equal(t, "Both sides have changed a file. No pull request tells of it: no forge is configured", record.Detail)
+	require.Equal(t, []promotion.Record{record}, r.recorded)
+}
+
 func TestAMergeThatIsHeldIsRecorded(t *testing.T) {
 	r := newRoad(promotion.Merge)
 	r.merge = func(_ context.Context, out *promotion.Record) error {
