@@ -258,6 +258,9 @@ held by a block, a window or a limit), updating, done or failed.`,
 			if !exists {
 				return usage(fmt.Errorf("nobody has told channel %s anything yet; `fairway sync %s` does", channel, channel))
 			}
+			if soak := &state.Promotions.Soak; len(soak.Landings) > 0 {
+				*soak = soak.At(time.Now())
+			}
 			described := describedChannel{channelState: state}
 			if err := conn.describePromotions(cmd, &described); err != nil {
 				return err
@@ -350,7 +353,8 @@ func (c *cli) channelBlockCommand() *cobra.Command {
 		Long: `Change nothing in the clusters of a channel until the block is lifted or expires.
 
 It holds as "fairway cluster block" does, for all clusters that follow the channel, before the next
-step of whatever is under way. The channel lets no more clusters go on.
+step of whatever is under way. The channel lets no more clusters go on, and nothing is promoted out of
+it or into it.
 
 In the Temporal UI, the signal "block" to workflow channel/<name> with {"reason": "...", "by":
 "..."} does the same.`,

@@ -141,9 +141,6 @@ func soakText(s promotion.Soak) string {
 	if len(s.Held) > 0 {
 		return "stands still, because:"
 	}
-	if s.Until.IsZero() {
-		return "has not begun"
-	}
 	return "runs; every cluster is healthy and nothing is blocked"
 }
 

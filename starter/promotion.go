@@ -262,7 +262,7 @@ carries and touches. FROM TO means the one under way, or else the last one; ID i
 			if described.listedPromotion, err = findPromotion(found, args); err != nil {
 				return err
 			}
-			if described.Candidate != "" {
+			if described.Candidate != "" && described.Outcome != promotion.Merged { // what has arrived lacks nothing any more
 				described.Report, described.Unreported = conn.reportOf(cmd, described.Record)
 			}
 			return c.print(cmd.OutOrStdout(), described, described.show)

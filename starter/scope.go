@@ -22,7 +22,7 @@ func (c *cli) fleetBlockCommand() *cobra.Command {
 		Long: `Change nothing in any cluster until the block is lifted or expires.
 
 It holds as "fairway cluster block" does, for all clusters, before the next step of whatever is under
-way. No update begins and no channel lets clusters go on.
+way. No update begins, no channel lets clusters go on, and nothing is promoted.
 
 In the Temporal UI, the signal "block" to workflow fleet with {"reason": "...", "by": "..."} does
 the same.`,

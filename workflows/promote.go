@@ -6,6 +6,7 @@ import (
 	"strings"
 	"time"
 
+	"go.temporal.io/sdk/converter"
 	"go.temporal.io/sdk/temporal"
 	"go.temporal.io/sdk/workflow"
 
@@ -102,7 +103,11 @@ func (p *promoting) reportConflict(ctx workflow.Context) error {
 		return nil
 	}
 	p.step(ctx, "tells people of the conflict")
-	return p.take(ctx, promotes(ctx, "tell people of the conflict"), "ReportConflict")
+	err := p.take(ctx, promotes(ctx, "tell people of the conflict"), "ReportConflict")
+	if err != nil && ctx.Err() == nil { // a conflict that nobody could be told of, such as without a forge, is one all the same
+		p.Detail, err = strings.TrimSpace(p.Detail+" No pull request tells of it: "+clip(reasonOf(err), 500)), nil
+	}
+	return err
 }
 
 // follow waits for the end of the pull request. The attempts of one activity do that, without a trace in
@@ -200,19 +205,33 @@ func (p *promoting) withdraw(ctx workflow.Context, err error) error {
 	if p.withdrawn != nil {
 		p.Detail, err = fmt.Sprintf("%s withdrew it: %s", cmp.Or(p.withdrawn.By, nobody), p.withdrawn.Reason), nil
 	}
-	if !p.chosen {
+	switch {
+	case !p.chosen:
+		return err
+	case p.Mode == promotion.Merge: // nothing is open, but the push may have been on its way
+		p.Detail += fmt.Sprintf(" If it was merged before, the merge on %s names promotion %s.", p.To, p.ID)
 		return err
 	}
-	merging := p.Phase == "merging"
 	p.phase(ctx, "withdrawing", "closes the pull request and deletes its branch")
-	failure := workflow.ExecuteActivity(withdraws(ctx, "close the pull request"), "WithdrawPromotion", p.of()).Get(ctx, nil)
-	switch {
-	case failure != nil:
+	if failure := workflow.ExecuteActivity(withdraws(ctx, "close the pull request"), "WithdrawPromotion", p.of()).Get(ctx, nil); failure != nil {
 		p.Detail += " Its pull request or its branch may be left: " + clip(reasonOf(failure), 500)
-	case merging: // the push may have been on its way
-		p.Detail += fmt.Sprintf(" If it was merged before, the merge on %s names promotion %s.", p.To, p.ID)
+	} else if p.PullRequest > 0 {
+		p.lastLook(ctx)
 	}
 	return err
+}
+
+// lastLook finds out whether somebody has merged the pull request in the last moment.
+func (p *promoting) lastLook(ctx workflow.Context) {
+	options := workflow.GetActivityOptions(telling(ctx, "was "+p.pullRequest()+" merged in the last moment"))
+	policy := *patient
+	policy.MaximumAttempts = 3
+	options.RetryPolicy = &policy
+	ctx = workflow.WithActivityOptions(ctx, options)
+	was := p.Record
+	if err := p.take(ctx, ctx, "FollowPromotion"); err != nil || p.Outcome != promotion.Merged {
+		p.Record = was
+	}
 }
 
 // WithdrawName is a signal to Promote: end it, and take back what is open. Cancelling the workflow does
@@ -258,12 +277,23 @@ func (p *promoting) listen(ctx workflow.Context, stop workflow.CancelFunc) {
 	})
 	workflow.GoNamed(ctx, "withdrawal", func(ctx workflow.Context) {
 		for {
-			var request WithdrawRequest
-			workflow.GetSignalChannel(ctx, WithdrawName).Receive(ctx, &request)
-			p.withdrawn = &WithdrawRequest{Reason: cmp.Or(firstLine(request.Reason), "no reason given"), By: firstLine(request.By)}
+			var sent converter.RawValue
+			workflow.GetSignalChannel(ctx, WithdrawName).Receive(ctx, &sent)
+			p.withdrawn = withdrawal(sent)
 			stop()
 		}
 	})
+}
+
+// withdrawal makes the most of what somebody has sent, maybe by hand: it is to end, whatever the reason.
+func withdrawal(sent converter.RawValue) *WithdrawRequest {
+	var request WithdrawRequest
+	if payload := sent.Payload(); payload != nil {
+		if err := converter.GetDefaultDataConverter().FromPayload(payload, &request); err != nil {
+			request.Reason = "a reason that was not understood"
+		}
+	}
+	return &WithdrawRequest{Reason: cmp.Or(firstLine(request.Reason), "no reason given"), By: firstLine(request.By)}
 }
 
 func (p *promoting) of() PromotionOf {
@@ -332,10 +362,10 @@ func (p *promoting) details() string {
 
 func short12(commit string) string { return commit[:min(len(commit), 12)] }
 
-// telling is for what is nice to know.
+// telling is for what is nice to know. It heartbeats.
 func telling(ctx workflow.Context, summary string) workflow.Context {
 	return workflow.WithActivityOptions(ctx, workflow.ActivityOptions{
-		StartToCloseTimeout: time.Minute, ScheduleToCloseTimeout: 3 * time.Minute, RetryPolicy: patient, Summary: summary,
+		StartToCloseTimeout: time.Minute, ScheduleToCloseTimeout: 3 * time.Minute, HeartbeatTimeout: promotionHeartbeat, RetryPolicy: patient, Summary: summary,
 	})
 }
 

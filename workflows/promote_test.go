@@ -198,6 +198,11 @@ func withdrawIt(env *testsuite.TestWorkflowEnvironment) {
 	env.SignalWorkflow(workflows.WithdrawName, workflows.WithdrawRequest{Reason: "a better one comes", By: "ann"})
 }
 
+// garble is a withdrawal that somebody has sent by hand.
+func garble(env *testsuite.TestWorkflowEnvironment) {
+	env.SignalWorkflow(workflows.WithdrawName, "stop it")
+}
+
 func notYet(why string) error {
 	return temporal.NewApplicationErrorWithOptions(why, workflows.NotYet, temporal.ApplicationErrorOptions{Category: temporal.ApplicationErrorCategoryBenign})
 }
@@ -295,6 +300,20 @@ func TestAConflictIsReportedToPeople(t *testing.T) {
 			require.Equal(t, []promotion.Record{record}, r.recorded)
 		})
 	}
+}
+
+func TestAConflictThatNobodyCanBeToldOfIsOneAllTheSame(t *testing.T) {
+	r := newRoad(promotion.Merge)
+	r.merge = func(_ context.Context, out *promotion.Record) error {
+		out.Outcome, out.Detail = promotion.Conflicted, "Both sides have changed a file."
+		return nil
+	}
+	r.conflict = func(*promotion.Record) error { return final(workflows.InvalidInput, "no forge is configured") }
+	record, _, err := r.promote(t, workflows.PromoteInput{})
+	require.NoError(t, err)
+	require.Equal(t, promotion.Conflicted, record.Outcome)
+	require.Equal(t, "Both sides have changed a file. No pull request tells of it: no forge is configured", record.Detail)
+	require.Equal(t, []promotion.Record{record}, r.recorded)
 }
 
 func TestAMergeThatIsHeldIsRecorded(t *testing.T) {
@@ -513,10 +532,11 @@ func TestAPromotionThatIsCancelledTakesBackWhatIsOpen(t *testing.T) {
 		did   []string
 	}{
 		"while it merges": {promotion.Merge, busy, cancelIt, true,
-			"Somebody cancelled it. If it was merged before, the merge on alpha names promotion dev-to-alpha/0123456789ab.", []string{"merge", "withdraw", "record"}},
+			"Somebody cancelled it. If it was merged before, the merge on alpha names promotion dev-to-alpha/0123456789ab.", []string{"merge", "record"}},
 		"while it opens":                  {promotion.ByPullRequest, stuck, cancelIt, true, "Somebody cancelled it.", []string{"open", "withdraw", "record"}},
-		"while it follows":                {promotion.ByPullRequest, waits, cancelIt, true, "Somebody cancelled it.", []string{"open", "follow", "withdraw", "record"}},
-		"and says why if a person did so": {promotion.ByPullRequest, waits, withdrawIt, false, "ann withdrew it: a better one comes", []string{"open", "follow", "withdraw", "record"}},
+		"while it follows":                {promotion.ByPullRequest, waits, cancelIt, true, "Somebody cancelled it.", []string{"open", "follow", "withdraw", "follow", "record"}},
+		"and if nobody understands why":   {promotion.ByPullRequest, waits, garble, false, "somebody who left no name withdrew it: a reason that was not understood", []string{"open", "follow", "withdraw", "follow", "record"}},
+		"and says why if a person did so": {promotion.ByPullRequest, waits, withdrawIt, false, "ann withdrew it: a better one comes", []string{"open", "follow", "withdraw", "follow", "record"}},
 	} {
 		t.Run(rule, func(t *testing.T) {
 			r := newRoad(test.mode)
@@ -542,6 +562,23 @@ func TestAPromotionThatIsCancelledBeforeItBeganLeavesNoTrace(t *testing.T) {
 	require.True(t, temporal.IsCanceledError(err), err)
 	require.Equal(t, []string{"choose"}, r.did)
 	require.Equal(t, "withdrawn", progress.Phase)
+}
+
+func TestAPullRequestThatWasMergedInTheLastMomentIsNotWithdrawn(t *testing.T) {
+	r := newRoad(promotion.ByPullRequest)
+	var merged bool
+	r.approvedAt(&merged)
+	r.withdraw = func() error {
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		merged = true
+		return nil
+	}
+	record, progress, err := r.promote(t, workflows.PromoteInput{}, after(time.Minute, withdrawIt))
+	require.NoError(t, err)
+	require.Equal(t, promotion.Merged, record.Outcome)
+	require.Equal(t, []promotion.Record{record}, r.recorded)
+	require.Equal(t, "merged", progress.Phase)
 }
 
 func TestAForgeThatIsGoneDoesNotKeepAWithdrawnPromotion(t *testing.T) {
