@@ -164,6 +164,7 @@ func Parse(path string, data []byte) (Config, error) {
 			files = append(files, &conduct.Alerts.TokenFile)
 		}
 	}
+	files = append(files, c.promotionFiles()...)
 	for _, file := range files {
 		if *file != "" && !filepath.IsAbs(*file) {
 			*file = filepath.Join(base, *file)
@@ -210,7 +211,7 @@ func defaults() Config {
 		Limits:     Limits{Fleet: 50, Account: 10, Region: 25},
 		Repository: Repository{Timeout: time.Minute, Path: "cluster"},
 		Forge:      Forge{Timeout: 30 * time.Second},
-		Pipeline:   promotion.Pipeline{Every: time.Minute, Author: "Fairway <fairway@localhost>"},
+		Pipeline:   promotion.Pipeline{Every: time.Minute, Author: "Fairway <fairway@localhost>", BreakingLabels: []string{"breaking", "major", "architectural"}},
 		Update: Update{
 			Conduct: Conduct{
 				ParallelPools: new(2), HealthyWithin: new(15 * time.Minute), Rollback: new(false), Prune: new(false), ManifestsAnytime: new(false),

@@ -36,10 +36,14 @@ func (a *assessment) defaults(shown string) (Class, string) {
 	for _, key := range keys {
 		named := false
 		for _, use := range uses {
-			if use.file == areaDefaults || !use.dynamic && !slices.Contains(use.keys, key) {
+			if !use.may(key) {
 				continue
 			}
-			named = named || !use.dynamic
+			if use.file == areaDefaults { // what is made from it is among the keys
+				named = true
+				continue
+			}
+			named = named || use.names(key)
 			_, class, _ := a.assess(a.inRepository(use.file))
 			if class.rank() > worst.rank() {
 				worst, why = class, fmt.Sprintf("%s changes %s, which %s uses.", shown, printable(key), printable(use.file))
@@ -59,17 +63,32 @@ func (a *assessment) inRepository(inside string) string {
 	return a.folder + "/" + inside
 }
 
-// use is how a template uses config items.
+// use is how a file uses config items.
 type use struct {
-	file    string
-	keys    []string            // that it names
-	dynamic bool                // also those whose names it makes up
-	within  map[string][]string // of config-defaults.yaml: the items whose defaults use a key
+	file string
+	// makes are, in config-defaults.yaml, the items whose default it is, or that stand under its condition.
+	makes []string
+	// keys are the items that it names, prefixes what the names of others begin with that it makes up.
+	keys     map[string]bool
+	prefixes []string
 }
+
+// names says whether an item is named, if only by how it begins.
+func (u use) names(key string) bool {
+	return u.keys[key] || slices.ContainsFunc(u.prefixes, func(p string) bool { return p != "" && strings.HasPrefix(key, p) })
+}
+
+// may says whether an item may be used, named or not.
+func (u use) may(key string) bool { return u.names(key) || slices.Contains(u.prefixes, "") }
 
 // uses reads all templates before and after.
 func (a *assessment) uses() ([]use, error) {
 	var uses []use
+	add := func(text string, u use) {
+		if u.keys, u.prefixes = itemsIn(text); len(u.keys)+len(u.prefixes) > 0 {
+			uses = append(uses, u)
+		}
+	}
 	for _, tree := range a.trees {
 		err := fs.WalkDir(tree, ".", func(name string, entry fs.DirEntry, err error) error {
 			if err != nil || entry.IsDir() {
@@ -79,24 +98,17 @@ func (a *assessment) uses() ([]use, error) {
 			if err != nil {
 				return err
 			}
-			text := string(data)
-			u := use{file: name}
-			u.keys, u.dynamic = itemsIn(text)
-			if name == areaDefaults {
-				u.within = map[string][]string{}
-				for item, contents := range parseItems(text).items {
-					used, any := itemsIn(contents)
-					if any { // it may use each
-						used = append(used, anyItem)
-					}
-					for _, key := range used {
-						u.within[key] = append(u.within[key], item)
-					}
-				}
+			if name != areaDefaults {
+				add(string(data), use{file: name})
+				return nil
 			}
-			if len(u.keys) > 0 || u.dynamic {
-				uses = append(uses, u)
+			parsed := parseItems(string(data))
+			items := slices.Sorted(maps.Keys(parsed.items))
+			for _, item := range items {
+				add(parsed.items[item], use{file: name, makes: []string{item}})
 			}
+			// What belongs to no item, such as a variable, may concern all.
+			add(strings.Join(parsed.rest, "\n"), use{file: name, makes: items})
 			return nil
 		})
 		if err != nil {
@@ -106,19 +118,21 @@ func (a *assessment) uses() ([]use, error) {
 	return uses, nil
 }
 
-// anyItem stands for an item whose name a template makes up.
-const anyItem = "*"
-
 // follow adds the items whose defaults are made from others that change.
 func follow(keys []string, uses []use) []string {
-	all := slices.Clone(keys)
+	all, known := slices.Clone(keys), map[string]bool{}
+	for _, key := range keys {
+		known[key] = true
+	}
 	for i := 0; i < len(all); i++ {
 		for _, use := range uses {
-			for _, name := range []string{all[i], anyItem} {
-				for _, item := range use.within[name] {
-					if !slices.Contains(all, item) {
-						all = append(all, item)
-					}
+			if len(use.makes) == 0 || !use.may(all[i]) {
+				continue
+			}
+			for _, item := range use.makes {
+				if !known[item] {
+					known[item] = true
+					all = append(all, item)
 				}
 			}
 		}
@@ -127,34 +141,51 @@ func follow(keys []string, uses []use) []string {
 	return all
 }
 
-var itemName = regexp.MustCompile("^(?:\\.([A-Za-z_][A-Za-z0-9_]*)|\\s+\"([^\"\\n]+)\"|\\s+`([^`\\n]+)`)")
+var (
+	itemName   = regexp.MustCompile("^(?:\\.([A-Za-z_][A-Za-z0-9_]*)|\\s+\"([^\"\\\\\n]+)\"|\\s+`([^`\n]+)`)")
+	itemPrefix = regexp.MustCompile(`^\s+\(\s*printf?\s+"([^"\\\n%]+)`)
+)
 
-// itemsIn finds the config items that a template names: .ConfigItems.key and index .ConfigItems "key".
-// dynamic means that it also does something else with them, such as to range over all.
-func itemsIn(text string) (keys []string, dynamic bool) {
+// itemsIn finds the config items that a template names: .ConfigItems.key, index .ConfigItems "key", and
+// index .ConfigItems (print "prefix" ...). The empty prefix stands for whatever else it does with
+// them, such as to range over all.
+func itemsIn(text string) (keys map[string]bool, prefixes []string) {
 	const items = "ConfigItems"
+	keys = map[string]bool{}
 	for {
 		at := strings.Index(text, items)
 		if at < 0 {
-			return keys, dynamic
+			slices.Sort(prefixes)
+			if prefixes = slices.Compact(prefixes); len(prefixes) > mostPrefixes {
+				prefixes = []string{""}
+			}
+			return keys, prefixes
 		}
 		text = text[at+len(items):]
-		parts := itemName.FindStringSubmatch(text)
-		if parts == nil {
-			dynamic = true
-			continue
-		}
-		if key := parts[1] + parts[2] + parts[3]; !slices.Contains(keys, key) {
-			keys = append(keys, key)
+		if parts := itemName.FindStringSubmatch(text); parts != nil {
+			keys[parts[1]+parts[2]+parts[3]] = true
+		} else if parts := itemPrefix.FindStringSubmatch(text); parts != nil {
+			prefixes = append(prefixes, parts[1])
+		} else {
+			prefixes = append(prefixes, "")
 		}
 	}
 }
+
+// Bounds of what is taken apart, since a branch may hold anything. Real fleets have some hundreds of items.
+const (
+	mostItems    = 2000
+	mostPrefixes = 20
+	mostDepth    = 20
+	mostDefaults = 4 << 20 // bytes, of values with their conditions
+)
 
 // defaultItems is config-defaults.yaml taken apart: each item with its value and with the conditions that
 // it is under, and the lines that belong to none.
 type defaultItems struct {
 	items map[string]string
 	rest  []string
+	ok    bool // it is within the bounds
 }
 
 var (
@@ -165,47 +196,55 @@ var (
 )
 
 func parseItems(text string) defaultItems {
-	d := defaultItems{items: map[string]string{}}
-	var conditions []string
-	current := ""
+	lines := map[string][]string{}
+	var conditions, rest []string
+	current, size := "", 0
 	for line := range strings.Lines(text) {
 		line = strings.TrimRight(line, "\r\n")
+		if size += len(line); size > mostDefaults || len(lines) > mostItems || len(conditions) > mostDepth {
+			return defaultItems{}
+		}
 		if parts := itemLine.FindStringSubmatch(line); parts != nil {
 			current = parts[1]
-			d.items[current] += strings.Join(conditions, "\x00") + "\x00" + line + "\n"
+			condition := strings.Join(conditions, "\x00")
+			size += len(condition)
+			lines[current] = append(lines[current], condition, line)
 			continue
 		}
-		indented := strings.HasPrefix(line, " ") || strings.HasPrefix(line, "\t")
-		outside := line // of template actions
+		outside := line // of conditions
 		for _, each := range action.FindAllString(line, -1) {
 			parts := keyword.FindStringSubmatch(each)
 			if parts == nil {
 				continue
 			}
 			outside = strings.Replace(outside, each, "", 1)
-			switch parts[1] {
-			case "end":
-				conditions = conditions[:max(0, len(conditions)-1)]
-			case "else":
-				if last := len(conditions) - 1; last >= 0 {
-					conditions = append(slices.Clone(conditions[:last]), conditions[last]+each)
-				}
-			default:
-				conditions = append(slices.Clone(conditions), each)
+			switch last := len(conditions) - 1; {
+			case parts[1] == "end":
+				conditions = conditions[:max(0, last)]
+			case parts[1] != "else":
+				conditions = append(conditions, each)
+			case last >= 0:
+				size += len(conditions[last])
+				conditions[last] += each
 			}
 		}
-		switch {
+		switch indented := strings.HasPrefix(line, " ") || strings.HasPrefix(line, "\t"); {
 		case indented && current != "": // of a value of several lines
-			d.items[current] += line + "\n"
+			lines[current] = append(lines[current], line)
 		case !onlyText.MatchString(outside):
 			current = ""
-			d.rest = append(d.rest, line)
+			rest = append(rest, line)
 		}
+	}
+	d := defaultItems{items: map[string]string{}, rest: rest, ok: true}
+	for item, all := range lines {
+		d.items[item] = strings.Join(all, "\n")
 	}
 	return d
 }
 
-// changedItems are the items that differ in value or conditions, sorted; false if something else does too.
+// changedItems are the items that differ in value or conditions, sorted; false if something else does too,
+// or if that cannot be told.
 func changedItems(before, after string) ([]string, bool) {
 	b, a := parseItems(before), parseItems(after)
 	changed := map[string]bool{}
@@ -216,5 +255,5 @@ func changedItems(before, after string) ([]string, bool) {
 			}
 		}
 	}
-	return slices.Sorted(maps.Keys(changed)), slices.Equal(b.rest, a.rest)
+	return slices.Sorted(maps.Keys(changed)), b.ok && a.ok && slices.Equal(b.rest, a.rest)
 }

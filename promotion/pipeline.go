@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net/mail"
 	"net/url"
+	"regexp"
 	"slices"
 	"strings"
 	"unicode"
@@ -190,13 +191,13 @@ func (e Edge) checkGates(report func(field, format string, args ...any)) {
 		default:
 			names[gate.Name] = i
 		}
-		gate.check(func(field, format string, args ...any) {
+		gate.check(e.badURL, func(field, format string, args ...any) {
 			report(strings.TrimSuffix(at+"."+field, "."), format, args...)
 		})
 	}
 }
 
-func (g Gate) check(report func(field, format string, args ...any)) {
+func (g Gate) check(badURL func(string) string, report func(field, format string, args ...any)) {
 	var kinds []string
 	if g.Status != "" {
 		kinds = append(kinds, "status")
@@ -306,26 +307,37 @@ func badText(text string) string {
 }
 
 // badURL says what is wrong with the address of a gate; it is not shown, since it may hold a secret.
-func badURL(address string) string {
+func (e Edge) badURL(address string) string {
 	if address == "" { // told by the tag
 		return ""
 	}
-	parsed, err := url.Parse(places.Replace(address))
+	const candidate = "0123456789abcdef"
+	filled := strings.NewReplacer("{from}", "from", "{to}", "to", "{candidate}", candidate).Replace(address)
+	parsed, err := url.Parse(filled)
 	switch {
 	case err != nil || parsed.Hostname() == "" || parsed.Scheme != "http" && parsed.Scheme != "https":
 		return "must be an address such as https://prometheus.example.org"
 	case parsed.User != nil:
 		return "has credentials in it; take them out and name them by token_env or token_file"
-	case strings.ContainsAny(places.Replace(address), "{}"):
+	case strings.ContainsAny(filled, "{}"):
 		return "has braces in it; there are {from}, {to} and {candidate}, other braces have to be written as %7B and %7D"
-	case strings.Contains(parsed.Host, places.Replace("{candidate}")):
+	case strings.Contains(parsed.Host, candidate):
 		return "has {candidate} in its host; no commit may say which host is asked"
+	}
+	_, host, _ := strings.Cut(address, "://")
+	if end := strings.IndexAny(host, "/?#"); end >= 0 {
+		host = host[:end]
+	}
+	for _, each := range []struct{ place, channel string }{{"{from}", e.From}, {"{to}", e.To}} {
+		if strings.Contains(host, each.place) && !hostLabel.MatchString(each.channel) {
+			return fmt.Sprintf("has %s in its host, of which %.120q cannot be a part", each.place, each.channel)
+		}
 	}
 	return ""
 }
 
-// places are what stands for a promotion in an address.
-var places = strings.NewReplacer("{from}", "from", "{to}", "to", "{candidate}", "0123456789abcdef")
+// hostLabel is a part of the name of a host.
+var hostLabel = regexp.MustCompile(`^[A-Za-z0-9]([A-Za-z0-9-]*[A-Za-z0-9])?$`)
 
 // isAuthor says whether git takes a text for an author.
 func isAuthor(text string) bool {

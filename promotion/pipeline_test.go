@@ -209,6 +209,10 @@ func TestEachThingThatIsWrongWithAPipelineIsNamed(t *testing.T) {
 			func(p *promotion.Pipeline) { p.Edges[0].Gates[2].HTTP.URL = "https://{candidate}.example.org/" },
 			`pipeline.edges[0].gates[2].http.url: has {candidate} in its host; no commit may say which host is asked`,
 		},
+		"host that cannot be": {
+			func(p *promotion.Pipeline) { p.Channels[0], p.Edges[0].From = "team/dev", "team/dev" },
+			`pipeline.edges[0].gates[1].prometheus.url: has {from} in its host, of which "team/dev" cannot be a part`,
+		},
 		"threshold": {
 			func(p *promotion.Pipeline) { p.Edges[0].Gates[1].Prometheus.Threshold = "less than 1" },
 			`pipeline.edges[0].gates[1].prometheus.threshold: is "less than 1"; must be a comparison with a number such as < 0.01; there are <, <=, >, >=, == and !=`,

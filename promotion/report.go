@@ -61,7 +61,7 @@ const (
 // configuration of clusters is (repository.path); before and after are this folder of the two commits,
 // nil where it could not be read. Where the effect of a file cannot be told the worse is assumed.
 func ImpactOf(folder string, files []File, before, after fs.FS) Impact {
-	a := assessment{folder: path.Clean(folder), trees: []fs.FS{before, after}}
+	a := assessment{folder: path.Clean(folder), trees: []fs.FS{before, after}, hashedIn: map[string]map[string]string{}}
 	impact := Impact{Class: ManifestsOnly, Why: "No file of the configuration of clusters changes."}
 	areas := map[string]*Area{}
 	judge := func(name string) {
@@ -115,6 +115,8 @@ type assessment struct {
 	folder string
 	trees  []fs.FS // before and after
 	found  bool    // something that clusters are made from
+	// hashedIn are the answers of hashed, by application.
+	hashedIn map[string]map[string]string
 }
 
 // assess says what a file belongs to and what its change may do; why is empty for one that no cluster is
@@ -159,7 +161,7 @@ func (a *assessment) assess(name string) (area string, class Class, why string) 
 }
 
 // disruptive are objects whose change is felt beyond one application.
-var disruptive = regexp.MustCompile(`(?m)kind["']?\s*:.*\b(DaemonSet|StatefulSet|CustomResourceDefinition|ValidatingWebhookConfiguration|MutatingWebhookConfiguration)\b`)
+var disruptive = regexp.MustCompile(`kind["']?\s*:.*\b(DaemonSet|StatefulSet|CustomResourceDefinition|ValidatingWebhookConfiguration|MutatingWebhookConfiguration)\b`)
 
 // manifest says what the change of a manifest may do: by its own objects before and after, and by those of
 // its application that hash it to be rolled when it changes.
@@ -173,19 +175,50 @@ func (a *assessment) manifest(inside, shown string) (Class, string) {
 			return AddOns, fmt.Sprintf("%s contains a %s.", shown, kind[1])
 		}
 	}
-	for _, tree := range a.trees {
-		siblings, _ := fs.Glob(tree, globbed.Replace(path.Dir(inside))+"/*")
-		for _, sibling := range siblings {
-			text, _ := read(tree, sibling)
-			if kind := disruptive.FindStringSubmatch(text); kind != nil && strings.Contains(text, "manifestHash") && strings.Contains(text, path.Base(inside)) {
-				return AddOns, fmt.Sprintf("%s is hashed by %s, which contains a %s.", shown, printable(sibling), kind[1])
-			}
-		}
+	if hashed := a.hashed(path.Dir(inside))[path.Base(inside)]; hashed != "" {
+		return AddOns, fmt.Sprintf("%s is hashed by %s.", shown, hashed)
 	}
 	return ManifestsOnly, shown + " is a manifest of an application."
 }
 
-var globbed = strings.NewReplacer(`\`, `\\`, "*", `\*`, "?", `\?`, "[", `\[`)
+var (
+	hashes  = regexp.MustCompile(`manifestHash\s+(?:"([^"\n]+)"|.)`)
+	globbed = strings.NewReplacer(`\`, `\\`, "*", `\*`, "?", `\?`, "[", `\[`)
+)
+
+// hashed says which manifests of an application are hashed by disruptive ones, and by which.
+func (a *assessment) hashed(application string) map[string]string {
+	if known, found := a.hashedIn[application]; found {
+		return known
+	}
+	found := map[string]string{}
+	for _, tree := range a.trees {
+		anything := "" // what makes up the name
+		siblings, _ := fs.Glob(tree, globbed.Replace(application)+"/*")
+		for _, sibling := range siblings {
+			text, _ := read(tree, sibling)
+			kind := disruptive.FindStringSubmatch(text)
+			if kind == nil {
+				continue
+			}
+			by := fmt.Sprintf("%s, which contains a %s", printable(sibling), kind[1])
+			for _, hash := range hashes.FindAllStringSubmatch(text, -1) {
+				if hash[1] != "" {
+					found[path.Base(hash[1])] = by
+				} else {
+					anything = by
+				}
+			}
+		}
+		if anything != "" {
+			for _, sibling := range siblings {
+				found[path.Base(sibling)] = anything
+			}
+		}
+	}
+	a.hashedIn[application] = found
+	return found
+}
 
 // read is the text of a file, empty for none; false if it cannot be known.
 func read(tree fs.FS, name string) (string, bool) {
