@@ -7,7 +7,6 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 )
@@ -154,7 +153,8 @@ func (m *Mirror) apart(dir string, try func(environment []string) error) error {
 		return err
 	}
 	defer func() { _ = os.RemoveAll(scratch) }()
-	return try([]string{"GIT_OBJECT_DIRECTORY=" + scratch, "GIT_ALTERNATE_OBJECT_DIRECTORIES=" + strconv.Quote(filepath.Join(dir, "objects"))})
+	objects := strings.NewReplacer(`\`, `\\`, `"`, `\"`).Replace(filepath.Join(dir, "objects"))
+	return try([]string{"GIT_OBJECT_DIRECTORY=" + scratch, `GIT_ALTERNATE_OBJECT_DIRECTORIES="` + objects + `"`})
 }
 
 // maxTried bounds the commits that are applied to see whether they change anything.
@@ -162,7 +162,7 @@ const maxTried = 200
 
 // Lacking are the commits of one history, without merges, that another one lacks, newest first, at most
 // 1000. It does not lack what it has by the same patch, nor what would change nothing in it, nor what
-// the first history has undone.
+// is only left in the first history's past: undone there, or replaced by what came from the second.
 func (m *Mirror) Lacking(ctx context.Context, in, from string, most int) (lacking []Commit, err error) {
 	err = m.on(ctx, []string{in, from}, func(dir string) error {
 		marks, err := m.cherries(ctx, dir, in, from, nil)
@@ -176,6 +176,10 @@ func (m *Mirror) Lacking(ctx context.Context, in, from string, most int) (lackin
 		candidates = slices.DeleteFunc(candidates, func(c []string) bool { return marks[c[0]] != '<' })
 		if len(candidates) == 0 {
 			return nil
+		}
+		missing, err := m.missingFiles(ctx, dir, in, from)
+		if err != nil || len(missing) == 0 {
+			return err
 		}
 		touched, err := m.touched(ctx, dir, candidates)
 		if err != nil {
@@ -198,7 +202,8 @@ func (m *Mirror) Lacking(ctx context.Context, in, from string, most int) (lackin
 			sha := candidate[0]
 			same := true
 			for name, after := range touched[sha] {
-				same = same && (other[name] == after || other[name] == have[name])
+				merged := other[name] != "" && !missing[name] // unless it is there by another name
+				same = same && (merged || other[name] == after || other[name] == have[name])
 			}
 			if !same && tried < maxTried {
 				tried++
@@ -216,6 +221,35 @@ func (m *Mirror) Lacking(ctx context.Context, in, from string, most int) (lackin
 		return err
 	})
 	return lacking, err
+}
+
+// missingFiles are those that a merge of the first history into the second would change.
+func (m *Mirror) missingFiles(ctx context.Context, dir, in, from string) (map[string]bool, error) {
+	files := map[string]bool{}
+	err := m.apart(dir, func(apart []string) error {
+		tree, conflicts, err := m.mergeTree(ctx, dir, apart, from, in)
+		if errors.Is(err, errUnrelated) {
+			tree, err = in+"^{tree}", nil
+		}
+		if err != nil {
+			return err
+		}
+		changes, err := m.differing(ctx, dir, apart, from+"^{tree}", tree)
+		if err != nil {
+			return err
+		}
+		for _, change := range changes {
+			files[change.Path] = true
+			if change.Before != "" {
+				files[change.Before] = true
+			}
+		}
+		for _, name := range conflicts {
+			files[name] = true
+		}
+		return nil
+	})
+	return files, err
 }
 
 // touched are the files that commits changed, with the mode and the blob that each has after it; empty for one that is gone.

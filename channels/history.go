@@ -137,8 +137,12 @@ func (m *Mirror) ownMerges(ctx context.Context, dir string, all [][]string, whic
 	if !slices.ContainsFunc(all, func(commit []string) bool { return len(commit) > 2 }) {
 		return nil, nil
 	}
-	answer, err := m.git(ctx, dir, append([]string{"log", "-z", "--merges", "--max-count=" + strconv.Itoa(maxMerges), "--remerge-diff", "--raw", "--no-renames",
-		"--format=%H"}, which...)...)
+	var answer []byte
+	err := m.apart(dir, func(apart []string) (err error) { // it merges all of them anew
+		answer, err = m.gitWith(ctx, dir, apart, "", append([]string{"log", "-z", "--merges", "--max-count=" + strconv.Itoa(maxMerges), "--remerge-diff", "--raw", "--no-renames",
+			"--format=%H"}, which...)...)
+		return err
+	})
 	if err != nil {
 		return nil, err
 	}

@@ -153,6 +153,20 @@ func TestAConflictNamesTheCommitsOfBothSides(t *testing.T) {
 	require.Equal(t, []string{"change"}, titles(conflict.Files[0].Theirs))
 }
 
+func TestAConflictWithARenamedFileNamesTheCommitsOfItsFormerName(t *testing.T) {
+	h := newHistory(t)
+	base := h.commit("base", files{"old": numbered(nil)})
+	ours := h.commit("hotfix", files{"old": numbered(map[int]string{5: "x"})}, base)
+	theirs := h.commit("change", files{"new": numbered(map[int]string{5: "y"})}, h.commit("rename", files{"new": numbered(nil)}, base))
+	_, err := h.Mirror().Merge(t.Context(), ours, theirs, promotion)
+	var conflict *channels.ConflictError
+	require.ErrorAs(t, err, &conflict)
+	require.Len(t, conflict.Files, 1)
+	require.Equal(t, "new", conflict.Files[0].Path)
+	require.Equal(t, []string{"hotfix"}, titles(conflict.Files[0].Ours))
+	require.Equal(t, []string{"change", "rename"}, titles(conflict.Files[0].Theirs))
+}
+
 func TestHistoriesWithNothingInCommonAreNotMerged(t *testing.T) {
 	h := newHistory(t)
 	one, two := h.commit("one", files{"a": "1"}), h.commit("two", files{"b": "2"})
@@ -288,7 +302,9 @@ func TestWhatAnEarlierChannelLacks(t *testing.T) {
 		"picked with another context":  {[]step{{"near", with(map[int]string{7: "z"})}, {"picked", with(map[int]string{5: "x", 7: "z"})}}, []step{{"fix", with(map[int]string{5: "x"})}}, nil},
 		"picked and then taken back":   {[]step{{"picked", with(map[int]string{5: "x"})}, {"back", with(nil)}}, []step{{"fix", with(map[int]string{5: "x"})}}, nil},
 		"reverted":                     {nil, []step{{"fix", with(map[int]string{5: "x"})}, {"revert", with(nil)}}, nil},
-		"reverted while dev went on":   {[]step{{"on", with(map[int]string{9: "z"})}}, []step{{"fix", with(map[int]string{1: "x"})}, {"revert", with(nil)}}, []string{"fix"}},
+		"reverted while dev went on":   {[]step{{"on", with(map[int]string{9: "z"})}}, []step{{"fix", with(map[int]string{1: "x"})}, {"revert", with(nil)}}, nil},
+		"renamed by dev":               {[]step{{"rename", files{"c": numbered(nil), "b": "1"}}}, []step{{"fix", with(map[int]string{5: "x"})}}, []string{"fix"}},
+		"renamed and picked by dev":    {[]step{{"rename", files{"c": numbered(nil), "b": "1"}}, {"picked", files{"c": numbered(map[int]string{5: "x"}), "b": "1"}}}, []step{{"fix", with(map[int]string{5: "x"})}}, nil},
 		"the same content in two steps": {[]step{{"half", with(map[int]string{5: "x"})}, {"whole", with(map[int]string{5: "x", 6: "y"})}},
 			[]step{{"fix", with(map[int]string{5: "x", 6: "y"})}}, nil},
 		"something else on the same lines": {[]step{{"other", with(map[int]string{5: "y"})}}, []step{{"fix", with(map[int]string{5: "x"})}}, []string{"fix"}},
@@ -318,6 +334,22 @@ func TestWhatAnEarlierChannelLacks(t *testing.T) {
 			require.Equal(t, before, channelstest.In(t, m.Dir).Git("count-objects", "-v"), "what was tried out is not kept")
 		})
 	}
+}
+
+func TestAHotfixWhoseTwinHasComeThroughTheChannelsIsNotLacking(t *testing.T) {
+	h := newHistory(t)
+	base := h.commit("base", files{"a": numbered(nil)})
+	fix := h.commit("fix", files{"a": numbered(map[int]string{5: "x"})}, base)
+	twin := h.commit("twin", files{"a": numbered(map[int]string{4: "z", 5: "x"})}, h.commit("near", files{"a": numbered(map[int]string{4: "z"})}, base))
+	alpha := h.commit("promotion", files{"a": numbered(map[int]string{4: "z", 5: "x"})}, fix, twin)
+	dev := h.commit("on", files{"a": numbered(map[int]string{4: "z", 5: "other", 6: "more"})}, twin)
+	lacking, err := h.Mirror().Lacking(t.Context(), alpha, dev, 50)
+	require.NoError(t, err)
+	require.Empty(t, lacking)
+	later := h.commit("later", files{"a": numbered(map[int]string{4: "z", 5: "x", 10: "y"})}, alpha)
+	lacking, err = h.Mirror().Lacking(t.Context(), later, dev, 50)
+	require.NoError(t, err)
+	require.Contains(t, titles(lacking), "later")
 }
 
 func TestTextsOfCommitsAreHarmless(t *testing.T) {

@@ -1,6 +1,7 @@
 package channels
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"regexp"
@@ -97,15 +98,15 @@ func (m *Mirror) mergeTree(ctx context.Context, dir string, environment []string
 
 // explain finds the commits that made a conflict.
 func (m *Mirror) explain(ctx context.Context, dir, ours, theirs string, names []string) error {
-	conflict := &ConflictError{}
+	conflict, side := &ConflictError{}, &sides{m: m, dir: dir}
 	for i, name := range names[:min(len(names), maxConflicts)] {
 		file := ConflictFile{Path: name}
 		if i < maxExplained {
 			var err error
-			if file.Ours, err = m.touching(ctx, dir, ours, theirs, name); err != nil {
+			if file.Ours, err = side.touching(ctx, ours, theirs, name); err != nil {
 				return err
 			}
-			if file.Theirs, err = m.touching(ctx, dir, theirs, ours, name); err != nil {
+			if file.Theirs, err = side.touching(ctx, theirs, ours, name); err != nil {
 				return err
 			}
 		}
@@ -114,13 +115,50 @@ func (m *Mirror) explain(ctx context.Context, dir, ours, theirs string, names []
 	return conflict
 }
 
-// touching are the newest commits that changed a file in one history and are not in another one.
-func (m *Mirror) touching(ctx context.Context, dir, in, without, name string) ([]Commit, error) {
-	commits, err := m.log(ctx, dir, maxTouching, "--no-merges", in, "^"+without, "--", name)
+// sides finds the commits of the two sides of a conflict.
+type sides struct {
+	m       *Mirror
+	dir     string
+	renamed map[string]map[string]string // by commit: files that it has renamed since the histories parted, with their former names
+}
+
+// touching are the newest commits that changed a file in one history and are not in another one, which
+// may have renamed the file.
+func (s *sides) touching(ctx context.Context, in, without, name string) ([]Commit, error) {
+	commits, err := s.m.log(ctx, s.dir, maxTouching, "--no-merges", in, "^"+without, "--", name)
 	if err != nil || len(commits) > 0 {
 		return commits, err
 	}
-	return m.log(ctx, dir, maxTouching, in, "^"+without, "--", name)
+	former, err := s.former(ctx, without, in, name)
+	if err != nil {
+		return nil, err
+	}
+	return s.m.log(ctx, s.dir, maxTouching, in, "^"+without, "--", name, former)
+}
+
+// former is the name that a file had before one of the sides renamed it; its own name if it did not.
+func (s *sides) former(ctx context.Context, by, other, name string) (string, error) {
+	if s.renamed[by] == nil {
+		base, err := s.m.git(ctx, s.dir, "merge-base", by, other)
+		if err != nil {
+			return "", err
+		}
+		changes, err := s.m.differing(ctx, s.dir, nil, strings.TrimSpace(string(base))+"^{tree}", by+"^{tree}")
+		if err != nil {
+			return "", err
+		}
+		names := map[string]string{}
+		for _, change := range changes {
+			if change.Before != "" {
+				names[change.Path] = change.Before
+			}
+		}
+		if s.renamed == nil {
+			s.renamed = map[string]map[string]string{}
+		}
+		s.renamed[by] = names
+	}
+	return cmp.Or(s.renamed[by][name], name), nil
 }
 
 // commitTree makes a commit that depends on nothing but the parameters.

@@ -170,6 +170,9 @@ func (m *Mirror) on(ctx context.Context, commits []string, ask func(dir string) 
 		}
 		err = look()
 	}
+	if errors.Is(err, errMissing) { // made anew by others each time
+		return fmt.Errorf("%w for long enough to have %s", ErrUnreachable, missing)
+	}
 	if exitCode(err) <= 0 {
 		return err
 	}

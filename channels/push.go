@@ -35,7 +35,11 @@ func (m *Mirror) push(ctx context.Context, branch, commit, expected string, back
 		follows, err := m.Contains(ctx, expected, commit)
 		switch {
 		case errors.Is(err, ErrGone):
-			// Of the two it is not the expected one that is missing, or the push says that the branch has moved.
+			// If it is not this one that is gone, the branch cannot be at the other one.
+			if err := m.on(ctx, []string{commit}, func(string) error { return nil }); err != nil {
+				return err
+			}
+			return m.moved(ctx, branch, commit, expected, fmt.Errorf("%w: %s is gone from the repository", ErrMoved, expected))
 		case err != nil:
 			return err
 		case !follows:
@@ -82,25 +86,36 @@ func (m *Mirror) send(ctx context.Context, branch, commit, expected, needed stri
 	if err == nil || ctx.Err() != nil || errors.Is(err, ErrGone) {
 		return err
 	}
-	// It may be done nevertheless: by itself, by an attempt before it or by somebody else.
-	head, unknown := m.Head(ctx, branch)
 	switch {
-	case errors.Is(unknown, ErrUnknown):
-		head = ""
-	case unknown != nil:
-		return classify(err)
-	}
-	switch {
-	case head == commit:
-		return nil
-	case head != expected:
-		return fmt.Errorf("%w: %s is %s, not %s", ErrMoved, branch, where(head), where(expected))
-	case strings.HasPrefix(answer, "[rejected]") || passing(answer):
-		return fmt.Errorf("%w: git push says %s", ErrMoved, answer) // there and back
+	case passing(answer):
+		err = fmt.Errorf("%w: git push says %s %s", ErrUnreachable, answer, remoteSays(err))
+	case strings.HasPrefix(answer, "[rejected]"):
+		err = fmt.Errorf("%w: git push says %s", ErrMoved, answer) // and back, if it is where it is expected
 	case answer != "":
-		return fmt.Errorf("%w %s: %s %s", ErrProtected, branch, answer, remoteSays(err))
+		err = fmt.Errorf("%w %s: %s %s", ErrProtected, branch, answer, remoteSays(err))
+	default:
+		err = classify(err)
 	}
-	return classify(err)
+	return m.moved(ctx, branch, commit, expected, err)
+}
+
+// moved looks where a branch is after a push that failed. It may be done nevertheless: by itself, by an
+// attempt before it or by somebody else. Otherwise the error stands, unless the branch has moved.
+func (m *Mirror) moved(ctx context.Context, branch, commit, expected string, failed error) error {
+	head, err := m.Head(ctx, branch)
+	switch {
+	case errors.Is(err, ErrUnknown):
+		head = ""
+	case err != nil:
+		return failed
+	}
+	switch head {
+	case commit:
+		return nil
+	case expected:
+		return failed
+	}
+	return fmt.Errorf("%w: %s is %s, not %s", ErrMoved, branch, where(head), where(expected))
 }
 
 func where(commit string) string {
@@ -121,9 +136,9 @@ func rejection(porcelain string) string {
 	return ""
 }
 
-// passing says whether the repository was at fault for a moment, such as when others push to it.
+// passing says whether the repository is at fault for a moment, such as when others push to it.
 func passing(answer string) bool {
-	return slices.ContainsFunc([]string{"failed to update ref", "cannot lock ref", "failed to lock", "incorrect old value", "already exists", "reference already exists", "fetch first"},
+	return slices.ContainsFunc([]string{"failed to update ref", "cannot lock ref", "failed to lock", "incorrect old value", "already exists", "unpacker error", "nternal"},
 		func(sign string) bool { return strings.Contains(answer, sign) })
 }
 

@@ -4,6 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/http"
+	"net/http/cgi"
+	"net/http/httptest"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -162,6 +165,59 @@ func TestAPushWhoseAnswerIsLostIsFoundDone(t *testing.T) {
 	hook(t, h.Repository, "pre-receive", `kill -9 $PPID`) // before it has done anything
 	require.ErrorIs(t, m.Push(t.Context(), "alpha", commit, alpha), channels.ErrUnreachable)
 	require.Equal(t, alpha, h.Git("rev-parse", "refs/heads/alpha"))
+}
+
+func TestPushingToAForge(t *testing.T) {
+	h, alpha, dev := diverged(t)
+	h.Git("config", "http.receivepack", "true")
+	t.Setenv("FORGE_TOKEN", token)
+	t.Setenv("OTHER_TOKEN", "s3cret-but-wrong")
+	m := h.Mirror()
+	commit, err := m.Merge(t.Context(), alpha, dev, promotion)
+	require.NoError(t, err)
+	at := func(url, env string) *channels.Mirror {
+		return &channels.Mirror{URL: url, Dir: m.Dir, TokenEnv: env}
+	}
+	onPush := func(do func(w http.ResponseWriter)) string {
+		return serve(t, h.Repository, func(w http.ResponseWriter, r *http.Request) bool {
+			if r.URL.Query().Get("service") != "git-receive-pack" && !strings.HasSuffix(r.URL.Path, "/git-receive-pack") {
+				return false
+			}
+			do(w)
+			return true
+		})
+	}
+	err = at(serve(t, h.Repository, nil), "OTHER_TOKEN").Push(t.Context(), "alpha", commit, alpha)
+	require.ErrorIs(t, err, channels.ErrRefused)
+	require.NotContains(t, err.Error(), "s3cret")
+	err = at(onPush(func(w http.ResponseWriter) { http.Error(w, "you may only read, "+token, http.StatusForbidden) }), "FORGE_TOKEN").Push(t.Context(), "alpha", commit, alpha)
+	require.ErrorIs(t, err, channels.ErrRefused)
+	require.NotContains(t, err.Error(), token)
+	for _, answer := range []func(http.ResponseWriter){
+		func(w http.ResponseWriter) { http.Error(w, "", http.StatusBadGateway) },
+		func(http.ResponseWriter) { panic(http.ErrAbortHandler) },
+	} {
+		require.ErrorIs(t, at(onPush(answer), "FORGE_TOKEN").Push(t.Context(), "alpha", commit, alpha), channels.ErrUnreachable)
+	}
+	require.Equal(t, alpha, h.Git("rev-parse", "refs/heads/alpha"))
+	require.NoError(t, at(serve(t, h.Repository, nil), "FORGE_TOKEN").Push(t.Context(), "alpha", commit, alpha))
+	require.Equal(t, commit, h.Git("rev-parse", "refs/heads/alpha"))
+
+	// It arrives, but its answer does not.
+	h.branch("alpha", alpha)
+	lost := 0
+	url := serve(t, h.Repository, func(w http.ResponseWriter, r *http.Request) bool {
+		if r.Method != http.MethodPost || !strings.HasSuffix(r.URL.Path, "/git-receive-pack") || lost > 0 {
+			return false
+		}
+		lost++
+		backend := filepath.Join(strings.TrimSpace(output(t, "git", "--exec-path")), "git-http-backend")
+		(&cgi.Handler{Path: backend, Env: []string{"GIT_PROJECT_ROOT=" + filepath.Dir(h.Dir), "GIT_HTTP_EXPORT_ALL=1"}}).ServeHTTP(httptest.NewRecorder(), r)
+		panic(http.ErrAbortHandler)
+	})
+	require.NoError(t, at(url, "FORGE_TOKEN").Push(t.Context(), "alpha", commit, alpha))
+	require.Equal(t, 1, lost)
+	require.Equal(t, commit, h.Git("rev-parse", "refs/heads/alpha"))
 }
 
 func TestWhatIsMergedOutlivesPackingButNotANewMirror(t *testing.T) {
