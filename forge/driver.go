@@ -44,7 +44,7 @@ type Driver interface {
 	// CanWrite says whether a user may push to the repository.
 	CanWrite(ctx context.Context, user string) (bool, error)
 	// Statuses returns the newest status of each context, by context. Check runs of GitHub count like
-	// statuses; of several with the same name the worst counts.
+	// statuses; of several with the same name the worst counts. ErrNotFound if the forge does not have the commit.
 	Statuses(ctx context.Context, commit string) ([]Status, error)
 	// SetStatus sets the status of a context, unless it is that already. Descriptions are cut to 140 bytes.
 	SetStatus(ctx context.Context, commit string, status Status) error
@@ -152,6 +152,13 @@ func checkUser(user string) error {
 func checkCommit(commit string) error {
 	if !commitID.MatchString(commit) {
 		return wrong("%q is not a commit", commit)
+	}
+	return nil
+}
+
+func checkLabels(labels []string) error {
+	if slices.ContainsFunc(labels, func(label string) bool { return strings.TrimSpace(label) == "" }) {
+		return wrong("a label needs a name")
 	}
 	return nil
 }

@@ -361,6 +361,11 @@ func (g *giteaForge) OwnComment(ctx context.Context, number int, marker string) 
 // comments reads them all at once, which is how Gitea lists them.
 func (g *giteaForge) comments(ctx context.Context, number int) ([]comment, error) {
 	found, _, err := g.sdk(ctx).ListIssueComments(g.settings.Owner, g.settings.Repository, int64(number), gitea.ListIssueCommentOptions{})
+	if isStatus(err, http.StatusInternalServerError) { // which is Gitea's answer, too, if there is no such pull request
+		if _, missing := g.pullRequest(ctx, number); errors.Is(missing, ErrNotFound) {
+			err = missing
+		}
+	}
 	var all []comment
 	for _, c := range found {
 		if c != nil {
@@ -389,6 +394,9 @@ func (g *giteaForge) deleteComment(ctx context.Context, id int64) error {
 }
 
 func (g *giteaForge) AddLabels(ctx context.Context, number int, labels ...string) error {
+	if err := checkLabels(labels); err != nil {
+		return err
+	}
 	known, err := collect("labels", false, func(page int) ([]*gitea.Label, int, error) {
 		list, response, err := g.sdk(ctx).ListRepoLabels(g.settings.Owner, g.settings.Repository, gitea.ListLabelsOptions{ListOptions: giteaPage(page)})
 		return list, after(raw(response), page, len(list)), err

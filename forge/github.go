@@ -66,14 +66,16 @@ func (g *gitHub) PullRequest(ctx context.Context, number int) (PullRequest, erro
 		return PullRequest{}, err
 	}
 	pr := g.convert(found)
-	if pr.State == Closed { // only the issue knows who did it
-		issue, _, err := g.client.Issues.Get(ctx, g.settings.Owner, g.settings.Repository, number)
-		if err != nil {
-			return PullRequest{}, failure(ctx, err, "reading who closed pull request %d", number)
-		}
-		pr.ClosedBy = issue.GetClosedBy().GetLogin()
+	if pr.State != Closed {
+		return pr, nil
 	}
-	return pr, nil
+	// Only the issue knows who did it, which the token need not be allowed to read.
+	issue, _, err := g.client.Issues.Get(ctx, g.settings.Owner, g.settings.Repository, number)
+	if errors.Is(err, ErrRefused) || errors.Is(err, ErrNotFound) {
+		return pr, nil
+	}
+	pr.ClosedBy = issue.GetClosedBy().GetLogin()
+	return pr, failure(ctx, err, "reading who closed pull request %d", number)
 }
 
 func (g *gitHub) pullRequest(ctx context.Context, number int) (*github.PullRequest, error) {
@@ -293,6 +295,10 @@ func (g *gitHub) statuses(ctx context.Context, commit string) ([]Status, error) 
 		}
 		return combined.GetStatuses(), next(response), nil
 	})
+	var refused *refusal
+	if isStatus(err, http.StatusUnprocessableEntity) && errors.As(err, &refused) {
+		refused.kind = ErrNotFound // the commit
+	}
 	var statuses []Status
 	for _, s := range found {
 		status := Status{Context: s.GetContext(), State: Failure, Description: s.GetDescription(), URL: s.GetTargetURL(), At: s.GetUpdatedAt().Time}
@@ -362,6 +368,9 @@ func (g *gitHub) deleteComment(ctx context.Context, id int64) error {
 }
 
 func (g *gitHub) AddLabels(ctx context.Context, number int, labels ...string) error {
+	if err := checkLabels(labels); err != nil {
+		return err
+	}
 	for _, label := range labels {
 		if err := g.makeLabel(ctx, label); err != nil {
 			return failure(ctx, err, "making label %s", clean(label))
@@ -372,9 +381,6 @@ func (g *gitHub) AddLabels(ctx context.Context, number int, labels ...string) er
 }
 
 func (g *gitHub) makeLabel(ctx context.Context, label string) error {
-	if strings.TrimSpace(label) == "" {
-		return wrong("a label needs a name")
-	}
 	_, _, err := g.client.Issues.GetLabel(ctx, g.settings.Owner, g.settings.Repository, url.PathEscape(label))
 	if !isStatus(err, http.StatusNotFound) {
 		return err

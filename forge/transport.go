@@ -225,7 +225,7 @@ func messageOf(data []byte) string {
 		Message string            `json:"message"`
 		Errors  []json.RawMessage `json:"errors"`
 	}
-	if json.Unmarshal(data, &answer) != nil || answer.Message == "" {
+	if json.Unmarshal(data, &answer) != nil {
 		return string(data)
 	}
 	text := answer.Message
@@ -243,7 +243,7 @@ func messageOf(data []byte) string {
 		}
 		text += "; " + plain
 	}
-	return text
+	return strings.TrimPrefix(text, "; ")
 }
 
 // failure says what was being done when something failed, with an error of this package, unless the
