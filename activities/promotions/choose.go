@@ -18,6 +18,9 @@ import (
 func (a *Activities) ChoosePromotion(ctx context.Context, in workflows.ChoosePromotion) (choice workflows.PromotionChoice, err error) {
 	ctx, end := a.begin(ctx, "choosing what to promote from "+in.From+" to "+in.To)
 	defer end(&err)
+	if err := a.needRepository(); err != nil {
+		return choice, err
+	}
 	edge, err := a.edge(in.From, in.To)
 	if err != nil {
 		return choice, err

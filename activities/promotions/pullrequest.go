@@ -145,8 +145,8 @@ func (a *Activities) WithdrawPromotion(ctx context.Context, in workflows.Promoti
 	if err := a.needForge(); err != nil {
 		return err
 	}
-	if a.Repository == nil {
-		return invalid("no configuration repository is configured; set repository.url")
+	if err := a.needRepository(); err != nil {
+		return err
 	}
 	edge := promotion.Edge{From: in.From, To: in.To} // it may be gone from the configuration
 	if in.PullRequest == 0 {
