@@ -218,9 +218,9 @@ func defaults() Config {
 				Windows: &[]calendar.Window{}, SystemNamespaces: &[]string{"kube-system"}, RetryAfter: new(5 * time.Minute), RetryAtMost: new(2 * time.Hour),
 			},
 			Limits:    ClusterLimits{Fleet: 10, Account: 5, Region: 5},
-			SyncEvery: time.Minute,
+			SyncEvery: time.Minute, HealthEvery: time.Minute,
 		},
-		Rollout: Rollout{Waves: Waves{CanaryLevel: new(-1), Groups: &[]string{"10%", "30%", "100%"}, Bake: new(10 * time.Minute), MaxFailed: new(0)}},
+		Rollout: Rollout{Waves: Waves{CanaryLevel: new(-1), Groups: &[]string{"10%", "30%", "100%"}, Bake: new(10 * time.Minute), MaxFailed: new(0), Health: new(true)}},
 		Notify:  Notify{Timeout: 10 * time.Second},
 		Worker: Worker{
 			Listen:     "127.0.0.1:9464",

@@ -124,6 +124,9 @@ func startProduct(ctx context.Context) (err error) {
 	for _, environment := range []string{"production", "test"} {
 		c.Update.Environments[environment] = config.Conduct{RetryAfter: new(3 * time.Second), RetryAtMost: new(3 * time.Second)}
 	}
+	if c.Update.Alerts, err = startPrometheus(ctx); err != nil {
+		return err
+	}
 	c.Update.HealthyWithin = new(90 * time.Second)
 	c.Rollout.Bake = new(3 * time.Second)
 	c.Replace.Settle, c.Roll.Validate = time.Second, new(time.Second)
