@@ -11,8 +11,10 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
+	"github.com/hashicorp/golang-lru/v2/expirable"
 	"go.temporal.io/sdk/activity"
 	"go.temporal.io/sdk/client"
 
@@ -44,6 +46,9 @@ type Activities struct {
 	Clusters func(context.Context) (registry.Clusters, error)
 	// Now is the time; default time.Now.
 	Now func() time.Time
+
+	once    sync.Once
+	persons *expirable.LRU[string, workflows.PromotionChoice] // which candidates need a person
 }
 
 var _ workflows.Promotions = (*Activities)(nil)

@@ -142,14 +142,11 @@ func (a *Activities) closedBy(ctx context.Context, number int) (promotion.Outcom
 func (a *Activities) WithdrawPromotion(ctx context.Context, in workflows.PromotionOf) (err error) {
 	ctx, end := a.begin(ctx, "withdrawing "+in.ID)
 	defer end(&err)
-	if err := a.needForge(); err != nil {
-		return err
-	}
 	if err := a.needRepository(); err != nil {
 		return err
 	}
 	edge := promotion.Edge{From: in.From, To: in.To} // it may be gone from the configuration
-	if in.PullRequest == 0 {
+	if in.PullRequest == 0 && a.Forge != nil {
 		found, err := a.Forge.FindPullRequest(ctx, edge.To, pinned(edge, in.Candidate))
 		if err != nil {
 			return err
@@ -160,6 +157,9 @@ func (a *Activities) WithdrawPromotion(ctx context.Context, in workflows.Promoti
 	}
 	if in.PullRequest == 0 {
 		return a.unpin(ctx, edge, in.Candidate)
+	}
+	if err := a.needForge(); err != nil {
+		return err
 	}
 	_, err = a.withdraw(ctx, edge, in.Record, promotion.Withdrawn, "The promotion was cancelled.")
 	return err
