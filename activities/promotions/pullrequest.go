@@ -1,6 +1,7 @@
 package promotions
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -109,12 +110,7 @@ func (a *Activities) refused(ctx context.Context, record promotion.Record) (prom
 	if err != nil {
 		return record, false, err
 	}
-	who := "somebody"
-	if found.ClosedBy != "" {
-		who = line(found.ClosedBy, longTitle)
-	}
-	record.MergedBy = ""
-	return a.over(record, promotion.Refused, "Pull request %d was closed by %s.", record.PullRequest, who), true, nil
+	return a.over(record, promotion.Refused, "Pull request %d was closed by %s.", record.PullRequest, cmp.Or(line(found.ClosedBy, longTitle), "somebody")), true, nil
 }
 
 // squashed is a promotion whose pull request was merged so that the target does not contain the candidate.
@@ -215,11 +211,10 @@ func body(edge promotion.Edge, record promotion.Record, report promotion.Report)
 		fmt.Fprintf(&b, " because of %s", code(record.Reason, longDetail))
 	}
 	fmt.Fprintf(&b, ".\n\nClass of the change: **%s**. %s\n\n", report.Class, code(report.Why, longDetail))
-	switch n := len(report.Clusters); n {
-	case 0:
+	if len(report.Clusters) == 0 {
 		fmt.Fprintf(&b, "No cluster follows %s.\n", code(edge.To, longTitle))
-	default:
-		fmt.Fprintf(&b, "%s %s: %s.\n", counted(n, "cluster"), map[bool]string{true: "follows", false: "follow"}[n == 1]+" "+code(edge.To, longTitle), names(report.Clusters))
+	} else {
+		fmt.Fprintf(&b, "Clusters of %s: %s.\n", code(edge.To, longTitle), names(report.Clusters))
 	}
 	fmt.Fprintf(&b, "\n### %s\n\n", counted(len(report.Commits)+report.Omitted, "commit"))
 	for _, change := range report.Commits[:min(len(report.Commits), mostAsked)] {
