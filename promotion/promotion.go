@@ -49,7 +49,8 @@ type PullRequest struct {
 	// Approvals is how many people have to approve, besides what the forge itself asks for; the author
 	// does not count. Default 1.
 	Approvals *int `yaml:"approvals" json:"approvals,omitempty" validate:"omitempty,gte=0"`
-	// Team is whose approvals count, such as platform or, on GitHub, organisation/platform; default: anybody's.
+	// Team is whose approvals count, such as platform or, on GitHub, organisation/platform; default: those of
+	// all who may push to the repository.
 	Team string `yaml:"team" json:"team,omitempty"`
 	// Reviewers are users who are asked for a review, Labels what the pull request is labelled with.
 	Reviewers []string `yaml:"reviewers" json:"reviewers,omitempty"`

@@ -18,6 +18,12 @@ const (
 	mostLooks = 10_000
 )
 
+// Threshold is what a sample has to meet, such as promotion.Threshold.
+type Threshold interface {
+	Met(sample float64) bool
+	String() string // as it is written in a configuration
+}
+
 // Held says whether every sample of a query's result has met a threshold from now-over until now, and
 // why (not) as a sentence. The query is evaluated at moments that are a twentieth of over apart, but at
 // least 1 s and at most 15 s (more if over is above 41 h); over 0 means now only.

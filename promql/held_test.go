@@ -9,6 +9,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/fairway-project/fairway/promotion"
 	"github.com/fairway-project/fairway/promql"
 )
 
@@ -31,7 +32,7 @@ func matrix(series ...string) string {
 }
 
 func threshold(t *testing.T, text string) promql.Threshold {
-	parsed, err := promql.ParseThreshold(text)
+	parsed, err := promotion.ParseThreshold(text)
 	require.NoError(t, err)
 	return parsed
 }

@@ -7,7 +7,6 @@ import (
 
 	"go.temporal.io/api/serviceerror"
 	"go.temporal.io/sdk/client"
-	"go.temporal.io/sdk/worker"
 	"golang.org/x/sync/errgroup"
 
 	"github.com/fairway-project/fairway/activities/blocks"
@@ -21,7 +20,7 @@ import (
 
 // registerPromotions names what this worker can do to move changes from one channel to the next. Mirror
 // and driver are nil where none is configured: what needs them says so.
-func registerPromotions(w worker.Registry, c config.Config, temporalClient client.Client, mirror *channels.Mirror, driver forge.Driver, asker blocks.Asker) {
+func registerPromotions(w interface{ RegisterActivity(any) }, c config.Config, temporalClient client.Client, mirror *channels.Mirror, driver forge.Driver, asker blocks.Asker) {
 	a := &promotions.Activities{
 		Pipeline: c.Pipeline, Folder: c.Repository.Path, Temporal: temporalClient, TaskQueue: c.TaskQueue,
 		Blocks: asker.Channels, Clusters: c.Registry.Clusters,

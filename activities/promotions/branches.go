@@ -38,6 +38,9 @@ func (a *Activities) pin(ctx context.Context, branch, commit, at string, earlier
 
 // sweep deletes a branch unless there is something on it that a head lacks: work of people.
 func (a *Activities) sweep(ctx context.Context, branch, at, head string) error {
+	if at == "" { // the forge has forgotten where it was
+		return nil
+	}
 	contained, err := a.Repository.Contains(ctx, at, head)
 	if err == nil && contained {
 		err = a.Repository.DeleteBranch(ctx, branch, at)

@@ -5,7 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
+	"time"
 
+	"github.com/hashicorp/golang-lru/v2/expirable"
 	"golang.org/x/sync/errgroup"
 
 	"github.com/fairway-project/fairway/forge"
@@ -18,6 +21,9 @@ import (
 func (a *Activities) ChoosePromotion(ctx context.Context, in workflows.ChoosePromotion) (choice workflows.PromotionChoice, err error) {
 	ctx, end := a.begin(ctx, "choosing what to promote from "+in.From+" to "+in.To)
 	defer end(&err)
+	if err := a.needRepository(); err != nil {
+		return choice, err
+	}
 	edge, err := a.edge(in.From, in.To)
 	if err != nil {
 		return choice, err
@@ -125,7 +131,8 @@ func (a *Activities) examine(ctx context.Context, edge promotion.Edge, in workfl
 	case blocked != "":
 		return wait("%s", sentence(blocked))
 	}
-	record := promotion.Record{ID: promotion.ID(edge.From, edge.To, candidate), From: edge.From, To: edge.To, Candidate: candidate, Title: choice.Candidate.Title, Began: a.now()}
+	// Each look tries the same merge, so that the worker's copy does not fill up with them.
+	record := promotion.Record{ID: promotion.ID(edge.From, edge.To, candidate), From: edge.From, To: edge.To, Candidate: candidate, Title: choice.Candidate.Title, Began: choice.Candidate.At}
 	merge, conflict, err := a.merge(ctx, record, head)
 	if err != nil {
 		return err
@@ -145,15 +152,42 @@ func (a *Activities) examine(ctx context.Context, edge promotion.Edge, in workfl
 		choice.Go = true
 		return nil
 	}
+	choice.Go = true
+	return a.classify(ctx, edge, candidate, head, merge, choice)
+}
+
+// keptPersons is how many answers are kept, and for how long: that a person is needed is found out once,
+// not at each look while people take their time, since it may cost many requests to the forge.
+const (
+	keptPersons = 100
+	keepPersons = 10 * time.Minute
+)
+
+// classify says what a candidate may do, and so how it is promoted. The forge is asked for labels only where
+// a person may be needed for them.
+func (a *Activities) classify(ctx context.Context, edge promotion.Edge, candidate, head, merge string, choice *workflows.PromotionChoice) error {
+	if len(edge.PersonFor) == 0 {
+		impact, err := a.impact(ctx, head, candidate, merge)
+		choice.Class = impact.Class
+		return err
+	}
+	a.once.Do(func() { a.persons = expirable.NewLRU[string, workflows.PromotionChoice](keptPersons, nil, keepPersons) })
+	key := strings.Join([]string{edge.From, edge.To, candidate, head}, "\x00")
+	if known, found := a.persons.Get(key); found {
+		choice.Class, choice.Mode, choice.Why = known.Class, known.Mode, known.Why
+		return nil
+	}
 	report, unread, err := a.report(ctx, edge, candidate, head, merge)
 	if err != nil {
 		return err
 	}
 	choice.Class, choice.Mode = report.Class, edge.ModeFor(report.Class)
-	if unread != "" && len(edge.PersonFor) > 0 {
+	if unread != "" {
 		// A label that nobody has read may be one for which a person has to look.
 		choice.Mode, choice.Why = promotion.ByPullRequest, unread
 	}
-	choice.Go = true
+	if choice.Mode == promotion.ByPullRequest {
+		a.persons.Add(key, workflows.PromotionChoice{Choice: promotion.Choice{Why: choice.Why}, Class: choice.Class, Mode: choice.Mode})
+	}
 	return nil
 }

@@ -183,6 +183,17 @@ func TestAClassThatNeedsAPersonIsPromotedByPullRequest(t *testing.T) {
 			require.True(t, choice.Go, choice.Why)
 			require.Equal(t, c.mode, choice.Mode)
 			require.Equal(t, c.class, choice.Class)
+
+			// While people take their time the forge is not asked again and again.
+			objects := w.objects()
+			w.life.reset(0)
+			w.now = w.now.Add(time.Minute)
+			again := w.choose(devToAlpha)
+			require.Equal(t, choice.Mode, again.Mode)
+			require.Equal(t, choice.Class, again.Class)
+			require.Equal(t, choice.Why, again.Why)
+			require.Equal(t, c.mode == promotion.Merge, w.life.count("forge") > 0, "%v", w.life.calls)
+			require.Equal(t, objects, w.objects(), "each look tries the same merge")
 		})
 	}
 }
@@ -195,6 +206,7 @@ func TestAPullRequestMayBeOpenedWhileNoWindowIsOpen(t *testing.T) {
 	choice := w.choose(workflows.ChoosePromotion{From: "alpha", To: "stable"})
 	require.True(t, choice.Go, choice.Why)
 	require.Equal(t, promotion.ByPullRequest, choice.Mode)
+	require.Zero(t, w.life.count("forge"), "the class decides nothing here")
 
 	w.acts.Forge = nil
 	err := w.run(w.acts.ChoosePromotion, workflows.ChoosePromotion{From: "alpha", To: "stable"}, nil)

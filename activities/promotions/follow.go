@@ -301,9 +301,7 @@ func (a *Activities) wait(ctx context.Context, edge promotion.Edge, in workflows
 		hold("It is approved, and nothing is missing: a person merges it.")
 	}
 	shown.headline = waits[0]
-	for _, more := range waits[1:] {
-		shown.notes = append(shown.notes, more)
-	}
+	shown.notes = append(shown.notes, waits[1:]...)
 	if err := a.Forge.Comment(ctx, pr.Number, statusMarker, status(shown)); err != nil {
 		return in.Record, err
 	}

@@ -135,6 +135,10 @@ func TestAPrometheusGateAsksWithThePromotionInIt(t *testing.T) {
 	require.False(t, passed, detail)
 	require.Equal(t, "must be < 0.01 for 1h0m0s", lasting)
 
+	gate.Threshold, gate.For = "!= 0.1", 0
+	passed, detail, _ = metricGate(t.Context(), gate, hostile, "abc", time.Now())
+	require.True(t, passed, detail)
+
 	server.Close()
 	passed, detail, _ = metricGate(t.Context(), gate, hostile, "abc", time.Now())
 	require.False(t, passed)

@@ -11,8 +11,10 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
+	"github.com/hashicorp/golang-lru/v2/expirable"
 	"go.temporal.io/sdk/activity"
 	"go.temporal.io/sdk/client"
 
@@ -44,6 +46,9 @@ type Activities struct {
 	Clusters func(context.Context) (registry.Clusters, error)
 	// Now is the time; default time.Now.
 	Now func() time.Time
+
+	once    sync.Once
+	persons *expirable.LRU[string, workflows.PromotionChoice] // which candidates need a person
 }
 
 var _ workflows.Promotions = (*Activities)(nil)
@@ -101,8 +106,8 @@ func (a *Activities) edge(from, to string) (promotion.Edge, error) {
 
 // heads are the branches of the repository, those that are named among them.
 func (a *Activities) heads(ctx context.Context, branches ...string) (map[string]string, error) {
-	if a.Repository == nil {
-		return nil, invalid("no configuration repository is configured; set repository.url")
+	if err := a.needRepository(); err != nil {
+		return nil, err
 	}
 	heads, err := a.Repository.Heads(ctx)
 	if err != nil {
@@ -119,6 +124,13 @@ func (a *Activities) heads(ctx context.Context, branches ...string) (map[string]
 // people leaves out the branches that Fairway itself makes.
 func people(branches []string) []string {
 	return slices.DeleteFunc(branches, func(branch string) bool { return strings.HasPrefix(branch, "fairway/") })
+}
+
+func (a *Activities) needRepository() error {
+	if a.Repository == nil {
+		return invalid("no configuration repository is configured; set repository.url")
+	}
+	return nil
 }
 
 func (a *Activities) needForge() error {

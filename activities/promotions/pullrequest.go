@@ -1,6 +1,7 @@
 package promotions
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -109,12 +110,7 @@ func (a *Activities) refused(ctx context.Context, record promotion.Record) (prom
 	if err != nil {
 		return record, false, err
 	}
-	who := "somebody"
-	if found.ClosedBy != "" {
-		who = line(found.ClosedBy, longTitle)
-	}
-	record.MergedBy = ""
-	return a.over(record, promotion.Refused, "Pull request %d was closed by %s.", record.PullRequest, who), true, nil
+	return a.over(record, promotion.Refused, "Pull request %d was closed by %s.", record.PullRequest, cmp.Or(line(found.ClosedBy, longTitle), "somebody")), true, nil
 }
 
 // squashed is a promotion whose pull request was merged so that the target does not contain the candidate.
@@ -142,14 +138,11 @@ func (a *Activities) closedBy(ctx context.Context, number int) (promotion.Outcom
 func (a *Activities) WithdrawPromotion(ctx context.Context, in workflows.PromotionOf) (err error) {
 	ctx, end := a.begin(ctx, "withdrawing "+in.ID)
 	defer end(&err)
-	if err := a.needForge(); err != nil {
+	if err := a.needRepository(); err != nil {
 		return err
 	}
-	if a.Repository == nil {
-		return invalid("no configuration repository is configured; set repository.url")
-	}
 	edge := promotion.Edge{From: in.From, To: in.To} // it may be gone from the configuration
-	if in.PullRequest == 0 {
+	if in.PullRequest == 0 && a.Forge != nil {
 		found, err := a.Forge.FindPullRequest(ctx, edge.To, pinned(edge, in.Candidate))
 		if err != nil {
 			return err
@@ -160,6 +153,9 @@ func (a *Activities) WithdrawPromotion(ctx context.Context, in workflows.Promoti
 	}
 	if in.PullRequest == 0 {
 		return a.unpin(ctx, edge, in.Candidate)
+	}
+	if err := a.needForge(); err != nil {
+		return err
 	}
 	_, err = a.withdraw(ctx, edge, in.Record, promotion.Withdrawn, "The promotion was cancelled.")
 	return err
@@ -215,11 +211,10 @@ func body(edge promotion.Edge, record promotion.Record, report promotion.Report)
 		fmt.Fprintf(&b, " because of %s", code(record.Reason, longDetail))
 	}
 	fmt.Fprintf(&b, ".\n\nClass of the change: **%s**. %s\n\n", report.Class, code(report.Why, longDetail))
-	switch n := len(report.Clusters); n {
-	case 0:
+	if len(report.Clusters) == 0 {
 		fmt.Fprintf(&b, "No cluster follows %s.\n", code(edge.To, longTitle))
-	default:
-		fmt.Fprintf(&b, "%s %s: %s.\n", counted(n, "cluster"), map[bool]string{true: "follows", false: "follow"}[n == 1]+" "+code(edge.To, longTitle), names(report.Clusters))
+	} else {
+		fmt.Fprintf(&b, "Clusters of %s: %s.\n", code(edge.To, longTitle), names(report.Clusters))
 	}
 	fmt.Fprintf(&b, "\n### %s\n\n", counted(len(report.Commits)+report.Omitted, "commit"))
 	for _, change := range report.Commits[:min(len(report.Commits), mostAsked)] {

@@ -395,6 +395,8 @@ func TestAPromotionIsWithdrawn(t *testing.T) {
 
 	never := w.promotes("dev", "alpha", w.head("dev"))
 	require.NoError(t, w.run(w.acts.WithdrawPromotion, never, nil), "nothing was opened")
+	w.acts.Forge = nil
+	require.NoError(t, w.run(w.acts.WithdrawPromotion, never, nil), "nor could it be")
 
 	w, in = proposal(t)
 	sneaked := w.commit(pinned(*w.edge(1), in.Candidate), "Work", files{"x": "y"})

@@ -194,6 +194,12 @@ func (w *world) has(branch, commit string) bool {
 	return strings.Contains(w.origin.Git("rev-list", branch), commit)
 }
 
+// objects are those that the mirror has.
+func (w *world) objects() string {
+	mirror := channelstest.In(w.t, w.acts.Repository.(*memoryRepository).Dir)
+	return mirror.Git("cat-file", "--batch-all-objects", "--batch-check", "--unordered")
+}
+
 // memoryRepository is the real mirror, with a life.
 type memoryRepository struct {
 	*channels.Mirror
