@@ -54,6 +54,16 @@ type PullRequest struct {
 	// Merge is the commit that merged it and MergedBy who did; ClosedBy is who closed it, where the forge tells.
 	Merge, MergedBy, ClosedBy string
 	Updated                   time.Time
+	// Warnings are set by Driver.Open only: what was asked for and does not hinder the pull request, such as
+	// reviewers whom the forge does not know.
+	Warnings []string
+}
+
+// Filter says which pull requests are listed; what is empty does not matter.
+type Filter struct {
+	State State
+	Base  string
+	Label string
 }
 
 // State is that of a pull request.

@@ -71,6 +71,7 @@ aws:
   burst: 400
 update:
   sync_every: 10s
+  health_every: 5s
   healthy_within: 3m
   environments:
     production: {retry_after: 20s}

@@ -19,6 +19,9 @@ type Pipeline struct {
 	Every time.Duration `yaml:"every" json:"every" validate:"gte=0"`
 	// Author of the commits that Fairway makes, as "Name <mail>"; default "Fairway <fairway@localhost>".
 	Author string `yaml:"author" json:"author"`
+	// BreakingLabels make a change that carries one of them Breaking, in whatever case they are written;
+	// default "breaking", "major" and "architectural". They are those of pull requests.
+	BreakingLabels []string `yaml:"breaking_labels" json:"breaking_labels,omitempty"`
 }
 
 // Edge is one allowed promotion.
@@ -28,14 +31,14 @@ type Edge struct {
 	Mode Mode   `yaml:"mode" json:"mode" validate:"required,oneof=merge pull-request"`
 	// Soak is how long every cluster of From must have run the candidate, healthy and unblocked; 0 has
 	// to be written down.
-	Soak *time.Duration `yaml:"soak" json:"soak" validate:"required,gte=0"`
+	Soak *time.Duration `yaml:"soak" json:"soak" validate:"omitempty,gte=0"`
 	// Gates have to be passed, besides the state of the clusters of From, which is always a gate.
 	Gates []Gate `yaml:"gates" json:"gates,omitempty" validate:"dive"`
 	// Windows are when Fairway may merge; default: at any time. Freezes are when it may not.
 	Windows []calendar.Window `yaml:"windows" json:"windows,omitempty" validate:"dive"`
 	Freezes []calendar.Freeze `yaml:"freezes" json:"freezes,omitempty" validate:"dive"`
-	// PersonFor are classes of change for which an edge of mode merge opens a pull request instead,
-	// which waits for Approvals, one at least.
+	// PersonFor are classes of change for which, as for all that are worse, an edge of mode merge opens a
+	// pull request instead, which waits for Approvals, one at least.
 	PersonFor []Class `yaml:"person_for" json:"person_for,omitempty"`
 	// PullRequest is for pull requests of this edge.
 	PullRequest PullRequest `yaml:"pull_request" json:"pull_request"`
@@ -162,8 +165,9 @@ type Change struct {
 
 // Area is a part of the configuration, such as "manifests/skipper" or "node-pools/worker-default".
 type Area struct {
-	Name  string   `json:"name"`
-	Files []string `json:"files"`
+	Name    string   `json:"name"`
+	Files   []string `json:"files"`
+	Omitted int      `json:"omitted,omitempty"` // files beyond what is listed
 }
 
 // Landing is a first-parent commit that has arrived on a channel.
@@ -190,21 +194,6 @@ const (
 	Reverted Kind = "revert"    // made by fairway channel revert
 	Direct   Kind = "direct"    // pushed without a merge: reported, too, where pull requests are the way
 )
-
-// Soak is for how long the landings of a channel have run on all of its clusters, healthy and
-// unblocked. The zero value knows no landings.
-type Soak struct {
-	// Landings are the newest of the channel, oldest first; at most MostLandings.
-	Landings []Landing `json:"landings,omitempty"`
-	// Clock is for how long altogether the clusters have been healthy and unblocked, up to Until.
-	Clock time.Duration `json:"clock,omitempty"`
-	Until time.Time     `json:"until,omitzero"`
-	// Held is why the clock stands still; empty while it runs.
-	Held []string `json:"held,omitempty"`
-}
-
-// MostLandings bounds what a channel remembers.
-const MostLandings = 300
 
 // Choice is which landing is to be promoted next.
 type Choice struct {
@@ -290,6 +279,8 @@ type Revert struct {
 	At          time.Time `json:"at"`
 	Lifted      time.Time `json:"lifted,omitzero"`
 	LiftedBy    string    `json:"lifted_by,omitempty"`
+	// Detail is what clusters will do, in whole sentences; only in the answer to who asked for the revert.
+	Detail string `json:"detail,omitempty"`
 }
 
 // Name of an edge in workflow ids, branches and trailers, such as dev-to-alpha.

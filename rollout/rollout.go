@@ -19,13 +19,12 @@ type Settings struct {
 	// Groups are the sizes of the groups after the canaries, as parts of the clusters of the channel
 	// that are not canaries; the last one goes on for the rest.
 	Groups []Group `json:"groups"`
-	// BakeSeconds is how long a group has to be on the new version before the next goes. It is time
-	// alone: health is looked at before and after each update, not while a group bakes.
+	// BakeSeconds is how long a group has to be on the new version before the next goes.
 	BakeSeconds int `json:"bake_seconds"`
 	// MaxFailed is how many clusters may fail before no more are let go on.
 	MaxFailed int `json:"max_failed"`
 	// Health lets the next wave go only when each cluster of the one before has been seen to be healthy
-	// after it has baked.
+	// after it has baked, and no cluster of any wave before is sick.
 	Health bool `json:"health,omitempty"`
 }
 
@@ -72,6 +71,6 @@ type Member struct {
 	// last time it was looked at; empty if it was, or was not looked at.
 	HealthyUnix int64  `json:"healthy_unix,omitempty"`
 	Sick        string `json:"sick,omitempty"`
-	// Forgiven means that a person lets the rollout go on in spite of this failure.
+	// Forgiven means that a person lets the rollout go on in spite of this failure, or of not being healthy.
 	Forgiven bool `json:"forgiven,omitempty"`
 }

@@ -136,12 +136,19 @@ const WatchedQuery = "watched"
 // something soaks, or of a wave that bakes; none otherwise.
 type Watched struct {
 	Clusters []string `json:"clusters,omitempty"`
+	// Soaks means that something soaks. Where the channel has no clusters, only a change of Blocked, which is
+	// what it was told last of the fleet, has to be told.
+	Soaks   bool   `json:"soaks,omitempty"`
+	Blocked string `json:"blocked,omitempty"`
 }
 
 // ChannelHealth is a look at clusters of a channel.
 type ChannelHealth struct {
-	At       time.Time       `json:"at"`
-	Clusters []ClusterHealth `json:"clusters"`
+	// At is when the look began: none of what it has seen is older.
+	At time.Time `json:"at"`
+	// GoodSeconds is for how long it may be believed, at most an hour; default 3 m.
+	GoodSeconds int64           `json:"good_seconds,omitempty"`
+	Clusters    []ClusterHealth `json:"clusters"`
 	// Blocked is why the fleet is blocked; empty if it is not.
 	Blocked string `json:"blocked,omitempty"`
 }
@@ -163,7 +170,16 @@ type ChannelPromotions struct {
 	Records []promotion.Record `json:"records,omitempty"`
 	// Refused are candidates that people have refused, by edge into the channel; at most 100.
 	Refused []promotion.Refusal `json:"refused,omitempty"`
-	Reverts []promotion.Revert  `json:"reverts,omitempty"`
+	// Reverts are the newest, the last one last; at most 20.
+	Reverts []promotion.Revert `json:"reverts,omitempty"`
+}
+
+// Looked is what a channel's actor knows of the last look at health; part of ChannelState.
+type Looked struct {
+	At          time.Time `json:"at,omitzero"`
+	GoodSeconds int64     `json:"good_seconds,omitempty"`
+	// Blocked is why the fleet was blocked then; empty if it was not.
+	Blocked string `json:"blocked,omitempty"`
 }
 
 // PromotionID is the id of the workflow that promotes along an edge, of its schedule, and what the ids

@@ -264,6 +264,7 @@ type (
 	LookedAt     struct {
 		Clusters  int      `json:"clusters"`
 		Unhealthy []string `json:"unhealthy,omitempty"`
+		Problems  []string `json:"problems,omitempty"` // of the look itself; whole sentences
 	}
 	SyncResult struct {
 		Clusters int      `json:"clusters"`
@@ -515,6 +516,11 @@ type ChannelSync struct {
 	// head that it knew is not on the line any more: they are the newest of the line then.
 	Landings  []promotion.Landing `json:"landings,omitempty"`
 	Rewritten bool                `json:"rewritten,omitempty"`
+	// SoakSeconds is how long a landing has to soak, where that is longest, to be promoted to another channel; 0
+	// means that nothing is promoted from here.
+	SoakSeconds int64 `json:"soak_seconds,omitempty"`
+	// Promoted is the newest landing that each of these other channels is known to have, empty where none is.
+	Promoted []string `json:"promoted,omitempty"`
 	// Keep means that clusters that are missing here have not left: the registry is not believed.
 	Keep bool `json:"keep,omitempty"`
 	// Digest stands for all of it, so that the same need not be told twice.
@@ -555,9 +561,13 @@ type ChannelState struct {
 	Wave   int         `json:"wave"`
 	Next   time.Time   `json:"next,omitzero"`
 	Blocks ScopeBlocks `json:"blocks"`
-	// Announced means that people have been told that the rollout is stopped.
+	// Unhealthy is why the next wave waits although the one before has baked; Overdue when people are told.
+	Unhealthy string    `json:"unhealthy,omitempty"`
+	Overdue   time.Time `json:"overdue,omitzero"`
+	// Announced means that people have been told that the rollout is stopped, or waits for health.
 	Announced bool `json:"announced,omitempty"`
 
+	Looked     Looked            `json:"looked,omitzero"`
 	Promotions ChannelPromotions `json:"promotions,omitzero"`
 }
 
@@ -568,6 +578,8 @@ type Member struct {
 	Problem string `json:"problem,omitempty"`
 	// Tell means that the cluster's actor has yet to be told what is wanted.
 	Tell bool `json:"tell,omitempty"`
+	// Blocked is the reason of a block of this cluster alone at the last look; empty without one.
+	Blocked string `json:"blocked,omitempty"`
 }
 
 // ChannelID is the id of a channel's actor.
