@@ -9,6 +9,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/fairway-project/fairway/promotion"
 	"github.com/fairway-project/fairway/promql"
 )
 
@@ -30,8 +31,8 @@ func matrix(series ...string) string {
 	return `{"status":"success","data":{"resultType":"matrix","result":[` + strings.Join(series, ",") + `]}}`
 }
 
-func threshold(t *testing.T, text string) promql.Threshold {
-	parsed, err := promql.ParseThreshold(text)
+func threshold(t *testing.T, text string) promotion.Threshold {
+	parsed, err := promotion.ParseThreshold(text)
 	require.NoError(t, err)
 	return parsed
 }

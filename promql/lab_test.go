@@ -10,6 +10,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/fairway-project/fairway/lab"
+	"github.com/fairway-project/fairway/promotion"
 	"github.com/fairway-project/fairway/promql"
 )
 
@@ -78,7 +79,7 @@ func TestARealPrometheusSaysWhatHasHeld(t *testing.T) {
 		{"0 * good / 0", "< 1", 0, false, "The value was NaN at " + at(0) + "; must be < 1."},
 		{"scalar(good)", "<= 0.001", 10 * time.Minute, true, "All values have been <= 0.001 for 10m0s."},
 	} {
-		threshold, err := promql.ParseThreshold(test.threshold)
+		threshold, err := promotion.ParseThreshold(test.threshold)
 		require.NoError(t, err)
 		held, why, err := source.Held(t.Context(), test.query, threshold, test.over, end)
 		require.NoError(t, err, test.query)
@@ -86,7 +87,7 @@ func TestARealPrometheusSaysWhatHasHeld(t *testing.T) {
 		require.Equal(t, test.held, held, test.query)
 	}
 
-	always, err := promql.ParseThreshold(">= 0")
+	always, err := promotion.ParseThreshold(">= 0")
 	require.NoError(t, err)
 	for query, message := range map[string]string{
 		"good{":       "query: ",

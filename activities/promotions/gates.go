@@ -116,7 +116,7 @@ func metricGate(ctx context.Context, gate promotion.MetricGate, edge promotion.E
 	unreadable := func(err error) (bool, string, string) {
 		return false, fmt.Sprintf("Prometheus cannot be asked: %v.", err), "Prometheus cannot be asked"
 	}
-	threshold, err := promql.ParseThreshold(gate.Threshold)
+	threshold, err := promotion.ParseThreshold(gate.Threshold)
 	if err != nil {
 		return unreadable(fmt.Errorf("threshold %w", err))
 	}
