@@ -46,7 +46,7 @@ func run(ctx context.Context) error {
 	slowRounds := flag.Int("slow-rounds", 1, "the same for the scenario slow, a round of which takes 10 minutes")
 	only := flag.String("scenarios", strings.Join(names, ","), "the `scenarios` to run")
 	blocked := flag.Duration("blocked", 5*time.Minute, "of events: how long a drain is held up at most")
-	idleFor := flag.Duration("idle", 3*time.Minute, "of idle: how long a worker is watched")
+	idleFor := flag.Duration("idle", 3*time.Minute, "of idle: how long a worker is watched; whole minutes have equally many syncs")
 	worker := flag.String("worker", "bin/fairway-worker", "of events, idle and nochange: the `program` that does the work")
 	fairway := flag.String("fairway", "bin/fairway", "of idle and nochange: the command line, a `program`")
 	output := flag.String("output", "table", "`form` of the results: table or json")

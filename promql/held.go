@@ -7,6 +7,8 @@ import (
 
 	prometheus "github.com/prometheus/client_golang/api/prometheus/v1"
 	"github.com/prometheus/common/model"
+
+	"github.com/fairway-project/fairway/promotion"
 )
 
 const (
@@ -34,7 +36,7 @@ type Threshold interface {
 //
 // An error means that nobody knows; see Query. Results that are too big, have histograms or are no
 // vector or scalar are errors too.
-func (s Source) Held(ctx context.Context, query string, threshold Threshold, over time.Duration, now time.Time) (held bool, why string, err error) {
+func (s Source) Held(ctx context.Context, query string, threshold promotion.Threshold, over time.Duration, now time.Time) (held bool, why string, err error) {
 	span := spanOf(over, now)
 	value, err := s.ask(ctx, func(ctx context.Context, p prometheus.API, timeout prometheus.Option) (model.Value, prometheus.Warnings, error) {
 		value, warnings, _, err := p.QueryRange(ctx, query, prometheus.Range{Start: span.start, End: span.end(), Step: span.step}, timeout)
@@ -71,7 +73,7 @@ func (s span) at(step int) time.Time { return s.start.Add(time.Duration(step) * 
 func (s span) end() time.Time        { return s.at(s.steps) }
 
 // judge finds the newest moment that speaks against it: the time has to pass from there on.
-func (s span) judge(result model.Matrix, threshold Threshold) (held bool, why string, err error) {
+func (s span) judge(result model.Matrix, threshold promotion.Threshold) (held bool, why string, err error) {
 	seen := make([]bool, s.steps+1)
 	bad, badSeries, badValue := -1, model.Metric(nil), model.SampleValue(0)
 	for _, series := range result {

@@ -31,7 +31,7 @@ func matrix(series ...string) string {
 	return `{"status":"success","data":{"resultType":"matrix","result":[` + strings.Join(series, ",") + `]}}`
 }
 
-func threshold(t *testing.T, text string) promql.Threshold {
+func threshold(t *testing.T, text string) promotion.Threshold {
 	parsed, err := promotion.ParseThreshold(text)
 	require.NoError(t, err)
 	return parsed
