@@ -334,6 +334,8 @@ type UpdateClusterInput struct {
 	Last string `json:"last,omitempty"`
 	// Problems of the attempt before stand in the registry until this one has ended.
 	Problems []registry.Problem `json:"problems,omitempty"`
+	// Added are the pools that updates before this one have added and not seen to get their nodes.
+	Added []string `json:"added,omitempty"`
 }
 
 // UpdateKind is what becomes of the cluster.
@@ -364,6 +366,9 @@ type UpdateProgress struct {
 	Pools  []PoolProgress `json:"pools,omitempty"`
 	By     string         `json:"by,omitempty"`
 	Reason string         `json:"reason,omitempty"`
+	// Added are the pools that this update, or one before it, has added and that have not been seen to
+	// have their nodes yet.
+	Added []string `json:"added,omitempty"`
 	// Superseded is the version that was wanted instead in the middle.
 	Superseded string             `json:"superseded,omitempty"`
 	Problems   []registry.Problem `json:"problems,omitempty"`
@@ -428,6 +433,8 @@ type ClusterUpdates struct {
 	Mixed   []string `json:"mixed,omitempty"`
 	// Sound means that what has left the cluster between versions was superseded with its workloads ready, and that nothing failed.
 	Sound bool `json:"sound,omitempty"`
+	// Added are the pools that the next update has to see get their nodes, as in UpdateProgress.
+	Added []string `json:"added,omitempty"`
 	// Running is the update under way.
 	Running *RunningUpdate `json:"running,omitempty"`
 	// Asked is a person's request to begin, until the update has begun.
