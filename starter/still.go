@@ -79,8 +79,9 @@ func (c *connection) underWay(ctx context.Context, cluster, pool string) (now un
 func quoted(value string) string { return strings.ReplaceAll(value, "'", "''") }
 
 // awaitStill waits until nothing of a blocked cluster, or of a pool, changes any more: twice in a row,
-// with more time between than a step takes to find the block. It returns the workflows that are held.
-func (c *connection) awaitStill(cmd *cobra.Command, cluster, pool string) ([]string, error) {
+// with more time between than a step takes to find the block. It returns the workflows that are held. A
+// block that expires before has held in vain.
+func (c *connection) awaitStill(cmd *cobra.Command, cluster string, block workflows.Block) ([]string, error) {
 	ctx := cmd.Context()
 	var report report
 	defer func() {
@@ -90,12 +91,15 @@ func (c *connection) awaitStill(cmd *cobra.Command, cluster, pool string) ([]str
 	}()
 	most, still, started := 0, time.Time{}, time.Now()
 	for look := time.Tick(time.Second); ; {
-		now, err := c.underWay(ctx, cluster, pool)
+		now, err := c.underWay(ctx, cluster, block.Pool)
 		if err != nil && ctx.Err() == nil {
 			return nil, err
 		}
 		switch {
 		case err != nil: // interrupted
+		case !block.Until.IsZero() && time.Now().After(block.Until):
+			return nil, fmt.Errorf("the block expired at %s, before everything had stopped (%s still under way): block it for longer",
+				block.Until.Local().Format(time.DateTime), countVerb(len(now.changing), "step", "is", "are"))
 		case len(now.changing) > 0:
 			still = time.Time{}
 		case len(now.workflows) == 0 || (!still.IsZero() && time.Since(still) > workflows.BlockCheck):
