@@ -57,6 +57,21 @@ func instances(t *testing.T, cluster, pool string) (ids []string) {
 	return ids
 }
 
+// nodesOf are the nodes of a pool that are Ready.
+func nodesOf(t *testing.T, cluster, pool string) (ready []string) {
+	t.Helper()
+	nodes, err := kube(t, cluster).CoreV1().Nodes().List(t.Context(), metav1.ListOptions{LabelSelector: "node.kubernetes.io/node-pool=" + pool})
+	require.NoError(t, err)
+	for _, node := range nodes.Items {
+		if slices.ContainsFunc(node.Status.Conditions, func(c corev1.NodeCondition) bool {
+			return c.Type == corev1.NodeReady && c.Status == corev1.ConditionTrue
+		}) {
+			ready = append(ready, node.Name)
+		}
+	}
+	return ready
+}
+
 // ended counts how often the group has ended each of the instances.
 func ended(t *testing.T, cluster, pool string, ids []string) map[string]int {
 	t.Helper()
@@ -126,13 +141,22 @@ func stackStatus(t *testing.T, name string) string {
 func stackStatuses(t *testing.T) map[string]string {
 	t.Helper()
 	out := map[string]string{}
+	for name, stack := range allStacks(t) {
+		out[name] = string(stack.StackStatus)
+	}
+	return out
+}
+
+func allStacks(t *testing.T) map[string]cftypes.Stack {
+	t.Helper()
+	out := map[string]cftypes.Stack{}
 	pages := cloudformation.NewDescribeStacksPaginator(stacks, &cloudformation.DescribeStacksInput{})
 	for pages.HasMorePages() {
 		page, err := pages.NextPage(t.Context())
 		require.NoError(t, err)
 		for _, stack := range page.Stacks {
 			if stack.StackStatus != cftypes.StackStatusDeleteComplete {
-				out[aws.ToString(stack.StackName)] = string(stack.StackStatus)
+				out[aws.ToString(stack.StackName)] = stack
 			}
 		}
 	}
