@@ -56,7 +56,7 @@ func (u *updating) applyStack(ctx workflow.Context, of StackOf) error {
 }
 
 func (u *updating) stack(name string) StackOf {
-	return StackOf{Cluster: u.in.Cluster, Version: u.version, Stack: name}
+	return StackOf{Cluster: u.in.Cluster, Version: u.version, Stack: name, Since: u.progress.Started}
 }
 
 // apiServerWithin is how long the API server of a new cluster may take to answer.

@@ -209,6 +209,9 @@ type (
 		Version string `json:"version,omitempty"` // not for DeleteStack
 		Stack   string `json:"stack"`
 		Pool    string `json:"pool,omitempty"` // whose stack it is, and whose blocks hold it
+		// Since is when the update began, for ApplyStack: a stack that is younger was created by it, by an
+		// attempt that could not say so.
+		Since time.Time `json:"since,omitzero"`
 	}
 	StacksOf struct {
 		Cluster string `json:"cluster"`
