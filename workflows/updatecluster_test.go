@@ -818,6 +818,21 @@ func TestAPoolThatAnUpdateAddsHasToGetItsNodes(t *testing.T) {
 	}
 }
 
+func TestAPoolThatIsRemovedIsWaitedForNoMore(t *testing.T) {
+	s := wholeSite()
+	s.fail = func(call string) error {
+		if call == "workloads" && slices.Contains(s.story, "delete stack dev-1-old") {
+			return final(workflows.Unhealthy, "A pod is not ready.")
+		}
+		return nil
+	}
+	in := fromV1
+	in.Added = []string{"old"}
+	outcome := s.update(t, s.environment(t), in)
+	require.Equal(t, "failed", outcome.Phase)
+	require.Empty(t, outcome.Added)
+}
+
 func TestWhatDoesNotAnswerOrRefusesForLongFailsAnUpdateThatHasBegun(t *testing.T) {
 	for _, call := range []string{"stack dev-1 2", "delete objects before", "manifests 2", "list stacks", "delete stack dev-1-old"} {
 		for _, test := range []struct {
