@@ -279,7 +279,7 @@ func testReturn(t *testing.T, a account) {
 		instanceType ec2types.InstanceType
 		old          bool
 	}{{"m5.xlarge", true}, {"m5.large", false}, {"m5.2xlarge", true}} {
-		p.launchTemplateVersion(&ec2types.RequestLaunchTemplateData{InstanceType: c.instanceType})
+		p.launchTemplateVersion(&ec2types.RequestLaunchTemplateData{ImageId: awssdk.String("ami-1"), InstanceType: c.instanceType})
 		got, err := p.examine()
 		require.NoError(t, err)
 		require.Equal(t, c.old, got.Instances[0].Old, c.instanceType)
