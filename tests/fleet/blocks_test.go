@@ -9,6 +9,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/autoscaling"
 	"github.com/stretchr/testify/require"
 	"go.temporal.io/api/workflow/v1"
+	"go.temporal.io/sdk/client"
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -104,6 +105,10 @@ func blockWhileNobodyIsThere(t *testing.T, cluster string) {
 	require.True(t, time.Now().Before(block.Until), "it has expired too early to show anything")
 	time.Sleep(time.Until(block.Until))
 	require.NoError(t, theLab.Part("temporal").Restart(t.Context()))
+	require.Eventually(t, func() bool { // or what the worker does at once is not seen
+		_, err := temporal.CheckHealth(t.Context(), &client.CheckHealthRequest{})
+		return err == nil
+	}, patience, 50*time.Millisecond, "Temporal does not answer")
 	require.NoError(t, worker.Restart(t.Context()))
 }
 
