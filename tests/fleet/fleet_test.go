@@ -217,7 +217,7 @@ type answer struct {
 
 func fairway(t *testing.T, args ...string) answer {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(t.Context()), patience) // what is given has to be lifted
 	defer cancel()
 	cmd := exec.CommandContext(ctx, program("starter"), args...)
 	cmd.Env = append(product.Environment(env), "PATH="+os.Getenv("PATH"), "HOME="+os.Getenv("HOME"))
