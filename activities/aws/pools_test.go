@@ -284,13 +284,6 @@ func testReturn(t *testing.T, a account) {
 		require.NoError(t, err)
 		require.Equal(t, c.old, got.Instances[0].Old, c.instanceType)
 	}
-	_, err := p.ec2.ModifyLaunchTemplate(t.Context(), &ec2.ModifyLaunchTemplateInput{LaunchTemplateName: &p.name, DefaultVersion: awssdk.String("4")})
-	require.NoError(t, err)
-	_, err = p.ec2.DeleteLaunchTemplateVersions(t.Context(), &ec2.DeleteLaunchTemplateVersionsInput{LaunchTemplateName: &p.name, Versions: []string{"1"}})
-	require.NoError(t, err)
-	got, err := p.examine()
-	require.NoError(t, err)
-	require.True(t, got.Instances[0].Old, "nobody knows what it came from")
 }
 
 func testGroupGone(t *testing.T, a account) {
