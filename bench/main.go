@@ -2,7 +2,8 @@
 // settings: Fairway's drain, `kubectl drain`, and the floor, which is the least work that the
 // API server allows. They take turns, so that whatever else the machine does hits all of them.
 // Then it counts the Temporal history events of replacements on a full lab, and measures what a worker
-// costs that has nothing to do, and what it costs to find nothing to change on a cluster.
+// costs that has nothing to do, what it costs to find nothing to change on a cluster, and to promote on a
+// large repository.
 package main
 
 import (
@@ -25,7 +26,11 @@ import (
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	if err := run(ctx); err != nil {
+	do := func() error { return run(ctx) }
+	if work, set := os.LookupEnv(promotionStep); set {
+		do = func() error { return doPromotionWork(ctx, work, os.Stdout) }
+	}
+	if err := do(); err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)
 		os.Exit(1)
 	}
@@ -36,8 +41,8 @@ func run(ctx context.Context) error {
 	for _, s := range scenarios {
 		names = append(names, s.name)
 	}
-	names = append(names, eventsName, idleName, nochangeName)
-	rounds := flag.Int("rounds", 3, "how often each drainer runs in a scenario")
+	names = append(names, eventsName, idleName, nochangeName, promotionName)
+	rounds := flag.Int("rounds", 3, "how often each drainer runs in a scenario, and a promotion")
 	slowRounds := flag.Int("slow-rounds", 1, "the same for the scenario slow, a round of which takes 10 minutes")
 	only := flag.String("scenarios", strings.Join(names, ","), "the `scenarios` to run")
 	blocked := flag.Duration("blocked", 5*time.Minute, "of events: how long a drain is held up at most")
@@ -94,6 +99,12 @@ func run(ctx context.Context) error {
 		}
 		all.Nochange = &n
 	}
+	if others[promotionName] {
+		var err error
+		if all.Promotions, err = measurePromotions(ctx, *rounds); err != nil {
+			return err
+		}
+	}
 	if *output == "json" {
 		return writeJSON(os.Stdout, all)
 	}
@@ -105,6 +116,9 @@ func run(ctx context.Context) error {
 	}
 	if all.Nochange != nil {
 		all.Nochange.print(os.Stdout)
+	}
+	if all.Promotions != nil {
+		printPromotions(os.Stdout, all.Promotions)
 	}
 	return nil
 }
@@ -118,6 +132,8 @@ type results struct {
 	Events   *events   `json:"events,omitempty"`
 	Idle     []idle    `json:"idle,omitempty"`
 	Nochange *nochange `json:"nochange,omitempty"`
+	// Promotions are one for each way to reach the repository.
+	Promotions []promotions `json:"promotions,omitempty"`
 }
 
 // compareAll runs scenarios one after another, and prints each when it is over if asked to.

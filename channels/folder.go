@@ -83,23 +83,12 @@ func (m *Mirror) load(ctx context.Context, commit, folder string) (fs.FS, error)
 	var l loader
 	err := m.read(ctx, commit, func(c *object.Commit, storage *filesystem.Storage) error {
 		l = loader{ctx: ctx, commit: commit, storage: storage, files: fstest.MapFS{}, links: map[string]string{}}
-		tree, err := l.list(c.TreeHash, folder)
+		tree, err := l.descend(c.TreeHash, folder)
 		if err != nil {
 			return err
 		}
-		if folder != "." {
-			for part := range strings.SplitSeq(folder, "/") {
-				entry, err := tree.FindEntry(part)
-				if errors.Is(err, object.ErrEntryNotFound) || err == nil && entry.Mode != filemode.Dir {
-					return fmt.Errorf("%w: commit %s has no folder %s (repository.path)", ErrUnusable, commit, folder)
-				}
-				if err != nil {
-					return err
-				}
-				if tree, err = l.list(entry.Hash, folder); err != nil {
-					return err
-				}
-			}
+		if tree == nil {
+			return fmt.Errorf("%w: commit %s has no folder %s (repository.path)", ErrUnusable, commit, folder)
 		}
 		if err := l.add(tree, "", 1); err != nil {
 			return err
@@ -121,6 +110,27 @@ type loader struct {
 	links   map[string]string // to where each points, which may be anywhere
 	count   int
 	size    int64
+}
+
+// descend finds a folder; nil if there is none.
+func (l *loader) descend(root plumbing.Hash, folder string) (*object.Tree, error) {
+	tree, err := l.list(root, folder)
+	if err != nil || folder == "." {
+		return tree, err
+	}
+	for part := range strings.SplitSeq(folder, "/") {
+		entry, err := tree.FindEntry(part)
+		if errors.Is(err, object.ErrEntryNotFound) || err == nil && entry.Mode != filemode.Dir {
+			return nil, nil
+		}
+		if err != nil {
+			return nil, err
+		}
+		if tree, err = l.list(entry.Hash, folder); err != nil {
+			return nil, err
+		}
+	}
+	return tree, nil
 }
 
 func (l *loader) add(tree *object.Tree, at string, depth int) error {

@@ -20,7 +20,8 @@ import (
 type exitError struct {
 	command string
 	code    int
-	text    string
+	text    string // all on one line
+	said    string // line by line, without secrets, and not for people
 }
 
 func (e *exitError) Error() string {
@@ -39,6 +40,12 @@ func exitCode(err error) int {
 // git runs git on a repository, for at most the mirror's timeout. Neither the configuration of the
 // machine or its users nor hooks count, and only the protocol of the mirror's address is spoken.
 func (m *Mirror) git(ctx context.Context, dir string, args ...string) ([]byte, error) {
+	return m.gitWith(ctx, dir, nil, "", args...)
+}
+
+// gitWith does so with more environment and an input. What git has said to its standard output is
+// returned with an *exitError, too.
+func (m *Mirror) gitWith(ctx context.Context, dir string, more []string, input string, args ...string) ([]byte, error) {
 	environment, secrets, err := m.environment(dir)
 	if err != nil {
 		return nil, err
@@ -46,8 +53,11 @@ func (m *Mirror) git(ctx context.Context, dir string, args ...string) ([]byte, e
 	ctx, cancel := context.WithTimeoutCause(ctx, m.timeout(), errSlow)
 	defer cancel()
 	command := exec.CommandContext(ctx, "git", args...)
-	command.Env = environment
+	command.Env = append(environment, more...)
 	command.Dir = "/"
+	if input != "" {
+		command.Stdin = strings.NewReader(input)
+	}
 	// git starts other processes, which would go on without it. SIGTERM lets it remove its lock files.
 	command.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	tell := func(signal syscall.Signal) error { return syscall.Kill(-command.Process.Pid, signal) }
@@ -74,7 +84,8 @@ func (m *Mirror) git(ctx context.Context, dir string, args ...string) ([]byte, e
 	case ctx.Err() != nil:
 		return nil, ctx.Err()
 	case errors.As(err, &exit):
-		return nil, &exitError{args[0], exit.ExitCode(), readable(stderr.String(), secrets)}
+		said := without(secrets, stderr.String())
+		return stdout.kept.Bytes(), &exitError{args[0], exit.ExitCode(), readable(said, nil), said}
 	default:
 		return nil, fmt.Errorf("running git %s: %w", args[0], err)
 	}
@@ -100,7 +111,7 @@ func (m *Mirror) environment(dir string) (environment, secrets []string, err err
 	}
 	environment = []string{
 		"LC_ALL=C", "GIT_DIR=" + dir, "GIT_TERMINAL_PROMPT=0", "GIT_CONFIG_NOSYSTEM=1", "GIT_CONFIG_GLOBAL=" + os.DevNull, "GIT_ALLOW_PROTOCOL=" + spoken,
-		"GIT_NO_REPLACE_OBJECTS=1",
+		"GIT_NO_REPLACE_OBJECTS=1", "GIT_LITERAL_PATHSPECS=1",
 	}
 	if os.Getenv("GIT_SSH_COMMAND") == "" {
 		environment = append(environment, "GIT_SSH_COMMAND=ssh -o BatchMode=yes")
@@ -164,9 +175,7 @@ func (m *Mirror) token() (string, error) {
 
 // readable is what git and the other side have said, without secrets, on one line.
 func readable(text string, secrets []string) string {
-	for _, secret := range secrets {
-		text = strings.ReplaceAll(text, secret, "***")
-	}
+	text = without(secrets, text)
 	text = strings.Join(strings.Fields(strings.Map(func(r rune) rune {
 		if unicode.IsPrint(r) {
 			return r
@@ -179,6 +188,13 @@ func readable(text string, secrets []string) string {
 	const longest = 500
 	if runes := []rune(text); len(runes) > longest {
 		text = string(runes[:longest]) + " ..."
+	}
+	return text
+}
+
+func without(secrets []string, text string) string {
+	for _, secret := range secrets {
+		text = strings.ReplaceAll(text, secret, "***")
 	}
 	return text
 }

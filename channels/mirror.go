@@ -2,7 +2,9 @@
 // follow.
 //
 // The git binary fetches, and go-git reads what was fetched: it does so without a process for each
-// file, but its fetch reads all refs of a repository each time.
+// file, but its fetch reads all refs of a repository each time. The git binary merges and pushes, too:
+// go-git knows no three-way merge, and its push reads the whole history. So does what go-git tells of
+// history, where git has the commit-graph.
 package channels
 
 import (
@@ -122,30 +124,91 @@ func (m *Mirror) Title(ctx context.Context, commit string) (string, error) {
 }
 
 // Contains says whether a commit is, or has among those before it, another one.
-func (m *Mirror) Contains(ctx context.Context, ancestor, commit string) (bool, error) {
-	for _, needed := range []string{ancestor, commit} {
-		if err := m.read(ctx, needed, func(*object.Commit, *filesystem.Storage) error { return nil }); err != nil {
-			return false, err
+func (m *Mirror) Contains(ctx context.Context, ancestor, commit string) (within bool, err error) {
+	err = m.on(ctx, []string{ancestor, commit}, func(dir string) error {
+		within, err = m.contains(ctx, dir, ancestor, commit)
+		return err
+	})
+	return within, err
+}
+
+func (m *Mirror) contains(ctx context.Context, dir, ancestor, commit string) (bool, error) {
+	_, err := m.git(ctx, dir, "merge-base", "--is-ancestor", ancestor, commit)
+	if exitCode(err) == 1 {
+		return false, nil
+	}
+	return err == nil, err
+}
+
+// on asks git something about commits of the mirror, which are fetched if need be. A mirror that git
+// cannot read is made anew, once.
+func (m *Mirror) on(ctx context.Context, commits []string, ask func(dir string) error) error {
+	for _, commit := range commits {
+		if !fullHash.MatchString(commit) {
+			return notACommit(commit)
 		}
 	}
-	within := false
-	ask := func() error {
-		return m.reading(ctx, func(dir string) error {
-			_, err := m.git(ctx, dir, "merge-base", "--is-ancestor", ancestor, commit)
-			within = err == nil
-			if exitCode(err) == 1 {
-				return nil
+	missing := commits[0]
+	look := func() error {
+		return m.reading(ctx, func(dir string) (err error) {
+			if missing, err = m.missing(ctx, dir, commits); err != nil {
+				return err
 			}
-			return err
+			if missing != "" {
+				return errMissing
+			}
+			return ask(dir)
 		})
 	}
-	err := ask()
-	if exitCode(err) > 1 {
-		if err = m.heal(ctx, commit, err); err == nil {
-			err = ask()
+	err := look()
+	for range commits {
+		if !errors.Is(err, errMissing) {
+			break
+		}
+		if err = m.fetch(ctx, missing); err != nil {
+			return err
+		}
+		err = look()
+	}
+	if errors.Is(err, errMissing) { // made anew by others each time
+		return fmt.Errorf("%w for long enough to have %s", ErrUnreachable, missing)
+	}
+	if exitCode(err) <= 0 {
+		return err
+	}
+	if err := m.heal(ctx, commits[0], err); err != nil {
+		return err
+	}
+	if err = look(); errors.Is(err, errMissing) {
+		return fmt.Errorf("%w: %s is on no branch, and the mirror that had it was damaged", ErrGone, missing)
+	}
+	return err
+}
+
+// missing is the first of some commits that is not in the mirror; empty if all are.
+func (m *Mirror) missing(ctx context.Context, dir string, commits []string) (string, error) {
+	answer, err := m.gitWith(ctx, dir, nil, strings.Join(commits, "\n")+"\n", "cat-file", "--batch-check=%(objecttype)")
+	if err != nil {
+		return "", err
+	}
+	kinds := strings.Split(strings.TrimSuffix(string(answer), "\n"), "\n")
+	if len(kinds) != len(commits) {
+		return "", fmt.Errorf("repository.mirror: git answers %q when asked for %d commits", readable(string(answer), nil), len(commits))
+	}
+	for i, kind := range kinds {
+		switch {
+		case kind == "commit":
+		case strings.HasSuffix(kind, " missing"):
+			return commits[i], nil
+		default:
+			return "", fmt.Errorf("%w: %s is a %s, not a commit", ErrUnknown, commits[i], readable(kind, nil))
 		}
 	}
-	return within, err
+	return "", nil
+}
+
+func notACommit(commit string) error {
+	return fmt.Errorf("%w: %q is no commit; a commit has 40 hexadecimal digits", ErrUnknown, commit)
 }
 
 var fullHash = regexp.MustCompile(`^[0-9a-f]{40}$`)
@@ -154,7 +217,7 @@ var fullHash = regexp.MustCompile(`^[0-9a-f]{40}$`)
 // anew, once.
 func (m *Mirror) read(ctx context.Context, commit string, use func(*object.Commit, *filesystem.Storage) error) error {
 	if !fullHash.MatchString(commit) {
-		return fmt.Errorf("%w: %q is no commit; a commit has 40 hexadecimal digits", ErrUnknown, commit)
+		return notACommit(commit)
 	}
 	look := func() error {
 		return m.reading(ctx, func(dir string) error {
@@ -256,8 +319,9 @@ func (m *Mirror) fetch(ctx context.Context, commit string) error {
 
 // isGone says whether the other side does not have, or not hand out, what was asked for.
 func isGone(err error) bool {
-	return exitCode(err) > 0 && slices.ContainsFunc([]string{"not our ref", "unadvertised object", "find remote ref"},
-		func(sign string) bool { return strings.Contains(err.Error(), sign) })
+	var exit *exitError
+	return errors.As(err, &exit) && exit.code > 0 && slices.ContainsFunc([]string{"not our ref", "unadvertised object", "find remote ref"},
+		func(sign string) bool { return strings.Contains(exit.said, sign) })
 }
 
 // refresh brings everything new.
@@ -331,16 +395,22 @@ func (m *Mirror) removeStaleLocks(dir string) (removed bool) {
 
 // build makes the mirror beside its place and puts it there when it is complete.
 func (m *Mirror) build(ctx context.Context, dir string) error {
-	for _, left := range []string{dir + ".new", dir + ".old"} { // by a build that was interrupted
-		if err := os.RemoveAll(left); err != nil {
-			return fmt.Errorf("repository.mirror: %w", err)
-		}
+	// Left by a build that was interrupted. Its git may go on for a moment and put something back.
+	abandoned, _ := filepath.Glob(pattern(dir) + ".new*")
+	for _, left := range abandoned {
+		_ = os.RemoveAll(left)
 	}
-	fresh := dir + ".new"
-	if _, err := m.git(ctx, fresh, "init", "--quiet", "--bare", "--template=", "--initial-branch=main"); err != nil {
+	if err := os.RemoveAll(dir + ".old"); err != nil {
+		return fmt.Errorf("repository.mirror: %w", err)
+	}
+	fresh, err := os.MkdirTemp(filepath.Dir(dir), filepath.Base(dir)+".new-")
+	if err != nil {
 		return fmt.Errorf("repository.mirror: %w", err)
 	}
 	defer func() { _ = os.RemoveAll(fresh) }()
+	if _, err := m.git(ctx, fresh, "init", "--quiet", "--bare", "--template=", "--initial-branch=main"); err != nil {
+		return fmt.Errorf("repository.mirror: %w", err)
+	}
 	if err := m.fetchAll(ctx, fresh); err != nil {
 		return classify(err)
 	}
@@ -359,6 +429,11 @@ func (m *Mirror) build(ctx context.Context, dir string) error {
 	_ = os.RemoveAll(dir + ".old") // or by the next build
 	return nil
 }
+
+// pattern matches nothing but a path.
+func pattern(path string) string { return special.ReplaceAllString(path, `\$0`) }
+
+var special = regexp.MustCompile(`[*?\[\\]`)
 
 // heal makes the mirror anew if git, too, finds that it is damaged; otherwise the error stands.
 func (m *Mirror) heal(ctx context.Context, commit string, cause error) error {
@@ -437,7 +512,7 @@ func classify(err error) error {
 		"Permission denied", "access denied", "not found", "does not appear to be a git repository", "does not exist", "redirect", "returned error: 30",
 		"Host key verification failed",
 	} {
-		if strings.Contains(exit.text, sign) {
+		if strings.Contains(exit.said, sign) {
 			return fmt.Errorf("%w: %w; check repository.url and its credentials", ErrRefused, err)
 		}
 	}
@@ -445,7 +520,7 @@ func classify(err error) error {
 		"Could not resolve", "Failed to connect", "Couldn't connect", "Connection refused", "Connection reset", "Connection timed out", "timed out", "unable to access", "returned error: 5", "returned error: 429",
 		"early EOF", "hung up", "unexpected disconnect", "RPC failed", "Network is unreachable", "No route to host", "Could not read from remote repository",
 	} {
-		if strings.Contains(exit.text, sign) {
+		if strings.Contains(exit.said, sign) {
 			return fmt.Errorf("%w: %w", ErrUnreachable, err)
 		}
 	}

@@ -411,6 +411,13 @@ func TestMain(m *testing.M) {
 		}
 		os.Exit(0)
 	}
+	if url := os.Getenv("PROMOTE_URL"); url != "" {
+		if err := promote(&channels.Mirror{URL: url, Dir: os.Getenv("MIRROR_DIR")}); err != nil {
+			fmt.Println(err)
+			os.Exit(1)
+		}
+		os.Exit(0)
+	}
 	os.Exit(m.Run())
 }
 

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/fairway-project/fairway/calendar"
+	"github.com/fairway-project/fairway/promotion"
 	"github.com/fairway-project/fairway/strictyaml"
 )
 
@@ -25,6 +26,7 @@ type Config struct {
 	TaskQueue  string     `yaml:"task_queue"`
 	Registry   Registry   `yaml:"registry"`
 	Repository Repository `yaml:"repository"`
+	Forge      Forge      `yaml:"forge"`
 	Kubernetes Kubernetes `yaml:"kubernetes"`
 	AWS        AWS        `yaml:"aws"`
 	Replace    Replace    `yaml:"replace"`
@@ -33,8 +35,10 @@ type Config struct {
 	Limits     Limits     `yaml:"limits"`
 	Update     Update     `yaml:"update"`
 	Rollout    Rollout    `yaml:"rollout"`
-	Notify     Notify     `yaml:"notify"`
-	Worker     Worker     `yaml:"worker"`
+	// Pipeline is which promotions there are; default none.
+	Pipeline promotion.Pipeline `yaml:"pipeline"`
+	Notify   Notify             `yaml:"notify"`
+	Worker   Worker             `yaml:"worker"`
 }
 
 // Kubernetes says how the API servers of clusters are reached.
@@ -160,6 +164,7 @@ func Parse(path string, data []byte) (Config, error) {
 			files = append(files, &conduct.Alerts.TokenFile)
 		}
 	}
+	files = append(files, c.promotionFiles()...)
 	for _, file := range files {
 		if *file != "" && !filepath.IsAbs(*file) {
 			*file = filepath.Join(base, *file)
@@ -205,15 +210,17 @@ func defaults() Config {
 		}},
 		Limits:     Limits{Fleet: 50, Account: 10, Region: 25},
 		Repository: Repository{Timeout: time.Minute, Path: "cluster"},
+		Forge:      Forge{Timeout: 30 * time.Second},
+		Pipeline:   promotion.Pipeline{Every: time.Minute, Author: "Fairway <fairway@localhost>", BreakingLabels: []string{"breaking", "major", "architectural"}},
 		Update: Update{
 			Conduct: Conduct{
 				ParallelPools: new(2), HealthyWithin: new(15 * time.Minute), Rollback: new(false), Prune: new(false), ManifestsAnytime: new(false),
 				Windows: &[]calendar.Window{}, SystemNamespaces: &[]string{"kube-system"}, RetryAfter: new(5 * time.Minute), RetryAtMost: new(2 * time.Hour),
 			},
 			Limits:    ClusterLimits{Fleet: 10, Account: 5, Region: 5},
-			SyncEvery: time.Minute,
+			SyncEvery: time.Minute, HealthEvery: time.Minute,
 		},
-		Rollout: Rollout{Waves: Waves{CanaryLevel: new(-1), Groups: &[]string{"10%", "30%", "100%"}, Bake: new(10 * time.Minute), MaxFailed: new(0)}},
+		Rollout: Rollout{Waves: Waves{CanaryLevel: new(-1), Groups: &[]string{"10%", "30%", "100%"}, Bake: new(10 * time.Minute), MaxFailed: new(0), Health: new(true)}},
 		Notify:  Notify{Timeout: 10 * time.Second},
 		Worker: Worker{
 			Listen:     "127.0.0.1:9464",

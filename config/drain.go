@@ -121,6 +121,7 @@ func (c *Config) Check(report func(field, format string, args ...any)) {
 	c.AWS.check(report)
 	c.checkRollout(report)
 	c.checkWebhook(report)
+	c.checkPipeline(report)
 }
 
 func contradictions(p drain.ForcePolicy, report func(field, problem string)) {

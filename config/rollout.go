@@ -16,6 +16,7 @@ func (r Rollout) Settings(channel string) (rollout.Settings, error) {
 		CanaryLevel: *first(layers, func(w Waves) *int { return w.CanaryLevel }),
 		BakeSeconds: int(*first(layers, func(w Waves) *time.Duration { return w.Bake }) / time.Second),
 		MaxFailed:   *first(layers, func(w Waves) *int { return w.MaxFailed }),
+		Health:      *first(layers, func(w Waves) *bool { return w.Health }),
 	}
 	for _, size := range *first(layers, func(w Waves) *[]string { return w.Groups }) {
 		share, err := roll.ParseShare(size)

@@ -10,18 +10,18 @@ import (
 )
 
 func TestHowAChannelIsRolledOut(t *testing.T) {
-	standard := rollout.Settings{CanaryLevel: -1, Groups: []rollout.Group{{Percent: 10}, {Percent: 30}, {Percent: 100}}, BakeSeconds: 600}
+	standard := rollout.Settings{CanaryLevel: -1, Groups: []rollout.Group{{Percent: 10}, {Percent: 30}, {Percent: 100}}, BakeSeconds: 600, Health: true}
 	for rule, c := range map[string]struct {
 		content string
 		want    rollout.Settings
 	}{
 		"by default in tenths": {"", standard},
 		"as configured": {
-			`rollout: {canary_level: 1, groups: ["1", "5", "50%"], bake: 90s, max_failed: 2}`,
+			`rollout: {canary_level: 1, groups: ["1", "5", "50%"], bake: 90s, max_failed: 2, health: false}`,
 			rollout.Settings{CanaryLevel: 1, Groups: []rollout.Group{{Count: 1}, {Count: 5}, {Percent: 50}}, BakeSeconds: 90, MaxFailed: 2},
 		},
 		"a channel wins over the rest": {
-			`rollout: {bake: 90s, max_failed: 2, channels: {dev: {bake: 0s, groups: ["100%"]}, beta: {bake: 9h}}}`,
+			`rollout: {bake: 90s, max_failed: 2, channels: {dev: {bake: 0s, groups: ["100%"], health: false}, beta: {bake: 9h}}}`,
 			rollout.Settings{CanaryLevel: -1, Groups: []rollout.Group{{Percent: 100}}, MaxFailed: 2},
 		},
 	} {

@@ -34,6 +34,9 @@ type Update struct {
 	Limits ClusterLimits `yaml:"limits"`
 	// SyncEvery is the time between two looks at the registry and the channels; default 1 m.
 	SyncEvery time.Duration `yaml:"sync_every" validate:"gte=0"`
+	// HealthEvery is the time between two looks at the health of clusters whose channel waits for it;
+	// default 1 m.
+	HealthEvery time.Duration `yaml:"health_every" validate:"gte=0"`
 }
 
 // Conduct holds the settings of an update. What an environment leaves out is as by default.
@@ -99,10 +102,12 @@ type Waves struct {
 	// Groups are the sizes of the groups after the canaries, each a number of clusters or a
 	// percentage; the last one goes on for the rest. Default: "10%", "30%", "100%".
 	Groups *[]string `yaml:"groups" validate:"omitempty,min=1"`
-	// Bake is how long a group has to be on the new version before the next one follows; default
-	// 10 m. It is time alone: health is looked at before and after each update, not during the bake.
+	// Bake is how long a group has to be on the new version before the next one follows; default 10 m.
 	Bake *time.Duration `yaml:"bake" validate:"omitempty,gte=0"`
 	// MaxFailed is how many clusters may fail before no more follow; default 0: the first one stops
 	// the rollout.
 	MaxFailed *int `yaml:"max_failed" validate:"omitempty,gte=0"`
+	// Health lets the next group follow only when all before it have been seen to be healthy after the
+	// bake; default true.
+	Health *bool `yaml:"health"`
 }

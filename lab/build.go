@@ -149,20 +149,22 @@ type stamp struct {
 func (b *builder) stampFile(name string) string { return b.path("bin", ".stamps", name+".json") }
 
 func (b *builder) upToDate(bin binary) bool {
-	data, err := os.ReadFile(b.stampFile(bin.name))
-	if err != nil {
-		return false
-	}
-	var s stamp
-	if json.Unmarshal(data, &s) != nil {
-		return false
-	}
-	info, err := os.Stat(b.path("bin", bin.name))
-	if err != nil || info.Size() != s.Size || !info.ModTime().Equal(s.Time) {
+	s, found := b.readStamp(bin.name)
+	if !found {
 		return false
 	}
 	inputs, err := b.inputs(bin, s.Files)
 	return err == nil && inputs == s.Inputs
+}
+
+// readStamp finds the stamp of a binary that nobody has replaced since.
+func (b *builder) readStamp(name string) (s stamp, found bool) {
+	data, err := os.ReadFile(b.stampFile(name))
+	if err != nil || json.Unmarshal(data, &s) != nil {
+		return stamp{}, false
+	}
+	info, err := os.Stat(b.path("bin", name))
+	return s, err == nil && info.Size() == s.Size && info.ModTime().Equal(s.Time)
 }
 
 // inputs hashes what decides about the binary. Of files, directories count with the names of

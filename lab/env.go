@@ -58,6 +58,10 @@ repository:
   user: %s
   token_file: %s
   mirror: %s
+forge:
+  kind: gitea
+  url: %s
+  token_file: %s
 kubernetes:
   kubeconfig: %s
 aws:
@@ -67,12 +71,24 @@ aws:
   burst: 400
 update:
   sync_every: 10s
+  health_every: 5s
   healthy_within: 3m
   environments:
     production: {retry_after: 20s}
     test: {retry_after: 20s}
 rollout:
   bake: 20s
+pipeline:
+  every: 5s
+  author: Fairway <fairway@fairway.test>
+  channels: [dev, alpha, stable]
+  edges:
+  - {from: dev, to: alpha, mode: merge, soak: 1m}
+  - from: alpha
+    to: stable
+    mode: pull-request
+    soak: 2m
+    pull_request: {approvals: 1, reviewers: [%s], automerge: true}
 replace:
   node_ready_within: 2m
   settle: 2s
@@ -84,8 +100,8 @@ worker:
   promote: true
   log:
     format: console
-`, l.path("registry.yaml"), forge.URL, forge.Owner, forge.Repository, forgeOperator, token, l.path("mirror"),
-		l.path("kubeconfig-fairway"), *networkTag.Key+"="+*networkTag.Value, l.workerAddress)
+`, l.path("registry.yaml"), forge.URL, forge.Owner, forge.Repository, forgeOperator, token, l.path("mirror"), forge.URL, token,
+		l.path("kubeconfig-fairway"), *networkTag.Key+"="+*networkTag.Value, forgeReviewer, l.workerAddress)
 	if err := writeFile(l.path("fairway.yaml"), []byte(config), 0o644); err != nil {
 		return fmt.Errorf("writing Fairway's configuration: %w", err)
 	}

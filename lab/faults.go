@@ -99,7 +99,7 @@ var errNoEndpoint = errors.New("no endpoint")
 
 // Direct is the address ("127.0.0.1:port") of an endpoint past its proxy, which faults do not
 // touch; empty if there is no such endpoint. Endpoints are "temporal", "temporal-ui", "aws",
-// "forge" and "kubernetes/<cluster id>".
+// "forge", "kubernetes/<cluster id>" and, where it was started, "prometheus".
 func (l *Lab) Direct(name string) string {
 	e, err := l.findEndpoint(name)
 	if err != nil {

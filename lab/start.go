@@ -53,6 +53,16 @@ func StartControlPlane(ctx context.Context, options Options, id string, cluster 
 	})
 }
 
+// StartForge is Start for a lab that consists of the forge alone.
+func StartForge(ctx context.Context, options Options) (*Lab, error) {
+	return launch(ctx, options, func(l *Lab, ctx context.Context) error {
+		if err := Build(ctx, l.out, "gitea"); err != nil {
+			return err
+		}
+		return l.startForge(ctx)
+	})
+}
+
 func launch(ctx context.Context, options Options, start func(*Lab, context.Context) error) (*Lab, error) {
 	l, err := newLab(options)
 	if err != nil {

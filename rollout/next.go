@@ -18,12 +18,20 @@ type Decision struct {
 	Next time.Time
 	// Stopped is why no more clusters are let go on; empty if they are.
 	Stopped string
+	// Unhealthy is why the next wave waits although the one before has baked: who has not been seen to
+	// be healthy since then. Overdue is when people are to hear of it: until then somebody may only not
+	// have looked yet. Zero: at once.
+	Unhealthy string
+	Overdue   time.Time
+	// Holding are the ids of those who Unhealthy is about.
+	Holding []string
 }
 
 // Next decides from where the members stand now. It needs no memory: a new head sets all members
 // that are not on it to Waiting, which begins anew. A wave may go on when the one before is over and
 // has baked: canaries are over when all are Done, other waves also where the rest is held by a block
-// of a single cluster, or has failed and MaxFailed allows it.
+// of a single cluster, or has failed and MaxFailed allows it. With Settings.Health all that are Done in the
+// waves before must not be Sick, and must have been seen to be healthy since the bake of their wave ended.
 func Next(s Settings, members []Member, now time.Time) Decision {
 	d := Decision{Stopped: stopped(s, members)}
 	waves := Waves(s, members)
@@ -51,8 +59,47 @@ func Next(s Settings, members []Member, now time.Time) Decision {
 			d.Next = due
 			return d
 		}
+		if !s.Health || !waiting(waves[i+1:]) {
+			continue
+		}
+		if d.await(waves[:i+1], due); d.Unhealthy != "" {
+			return d
+		}
 	}
 	return d
+}
+
+// Overdue is how long after a bake a look at the health of clusters may come, before people are told that
+// a rollout waits for it.
+const Overdue = 5 * time.Minute
+
+// await finds out whether the next wave has to wait for the health of waves that have baked: the last of
+// them until due. Each of the others has been seen to be healthy at the end of its own bake.
+func (d *Decision) await(waves [][]Member, due time.Time) {
+	var sick, unseen []string
+	for i, wave := range waves {
+		for _, m := range wave {
+			switch {
+			case m.State != Done || m.Forgiven:
+				continue
+			case m.Sick != "":
+				sick = append(sick, fmt.Sprintf("%s: %s", m.ID, strings.TrimSuffix(m.Sick, ".")))
+			case i == len(waves)-1 && m.HealthyUnix < due.Unix():
+				unseen = append(unseen, m.ID)
+			default:
+				continue
+			}
+			d.Holding = append(d.Holding, m.ID)
+		}
+	}
+	switch {
+	case len(sick) > 0:
+		d.Unhealthy = fmt.Sprintf("%s not healthy (%s): mend them, or resume the rollout in spite of it", number(sick, "is", "are"), named(sick, "; "))
+	case len(unseen) > 0:
+		d.Unhealthy = fmt.Sprintf("%s not been seen to be healthy since the bake ended at %s (%s)",
+			number(unseen, "has", "have"), due.UTC().Format(time.RFC3339), named(unseen, ", "))
+		d.Overdue = due.Add(Overdue)
+	}
 }
 
 // Waves sorts members into waves: the canaries, then groups as the settings size them. The least
@@ -136,14 +183,22 @@ func stopped(s Settings, members []Member) string {
 	if len(failed) <= s.MaxFailed {
 		return ""
 	}
-	slices.Sort(failed)
-	named := strings.Join(failed[:min(len(failed), mostNamed)], ", ")
-	if more := len(failed) - mostNamed; more > 0 {
-		named += fmt.Sprintf(" and %d more", more)
+	return fmt.Sprintf("%s failed (%s), and max_failed is %d: mend them, or resume the rollout without them", number(failed, "has", "have"), named(failed, ", "), s.MaxFailed)
+}
+
+// number is such as "1 cluster has" or "2 clusters have".
+func number(clusters []string, one, more string) string {
+	if len(clusters) == 1 {
+		return "1 cluster " + one
 	}
-	noun := "clusters have"
-	if len(failed) == 1 {
-		noun = "cluster has"
+	return fmt.Sprintf("%d clusters %s", len(clusters), more)
+}
+
+func named(clusters []string, separator string) string {
+	slices.Sort(clusters)
+	text := strings.Join(clusters[:min(len(clusters), mostNamed)], separator)
+	if more := len(clusters) - mostNamed; more > 0 {
+		text += fmt.Sprintf(" and %d more", more)
 	}
-	return fmt.Sprintf("%d %s failed (%s), and max_failed is %d: mend them, or resume the rollout without them", len(failed), noun, named, s.MaxFailed)
+	return text
 }

@@ -14,13 +14,24 @@ import (
 var noon = time.Date(2026, time.March, 1, 12, 0, 0, 0, time.UTC)
 
 // members reads a line such as "a:done@-5 b:waiting c:failed@-1!": when a state began, in minutes
-// from noon; ! forgives a failure, + holds a cluster since then, * makes a canary.
+// from noon; ^-3 was seen to be healthy then, ? is sick, ! forgives, + holds a cluster since then, * makes a canary.
 func members(t *testing.T, line string) (out []rollout.Member) {
 	for word := range strings.FieldsSeq(line) {
 		id, rest, _ := strings.Cut(word, ":")
 		m := rollout.Member{Cluster: rollout.Cluster{ID: id, Criticality: 1}}
 		rest, m.Canary = strings.CutSuffix(rest, "*")
 		rest, m.Forgiven = strings.CutSuffix(rest, "!")
+		rest, sick := strings.CutSuffix(rest, "?")
+		if sick {
+			m.Sick = "No node is Ready."
+		}
+		rest, seen, looked := strings.Cut(rest, "^")
+		if looked {
+			at := 0
+			_, err := fmt.Sscan(seen, &at)
+			require.NoError(t, err)
+			m.HealthyUnix = noon.Add(time.Duration(at) * time.Minute).Unix()
+		}
 		rest, held := strings.CutSuffix(rest, "+")
 		state, minutes, _ := strings.Cut(rest, "@")
 		at := 0
@@ -32,7 +43,7 @@ func members(t *testing.T, line string) (out []rollout.Member) {
 		if held {
 			m.HeldUnix = m.SinceUnix
 		}
-		if m.State == rollout.Failed || m.Forgiven {
+		if m.State == rollout.Failed || (m.Forgiven && m.State != rollout.Done) {
 			m.FailedUnix = m.SinceUnix
 		}
 		out = append(out, m)
@@ -104,6 +115,55 @@ func TestWhoMayGoOn(t *testing.T) {
 	}
 }
 
+func TestTheNextWaveWaitsForHealth(t *testing.T) {
+	s := rollout.Settings{CanaryLevel: -1, Groups: []rollout.Group{{Count: 2}, {Percent: 100}}, BakeSeconds: 600, MaxFailed: 1, Health: true}
+	for rule, c := range map[string]struct {
+		members   string
+		allow     string
+		unhealthy string
+		overdue   time.Duration // from noon
+		next      time.Duration // from noon; 0 for none
+	}{
+		"the canary needs none to go":        {members: "a:waiting b:waiting", allow: "a"},
+		"it bakes first":                     {members: "a:done@-4 b:waiting", next: 6 * time.Minute},
+		"also if it is sick meanwhile":       {members: "a:done@-4? b:waiting", next: 6 * time.Minute},
+		"then it has to be looked at":        {members: "a:done@-12 b:waiting", unhealthy: "1 cluster has not been seen to be healthy since the bake ended at 2026-03-01T11:58:00Z (a)", overdue: 3 * time.Minute},
+		"a look in the bake is not enough":   {members: "a:done@-12^-3 b:waiting", unhealthy: "1 cluster has not been seen", overdue: 3 * time.Minute},
+		"a look at its end is":               {members: "a:done@-12^-2 b:waiting", allow: "b"},
+		"nobody goes after a sick one":       {members: "a:done@-12^-2? b:waiting", unhealthy: "1 cluster is not healthy (a: No node is Ready): mend them, or resume the rollout in spite of it"},
+		"unless a person says so":            {members: "a:done@-12?! b:waiting", allow: "b"},
+		"also of one that was not seen":      {members: "a:done@-12! b:waiting", allow: "b"},
+		"a whole wave is looked at":          {members: "a:done@-60^-2 b:done@-12^-2 c:done@-12^-3 d:waiting", unhealthy: "1 cluster has not been seen to be healthy since the bake ended at 2026-03-01T11:58:00Z (c)", overdue: 3 * time.Minute},
+		"waves before only if they are sick": {members: "a:done@-60^-50 b:done@-12^-2 c:done@-12^-1 d:waiting", allow: "d"},
+		"but then they hold":                 {members: "a:done@-60^-50? b:done@-12^-2 c:done@-12^-1 d:waiting", unhealthy: "(a: No node"},
+		"those under way are not looked at":  {members: "a:done@-60^-50 b:failed@-12? c:allowed@-12+ d:waiting", allow: "d"},
+		"many are named":                     {members: "a:done@-60^-50 b:done@-12? c:done@-12? d:waiting", unhealthy: "2 clusters are not healthy (b: No node is Ready; c: No node is Ready)"},
+		"nobody waits, nobody is looked at":  {members: "a:done@-60 b:done@-12? c:done@-12"},
+	} {
+		t.Run(rule, func(t *testing.T) {
+			d := rollout.Next(s, members(t, c.members), noon)
+			require.Equal(t, c.allow, strings.Join(d.Allow, " "))
+			require.Empty(t, d.Stopped)
+			if c.next == 0 {
+				require.Zero(t, d.Next)
+			} else {
+				require.Equal(t, noon.Add(c.next).Unix(), d.Next.Unix())
+			}
+			if c.unhealthy == "" {
+				require.Empty(t, d.Unhealthy)
+				require.Zero(t, d.Overdue)
+				return
+			}
+			require.Contains(t, d.Unhealthy, c.unhealthy)
+			if c.overdue == 0 {
+				require.Zero(t, d.Overdue)
+			} else {
+				require.Equal(t, noon.Add(c.overdue).Unix(), d.Overdue.Unix())
+			}
+		})
+	}
+}
+
 func TestAFailureCountsUntilTheClusterIsDone(t *testing.T) {
 	s := rollout.Settings{CanaryLevel: -1, Groups: []rollout.Group{{Count: 1}}}
 	ms := members(t, "a:done@-60 b:updating@-1 c:waiting")
@@ -165,6 +225,7 @@ func TestARolloutComesToItsEnd(t *testing.T) {
 			{CanaryLevel: -1, Groups: []rollout.Group{{Percent: 10}, {Percent: 30}, {Percent: 100}}, BakeSeconds: 600},
 			{CanaryLevel: 1, Groups: []rollout.Group{{Count: 3}}, BakeSeconds: 1},
 			{CanaryLevel: 100},
+			{CanaryLevel: -1, Groups: []rollout.Group{{Percent: 10}}, BakeSeconds: 600, Health: true},
 		} {
 			var ms []rollout.Member
 			for i := range size {
@@ -184,6 +245,9 @@ func TestARolloutComesToItsEnd(t *testing.T) {
 				}
 				if now = now.Add(time.Second); !d.Next.IsZero() {
 					now = d.Next
+				}
+				for i := range ms { // somebody looks
+					ms[i].HealthyUnix = now.Unix()
 				}
 			}
 			require.Equal(t, size, done)

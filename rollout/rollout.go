@@ -19,11 +19,13 @@ type Settings struct {
 	// Groups are the sizes of the groups after the canaries, as parts of the clusters of the channel
 	// that are not canaries; the last one goes on for the rest.
 	Groups []Group `json:"groups"`
-	// BakeSeconds is how long a group has to be on the new version before the next goes. It is time
-	// alone: health is looked at before and after each update, not while a group bakes.
+	// BakeSeconds is how long a group has to be on the new version before the next goes.
 	BakeSeconds int `json:"bake_seconds"`
 	// MaxFailed is how many clusters may fail before no more are let go on.
 	MaxFailed int `json:"max_failed"`
+	// Health lets the next wave go only when each cluster of the one before has been seen to be healthy
+	// after it has baked, and no cluster of any wave before is sick.
+	Health bool `json:"health,omitempty"`
 }
 
 // Group is a number of clusters or a percentage of them.
@@ -65,6 +67,10 @@ type Member struct {
 	// FailedUnix is when an attempt at the head failed; 0 if none has, or the cluster has got there
 	// since. A cluster that tries again counts as failed all the same.
 	FailedUnix int64 `json:"failed_unix,omitempty"`
-	// Forgiven means that a person lets the rollout go on in spite of this failure.
+	// HealthyUnix is when the cluster was last seen to be healthy; 0 if never. Sick is why it was not the
+	// last time it was looked at; empty if it was, or was not looked at.
+	HealthyUnix int64  `json:"healthy_unix,omitempty"`
+	Sick        string `json:"sick,omitempty"`
+	// Forgiven means that a person lets the rollout go on in spite of this failure, or of not being healthy.
 	Forgiven bool `json:"forgiven,omitempty"`
 }

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"time"
+	"unicode"
 
 	"github.com/spf13/cobra"
 	"golang.org/x/sync/errgroup"
@@ -18,14 +19,15 @@ import (
 
 func (c *cli) channelCommand() *cobra.Command {
 	cmd := &cobra.Command{Use: "channel", Short: "Look at channels and how far their clusters are, and stop or resume them"}
-	cmd.AddCommand(c.channelListCommand(), c.channelDescribeCommand(), c.channelBlockCommand(), c.channelUnblockCommand(), c.channelResumeCommand())
+	cmd.AddCommand(c.channelListCommand(), c.channelDescribeCommand(), c.channelBlockCommand(), c.channelUnblockCommand(), c.channelResumeCommand(),
+		c.channelRevertCommand())
 	return cmd
 }
 
 func (c *cli) channelListCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:     "list",
-		Short:   "List the channels that clusters follow, with their heads",
+		Short:   "List the channels that clusters follow or promotions use, with their heads",
 		Example: "  fairway channel list\n  fairway channel list -o json",
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -38,7 +40,11 @@ func (c *cli) channelListCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			channels := channelsOf(clusters)
+			names, err := conn.actorChannels(cmd.Context())
+			if err != nil {
+				return err
+			}
+			channels := withoutClusters(channelsOf(clusters), names)
 			if err := conn.addChannels(cmd.Context(), channels); err != nil {
 				return err
 			}
@@ -108,6 +114,16 @@ func channelsOf(clusters []workflows.ClusterInfo) []channelStatus {
 		channel.Clusters = append(channel.Clusters, cluster.ID)
 		if cluster.Problem != "" {
 			channel.Problems++
+		}
+	}
+	return channels
+}
+
+// withoutClusters adds the channels that no cluster follows, but that have an actor.
+func withoutClusters(channels []channelStatus, names []string) []channelStatus {
+	for _, name := range names {
+		if !slices.ContainsFunc(channels, func(s channelStatus) bool { return s.Channel == name }) {
+			channels = append(channels, channelStatus{Channel: name, Clusters: []string{}})
 		}
 	}
 	return channels
@@ -195,9 +211,18 @@ func showChannels(t *table, channels []channelStatus) {
 	}
 }
 
-// cut shortens a text to its first line, and that to some characters.
+// cut shortens a text to its first line, and that to some characters. What a terminal would obey is left out.
 func cut(text string, atMost int) string {
 	text, _, _ = strings.Cut(text, "\n")
+	text = strings.Map(func(r rune) rune {
+		switch {
+		case r == '\t':
+			return ' '
+		case unicode.IsControl(r), unicode.Is(unicode.Cf, r):
+			return -1
+		}
+		return r
+	}, text)
 	if runes := []rune(text); len(runes) > atMost {
 		return string(runes[:atMost-1]) + "…"
 	}
@@ -207,8 +232,11 @@ func cut(text string, atMost int) string {
 func (c *cli) channelDescribeCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:   "describe CHANNEL",
-		Short: "Show the head of a channel and how far each of its clusters is on the way to it",
-		Long: `Show the head of a channel and how far each of its clusters is on the way to it.
+		Short: "Show the head of a channel, how far its clusters are, and what is promoted into it and out of it",
+		Long: `Show the head of a channel and how far each of its clusters is on the way to it, and what is
+promoted into it and out of it: what soaks, and why the clock stands still if it does; the last
+promotions; what people refused; reverts; landings that are neither promotion nor hotfix; and what
+earlier channels lack of it, equal content counted as present.
 
 Clusters go on in waves: the canaries first, then growing groups, each when the one before has been
 on the new version for rollout.bake. A cluster is waiting (for its wave), allowed (let go on, but
@@ -230,7 +258,15 @@ held by a block, a window or a limit), updating, done or failed.`,
 			if !exists {
 				return usage(fmt.Errorf("nobody has told channel %s anything yet; `fairway sync %s` does", channel, channel))
 			}
-			return c.print(cmd.OutOrStdout(), state, func(t *table) { showChannel(t, state, time.Now()) })
+			described := describedChannel{channelState: state}
+			if err := conn.describePromotions(cmd, &described); err != nil {
+				return err
+			}
+			return c.print(cmd.OutOrStdout(), described, func(t *table) {
+				showChannel(t, state, time.Now())
+				t.flush()
+				described.showPromotions(t)
+			})
 		},
 	}
 }
@@ -400,7 +436,7 @@ func countVerb(count int, what, one, many string) string {
 	return counted(count, what) + " " + many
 }
 
-// connectToChannel connects, and checks that some cluster follows the channel.
+// connectToChannel connects, and checks that some cluster follows the channel or that it has an actor.
 func (c *cli) connectToChannel(ctx context.Context, name string) (*connection, string, error) {
 	conn, err := c.connect(ctx)
 	if err != nil {
@@ -414,14 +450,17 @@ func (c *cli) connectToChannel(ctx context.Context, name string) (*connection, s
 	return conn, channel, nil
 }
 
-// knownChannel refuses a channel that no cluster follows: most likely it is misspelt.
+// knownChannel refuses a channel that no cluster follows and that has no actor: most likely it is misspelt.
 func (c *connection) knownChannel(ctx context.Context, name string) (string, error) {
 	clusters, err := c.clusters(ctx)
 	if err != nil {
 		return "", err
 	}
 	names := channelNames(clusters)
-	if !slices.Contains(names, name) {
+	if slices.Contains(names, name) {
+		return name, nil
+	}
+	if exists, err := c.query(ctx, workflows.ChannelID(name), "", workflows.SyncedQuery, &workflows.ChannelSynced{}); !exists || err != nil {
 		return "", usage(fmt.Errorf("no cluster follows channel %q; there are %s", name, strings.Join(names, ", ")))
 	}
 	return name, nil
@@ -448,5 +487,13 @@ func (c *cli) completeChannel(cmd *cobra.Command, args []string, _ string) ([]st
 	if err != nil {
 		return nil, cobra.ShellCompDirectiveError
 	}
-	return channelNames(clusters), cobra.ShellCompDirectiveNoFileComp
+	names, err := conn.actorChannels(cmd.Context())
+	if err != nil {
+		return nil, cobra.ShellCompDirectiveError
+	}
+	var out []string
+	for _, channel := range withoutClusters(channelsOf(clusters), names) {
+		out = append(out, channel.Channel)
+	}
+	return out, cobra.ShellCompDirectiveNoFileComp
 }

@@ -35,9 +35,14 @@ type fakeTemporal struct {
 	running map[string][]string
 	pending map[string][]*workflow.PendingActivityInfo // by workflow
 	delay   time.Duration                              // of each answer
+	// ends are the results of workflows by their id; those that are missing go on until nobody waits any more.
+	ends      map[string]any
+	schedules *fakeSchedules
 
 	mutex sync.Mutex
 	asked map[string]any // activities that were asked, with their input
+	begun []any          // inputs of workflows that were started
+	told  map[string]any // signals, by their name
 }
 
 func (f *fakeTemporal) connection() *connection {

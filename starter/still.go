@@ -22,9 +22,10 @@ type heldWork struct {
 
 // looking are the activities that change nothing, or only what Fairway itself keeps.
 var looking = []string{
-	"ListNodes", "ExamineNode", "FindNode", "SurveyPool", "Preflight", "AwaitNode", "ExaminePool", "AwaitInstances",
+	"LookAtHealth", "ListNodes", "ExamineNode", "FindNode", "SurveyPool", "Preflight", "AwaitNode", "ExaminePool", "AwaitInstances",
 	"AwaitTurn", "EndTurn", "AwaitEnd", "Notify", "ListClusters", "FindPool", "PrepareUpdate", "AwaitWindow", "AwaitUnblocked", "PlanStack", "ListStacks", "AwaitAPIServer",
 	"PlanManifests", "AwaitWorkloads", "CheckHealth", "WriteStatus", "TellClusters", "SyncFleet",
+	"ChoosePromotion", "ReportPromotion", "ListLacking", "RecordPromotion",
 }
 
 // changes says what a pending activity may still change, in words; nothing if a block holds it or it

@@ -21,6 +21,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/fairway-project/fairway/activities/blocks"
+	"github.com/fairway-project/fairway/activities/fleet"
 	"github.com/fairway-project/fairway/config"
 	"github.com/fairway-project/fairway/lab"
 	"github.com/fairway-project/fairway/registry"
@@ -34,6 +35,11 @@ func quick(ctx workflow.Context, in workflows.UpdateClusterInput) (workflows.Upd
 	progress := workflows.UpdateProgress{Kind: in.Kind, Version: in.Version, From: in.From, Phase: "done", Started: now, Ended: now}
 	outcome := workflows.UpdateOutcome{UpdateProgress: progress, Workflow: info.ID, Run: info.RunID}
 	return progress, workflow.SignalExternalWorkflow(ctx, workflows.ClusterID(in.Cluster), "", workflows.UpdatedName, outcome).Get(ctx, nil)
+}
+
+// healthy stands for a look at a cluster.
+func healthy(context.Context, string) (workflows.Health, error) {
+	return workflows.Health{Healthy: true}, nil
 }
 
 // A fleet follows its channels from a push to the last cluster, on a real Temporal, with workers that
@@ -61,7 +67,7 @@ task_queue: follow
 registry: {file: %s}
 kubernetes: {kubeconfig: none}
 repository: {url: https://forge.example.org/config.git}
-update: {sync_every: 1h}
+update: {sync_every: 1h, health_every: 1s}
 rollout: {bake: 1s}
 worker: {webhook: {listen: %q, secret_env: HOOK}}
 `, file, probe))
@@ -81,6 +87,7 @@ worker: {webhook: {listen: %q, secret_env: HOOK}}
 		w.RegisterWorkflow(workflows.Cluster)
 		w.RegisterWorkflowWithOptions(quick, workflow.RegisterOptions{Name: "UpdateCluster"})
 		registerChannels(w, c, temporalClient, from)
+		w.RegisterActivity(&fleet.Watch{Temporal: temporalClient, Every: c.Update.HealthEvery, Health: healthy})
 		require.NoError(t, w.Start())
 		require.NoError(t, startSync(ctx, temporalClient, c, from, zap.NewNop()))
 		return func() { cancel(); w.Stop() }

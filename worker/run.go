@@ -46,6 +46,10 @@ func run(ctx context.Context, c config.Config) error {
 	if err != nil {
 		return ignoreStop(ctx, &usageError{err})
 	}
+	driver, err := c.Forge.Open(c.Repository)
+	if err != nil {
+		return &usageError{err}
+	}
 	options, err := envconfig.LoadDefaultClientOptions()
 	if err != nil {
 		return &usageError{fmt.Errorf("reading Temporal's settings: %w", err)}
@@ -84,8 +88,15 @@ func run(ctx context.Context, c config.Config) error {
 		},
 		OnFatalError: func(err error) { logger.Error("the worker cannot go on", zap.Error(err)) },
 	})
-	registerUpdates(w, c, mirror, register(w, c, temporal))
-	registerChannels(w, c, temporal, sourceOf(mirror))
+	reached := register(w, c, temporal)
+	registerUpdates(w, c, mirror, reached)
+	registerPromotions(w, c, temporal, mirror, driver, reached.blocks)
+	registerPromoteWorkflows(w)
+	from := sourceOf(mirror)
+	if mirror != nil {
+		from.Landings = landingsOf(mirror, c.Pipeline, driver)
+	}
+	registerChannels(w, c, temporal, from)
 	if err := w.Start(); err != nil {
 		return fmt.Errorf("starting the worker: %w", err)
 	}
@@ -102,7 +113,7 @@ func run(ctx context.Context, c config.Config) error {
 		w.Stop()
 		return ignoreStop(ctx, err)
 	}
-	if err := startSync(ctx, temporal, c, sourceOf(mirror), logger); err != nil {
+	if err := startSync(ctx, temporal, c, from, logger); err != nil {
 		w.Stop()
 		return ignoreStop(ctx, err)
 	}
@@ -141,7 +152,7 @@ func register(w worker.Registry, c config.Config, temporal client.Client) outsid
 	w.RegisterActivity(&fleet.Activities{Temporal: temporal, TaskQueue: c.TaskQueue})
 	accounts := &aws.Accounts{Find: known.Find, Settings: c.AWS}
 	o := outside{
-		clusters: known, accounts: accounts, blocks: blocks.NewAsker(temporal, channelOf(known.Find)),
+		temporal: temporal, clusters: known, accounts: accounts, blocks: blocks.NewAsker(temporal, channelOf(known.Find)),
 		kube: &kube.Clusters{Find: known.Find, Settings: c.Kubernetes, AWS: accounts.Access},
 	}
 	w.RegisterActivity(&kube.Activities{Clusters: o.kube, Settings: c.Replace, Drain: c.Drain, Blocks: o.blocks, Notify: hook.Notify})

@@ -24,6 +24,7 @@ import (
 	"github.com/fairway-project/fairway/activities/manifests"
 	"github.com/fairway-project/fairway/channels"
 	"github.com/fairway-project/fairway/config"
+	"github.com/fairway-project/fairway/promotion"
 	"github.com/fairway-project/fairway/registry"
 	"github.com/fairway-project/fairway/render"
 	"github.com/fairway-project/fairway/workflows"
@@ -35,6 +36,8 @@ type source struct {
 	Heads   func(context.Context) (map[string]string, error)
 	Title   func(ctx context.Context, commit string) string // may be nil
 	Version func(commit string, cluster registry.Cluster) string
+	// Landings may be nil; see fleet.Messages.
+	Landings func(ctx context.Context, channel, known, head string) (landings []promotion.Landing, rewritten bool, err error)
 }
 
 // sourceOf is the repository, if one is configured.
@@ -57,6 +60,7 @@ func sourceOf(mirror *channels.Mirror) source {
 
 // outside is what activities of several packages reach the outside by.
 type outside struct {
+	temporal client.Client
 	clusters *clusters.Activities
 	accounts *aws.Accounts
 	kube     *kube.Clusters
@@ -67,9 +71,11 @@ type outside struct {
 func registerChannels(w worker.Registry, c config.Config, temporalClient client.Client, from source) {
 	w.RegisterWorkflow(workflows.Channel)
 	w.RegisterWorkflow(workflows.Sync)
+	w.RegisterWorkflow(workflows.WatchHealth)
 	messages := &fleet.Messages{
 		Temporal: temporalClient, TaskQueue: c.TaskQueue,
 		Clusters: c.Registry.Clusters, Heads: from.Heads, Title: from.Title, Waves: c.Rollout.Settings, Version: from.Version,
+		Landings: from.Landings, Pipeline: c.Pipeline,
 		Retry: func(cluster registry.Cluster) (after, atMost time.Duration) {
 			settings, err := c.UpdateSettings(cluster)
 			if err != nil {
@@ -108,7 +114,11 @@ func registerUpdates(w worker.Registry, c config.Config, mirror *channels.Mirror
 		h, err := c.Health(cluster)
 		return manifests.HealthSettings(h), err
 	}
-	w.RegisterActivity(&manifests.Activities{Clusters: o.kube, Release: versions.Release, Blocks: o.blocks, Settings: health})
+	objects := &manifests.Activities{Clusters: o.kube, Release: versions.Release, Blocks: o.blocks, Settings: health}
+	w.RegisterActivity(objects)
+	w.RegisterActivity(&fleet.Watch{Temporal: o.temporal, Every: c.Update.HealthEvery, Health: func(ctx context.Context, cluster string) (workflows.Health, error) {
+		return manifests.Look(ctx, objects, cluster)
+	}})
 }
 
 // channelOf names the channel of a cluster whose actor does not know it yet. A cluster that is not in
@@ -139,14 +149,21 @@ func channelOf(find func(ctx context.Context, cluster string) (registry.Cluster,
 	}
 }
 
-// startSync has the registry and the channels looked at again and again, and at once when a webhook
-// says so, until the context ends. Where nothing follows a channel it does nothing.
+// startSync has the registry, the channels and the health of clusters looked at again and again, the first
+// two at once when a webhook says so, until the context ends. Where nothing follows a channel it does nothing.
 func startSync(ctx context.Context, temporalClient client.Client, c config.Config, from source, logger *zap.Logger) error {
 	if from.Heads == nil {
 		return nil
 	}
-	handle, err := scheduleSync(ctx, temporalClient.ScheduleClient(), c)
+	handle, err := schedule(ctx, temporalClient, c.TaskQueue, regular{
+		workflows.SyncID, c.Update.SyncEvery, workflows.Sync, workflows.SyncFleet{}, "compare registry and channels with what their actors know",
+	})
 	if err != nil {
+		return err
+	}
+	if _, err = schedule(ctx, temporalClient, c.TaskQueue, regular{
+		workflows.HealthID, c.Update.HealthEvery, workflows.WatchHealth, workflows.LookAtHealth{}, "look at the health of clusters whose channels wait for it",
+	}); err != nil {
 		return err
 	}
 	if c.Worker.Webhook.Listen == "" {
@@ -154,30 +171,37 @@ func startSync(ctx context.Context, temporalClient client.Client, c config.Confi
 	}
 	return serveWebhook(ctx, c.Worker.Webhook, func(ctx context.Context) error {
 		// A sync under way may have looked before what was pushed.
-		return handle.Trigger(ctx, client.ScheduleTriggerOptions{Overlap: enumspb.SCHEDULE_OVERLAP_POLICY_BUFFER_ONE})
+		err := handle.Trigger(ctx, client.ScheduleTriggerOptions{Overlap: enumspb.SCHEDULE_OVERLAP_POLICY_BUFFER_ONE})
+		return errors.Join(err, lookAtForge(ctx, temporalClient, c.Pipeline))
 	}, logger)
 }
 
-// syncCatchup is how late a sync may be; what was missed while Temporal was down is not made up for.
-const syncCatchup = time.Minute
+// catchup is how late a look may be; what was missed while Temporal was down is not made up for.
+const catchup = time.Minute
 
-// scheduleSync makes the schedule, or changes it to what is configured. One that a person has paused
-// stays paused.
-func scheduleSync(ctx context.Context, schedules client.ScheduleClient, c config.Config) (client.ScheduleHandle, error) {
-	spec := client.ScheduleSpec{Intervals: []client.ScheduleIntervalSpec{{Every: max(c.Update.SyncEvery, time.Second)}}}
-	action := &client.ScheduleWorkflowAction{
-		ID: workflows.SyncID, Workflow: workflows.Sync, Args: []any{workflows.SyncFleet{}}, TaskQueue: c.TaskQueue,
-		StaticSummary: "compare registry and channels with what their actors know",
-	}
-	policies := client.SchedulePolicies{Overlap: enumspb.SCHEDULE_OVERLAP_POLICY_SKIP, CatchupWindow: syncCatchup}
+// regular is a workflow that a schedule of its id starts again and again.
+type regular struct {
+	id             string
+	every          time.Duration
+	workflow, with any
+	summary        string
+}
+
+// schedule makes the schedule, or changes it to what is configured. One that a person has paused stays
+// paused.
+func schedule(ctx context.Context, temporalClient client.Client, taskQueue string, r regular) (client.ScheduleHandle, error) {
+	spec := client.ScheduleSpec{Intervals: []client.ScheduleIntervalSpec{{Every: max(r.every, time.Second)}}}
+	action := &client.ScheduleWorkflowAction{ID: r.id, Workflow: r.workflow, Args: []any{r.with}, TaskQueue: taskQueue, StaticSummary: r.summary}
+	policies := client.SchedulePolicies{Overlap: enumspb.SCHEDULE_OVERLAP_POLICY_SKIP, CatchupWindow: catchup}
+	schedules := temporalClient.ScheduleClient()
 	_, err := schedules.Create(ctx, client.ScheduleOptions{
-		ID: workflows.SyncID, Spec: spec, Action: action, Overlap: policies.Overlap, CatchupWindow: policies.CatchupWindow, TriggerImmediately: true,
+		ID: r.id, Spec: spec, Action: action, Overlap: policies.Overlap, CatchupWindow: policies.CatchupWindow, TriggerImmediately: true,
 	})
-	handle := schedules.GetHandle(ctx, workflows.SyncID)
+	handle := schedules.GetHandle(ctx, r.id)
 	if errors.Is(err, temporal.ErrScheduleAlreadyRunning) {
 		err = handle.Update(ctx, client.ScheduleUpdateOptions{DoUpdate: func(found client.ScheduleUpdateInput) (*client.ScheduleUpdate, error) {
 			schedule := found.Description.Schedule
-			if same(schedule, c.TaskQueue, spec) {
+			if same(schedule, taskQueue, spec) {
 				return nil, temporal.ErrSkipScheduleUpdate
 			}
 			schedule.Spec, schedule.Action, schedule.Policy = &spec, action, &policies
@@ -185,7 +209,7 @@ func scheduleSync(ctx context.Context, schedules client.ScheduleClient, c config
 		}})
 	}
 	if err != nil {
-		return nil, fmt.Errorf("scheduling %s: %w", workflows.SyncID, err)
+		return nil, fmt.Errorf("scheduling %s: %w", r.id, err)
 	}
 	return handle, nil
 }
@@ -194,5 +218,5 @@ func scheduleSync(ctx context.Context, schedules client.ScheduleClient, c config
 func same(found client.Schedule, taskQueue string, spec client.ScheduleSpec) bool {
 	action, is := found.Action.(*client.ScheduleWorkflowAction)
 	return is && action.TaskQueue == taskQueue && found.Spec != nil && slices.Equal(found.Spec.Intervals, spec.Intervals) &&
-		found.Policy != nil && found.Policy.Overlap == enumspb.SCHEDULE_OVERLAP_POLICY_SKIP && found.Policy.CatchupWindow == syncCatchup
+		found.Policy != nil && found.Policy.Overlap == enumspb.SCHEDULE_OVERLAP_POLICY_SKIP && found.Policy.CatchupWindow == catchup
 }

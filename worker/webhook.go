@@ -27,8 +27,8 @@ const (
 	minSecret  = 16               // characters
 )
 
-// webhook has a sync started when the forge says that something was pushed. What was pushed is not
-// read: a sync looks for itself. So a hook that is sent again does no harm.
+// webhook has a sync started, and pull requests looked at, when the forge says that something has happened.
+// What it says is not read: Fairway looks for itself. So a hook that is sent again does no harm.
 type webhook struct {
 	secret func() (string, error) // read whenever it is used, so that it can be changed
 	asked  chan struct{}          // holds one request at most
@@ -117,7 +117,7 @@ func (h *webhook) work(ctx context.Context, sync func(context.Context) error) {
 		err := sync(within)
 		cancel()
 		if err != nil && ctx.Err() == nil {
-			h.logger.Warn("the sync that a webhook asked for was not started; the next scheduled one does it", zap.Error(err))
+			h.logger.Warn("not all that a webhook asked for was started; the next scheduled look does it", zap.Error(err))
 		}
 		select {
 		case <-ctx.Done():

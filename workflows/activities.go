@@ -215,6 +215,9 @@ const (
 	UpdateCancelled = "update-cancelled"
 	RolledBack      = "rolled-back"
 	RolloutStopped  = "rollout-stopped"
+
+	StrayLanding    = "stray-landing"
+	ChannelReverted = "channel-reverted"
 )
 
 // ClusterInfo is a cluster of the registry, as far as workflows and the command line need it.

@@ -24,7 +24,11 @@ const (
 // ChannelSynced is what SyncFleet has to know of a channel's actor; the answer to SyncedQuery.
 type ChannelSynced struct {
 	Commit string `json:"commit"`
-	// Digest of the last ChannelSync.
+	// Landing is the newest landing that it knows; empty if none. Landings after it are to be told.
+	Landing string `json:"landing,omitempty"`
+	// Merged is the newest landing of each other channel that a promotion has brought here.
+	Merged map[string]string `json:"merged,omitempty"`
+	// Digest of the last ChannelSync, without its landings.
 	Digest string `json:"digest"`
 	// Clusters are the ids of all members, Open the members that are not on the head.
 	Clusters []string         `json:"clusters"`
@@ -60,7 +64,8 @@ func Channel(ctx workflow.Context, state ChannelState) error {
 	})
 	for {
 		c.news = false
-		c.decide(workflow.Now(ctx))
+		c.decide(ctx)
+		c.observe(workflow.Now(ctx))
 		c.show(ctx)
 		c.announce(ctx)
 		if wants := c.wants(); len(wants) > 0 && !workflow.Now(ctx).Before(c.tellAt) {
@@ -88,6 +93,7 @@ type channelActor struct {
 	ChannelState
 	news   bool      // something may have to be decided anew
 	busy   int       // messages to people that are on their way
+	notes  []note    // that people have yet to be sent
 	tellAt time.Time // when clusters are told again after that has failed
 
 	alarm   workflow.Future // the one timer; nil without one
@@ -102,49 +108,55 @@ func (c *channelActor) handle(ctx workflow.Context, selector workflow.Selector) 
 	if err := c.Blocks.handle(ctx, selector, c.scope(), func(workflow.Context) { c.news = true }); err != nil {
 		return err
 	}
-	selector.AddReceive(workflow.GetSignalChannel(ctx, SyncName), func(channel workflow.ReceiveChannel, _ bool) {
-		var sync ChannelSync
-		channel.Receive(ctx, &sync)
+	hear(ctx, selector, SyncName, func(sync ChannelSync) {
 		if sync.Channel != c.Channel {
 			workflow.GetLogger(ctx).Error("what was meant for another channel is left out", "channel", sync.Channel)
 			return
 		}
+		c.land(workflow.Now(ctx), &sync)
 		c.sync(workflow.Now(ctx), sync)
 		c.news = true
 	})
-	selector.AddReceive(workflow.GetSignalChannel(ctx, ReportName), func(channel workflow.ReceiveChannel, _ bool) {
-		var report ClusterReport
-		channel.Receive(ctx, &report)
+	hear(ctx, selector, ReportName, func(report ClusterReport) {
 		c.report(workflow.Now(ctx), report)
 		c.news = true
 	})
+	c.hearHealth(ctx, selector)
+	c.hearPromotions(ctx, selector)
 	if err := workflow.SetQueryHandler(ctx, StateQuery, func() (ChannelState, error) { return c.ChannelState, nil }); err != nil {
 		return err
 	}
 	if err := workflow.SetQueryHandler(ctx, SyncedQuery, func() (ChannelSynced, error) { return c.synced(), nil }); err != nil {
 		return err
 	}
+	if err := workflow.SetQueryHandler(ctx, WatchedQuery, func() (Watched, error) { return c.watched(), nil }); err != nil {
+		return err
+	}
+	if err := c.handleLift(ctx); err != nil {
+		return err
+	}
 	return workflow.SetUpdateHandlerWithOptions(ctx, ResumeName,
-		func(_ workflow.Context, _ ResumeRequest) ([]string, error) { return c.forgive(), nil },
-		workflow.UpdateHandlerOptions{Validator: c.checkResume, Description: "let the rollout go on in spite of the clusters that have failed so far"})
+		func(ctx workflow.Context, _ ResumeRequest) ([]string, error) { return c.forgive(ctx), nil },
+		workflow.UpdateHandlerOptions{Validator: c.checkResume, Description: "let the rollout go on in spite of the clusters that have failed, or are not healthy, so far"})
 }
 
 func (c *channelActor) checkResume(request ResumeRequest) error {
 	if strings.TrimSpace(request.Reason) == "" {
 		return temporal.NewApplicationError("going on in spite of failures needs a reason: it stays in the history", InvalidInput)
 	}
-	if !slices.ContainsFunc(c.Members, Member.fails) {
-		return temporal.NewApplicationError(fmt.Sprintf("no cluster of channel %s has failed on the way to its head", c.Channel), InvalidInput)
+	if c.Unhealthy == "" && !slices.ContainsFunc(c.Members, Member.fails) {
+		return temporal.NewApplicationError(fmt.Sprintf("no cluster of channel %s has failed on the way to its head, and none that is not healthy holds up others", c.Channel), InvalidInput)
 	}
 	return nil
 }
 
 func (m Member) fails() bool { return m.FailedUnix > 0 && !m.Forgiven }
 
-func (c *channelActor) forgive() []string {
+func (c *channelActor) forgive(ctx workflow.Context) []string {
+	holding := c.next(ctx).Holding
 	var forgiven []string
 	for i := range c.Members {
-		if c.Members[i].fails() {
+		if c.Members[i].fails() || slices.Contains(holding, c.Members[i].ID) {
 			c.Members[i].Forgiven = true
 			forgiven = append(forgiven, c.Members[i].ID)
 		}
@@ -154,7 +166,7 @@ func (c *channelActor) forgive() []string {
 }
 
 func (c *channelActor) synced() ChannelSynced {
-	s := ChannelSynced{Commit: c.Commit, Digest: c.Digest, Clusters: make([]string, len(c.Members))}
+	s := ChannelSynced{Commit: c.Commit, Landing: c.newest(), Merged: c.merged(), Digest: c.Digest, Clusters: make([]string, len(c.Members))}
 	for i, m := range c.Members {
 		s.Clusters[i] = m.ID
 		if m.State != rollout.Done {
@@ -237,7 +249,7 @@ func follow(now time.Time, before *ChannelCluster, was *Member, next *ChannelClu
 			m.State, m.SinceUnix, m.Tell = rollout.Allowed, now.Unix(), true
 		}
 	case reached && m.State == rollout.Done: // on it already, such as after a revert
-		m.Tell = true
+		m.Tell, m.Forgiven = true, false
 		m.SinceUnix = now.Unix()
 	case commitOf(want.Version) != commitOf(wanted.Version):
 		// What was let go on the way to the head before, and has not got there, is not tried again.
@@ -292,12 +304,15 @@ func (c *channelActor) report(now time.Time, r ClusterReport) {
 		return
 	}
 	if m.State != r.State {
+		if m.State == rollout.Done || r.State == rollout.Done {
+			m.Forgiven = false // that was about what it has left behind
+		}
 		m.State, m.SinceUnix = r.State, at.Unix()
 	}
 	m.Problem = r.Problem
 	switch {
 	case r.State == rollout.Done:
-		m.FailedUnix, m.Forgiven, m.HeldUnix = 0, false, 0
+		m.FailedUnix, m.HeldUnix = 0, 0
 	case r.State == rollout.Failed && m.FailedUnix == 0:
 		m.FailedUnix = at.Unix()
 	}
@@ -310,25 +325,21 @@ func (c *channelActor) report(now time.Time, r ClusterReport) {
 }
 
 // decide lets clusters go on, unless the channel is blocked.
-func (c *channelActor) decide(now time.Time) {
-	var waved []rollout.Member
-	for i, m := range c.Members {
-		if aside(c.Clusters[i].Want.Lifecycle) {
-			c.Members[i].Wave = -1
-		} else {
-			waved = append(waved, m.Member)
-		}
+func (c *channelActor) decide(ctx workflow.Context) {
+	now := workflow.Now(ctx)
+	for i := range c.Members {
+		c.Members[i].Wave = -1
 	}
-	for wave, members := range rollout.Waves(c.Settings, waved) {
+	for wave, members := range rollout.Waves(c.Settings, c.waved()) {
 		for _, each := range members {
 			_, m := c.find(each.ID)
 			m.Wave = wave
 		}
 	}
-	d := rollout.Next(c.Settings, waved, now)
-	c.Wave, c.Next, c.Stopped = d.Wave, d.Next, d.Stopped
+	d := c.next(ctx)
+	c.Wave, c.Next, c.Stopped, c.Unhealthy, c.Overdue = d.Wave, d.Next, d.Stopped, d.Unhealthy, d.Overdue
 	if c.Problem != "" {
-		c.Next, c.Stopped = time.Time{}, c.Problem
+		c.Next, c.Stopped, c.Unhealthy, c.Overdue = time.Time{}, c.Problem, "", time.Time{}
 	}
 	blocked := len(c.Blocks.At(now, "")) > 0
 	for i := range c.Members {
@@ -341,6 +352,16 @@ func (c *channelActor) decide(now time.Time) {
 			m.State, m.SinceUnix = rollout.Waiting, now.Unix()
 		}
 	}
+}
+
+// waved are the clusters that go in waves.
+func (c *channelActor) waved() (members []rollout.Member) {
+	for i, m := range c.Members {
+		if !aside(c.Clusters[i].Want.Lifecycle) {
+			members = append(members, m.Member)
+		}
+	}
+	return members
 }
 
 // wants is what is to be told next, one batch of it.
@@ -398,6 +419,7 @@ func (c *channelActor) due(now time.Time) time.Time {
 		}
 	}
 	soonest(c.Next)
+	soonest(c.Overdue)
 	soonest(c.tellAt)
 	for _, b := range c.Blocks.Holding {
 		soonest(b.Until)
@@ -424,7 +446,7 @@ func (c *channelActor) arm(ctx workflow.Context, at time.Time) {
 func (c *channelActor) rang() bool { return c.alarm != nil && c.alarm.IsReady() }
 
 func (c *channelActor) show(ctx workflow.Context) {
-	workflow.SetCurrentDetails(ctx, c.details())
+	workflow.SetCurrentDetails(ctx, c.details(workflow.Now(ctx)))
 	if blocked := len(c.Blocks.Holding) > 0; c.shown == nil || *c.shown != blocked {
 		c.shown = &blocked
 		// It fails only if the namespace lacks the attributes, which the worker checks at its start.
@@ -432,33 +454,8 @@ func (c *channelActor) show(ctx workflow.Context) {
 	}
 }
 
-// announce tells people once that no more clusters are let go on. A hook that does not answer holds
-// nothing up.
-func (c *channelActor) announce(ctx workflow.Context) {
-	if c.Stopped == "" || c.Announced {
-		c.Announced = c.Stopped != ""
-		return
-	}
-	c.Announced = true
-	now := workflow.Now(ctx)
-	told := Notification{
-		ID: fmt.Sprintf("%s/%s/%d", ChannelID(c.Channel), RolloutStopped, now.Unix()), Kind: RolloutStopped, At: now, Channel: c.Channel,
-		Text: fmt.Sprintf("No more clusters of channel %s are let go on to %s: %s.", c.Channel, c.Commit, c.Stopped),
-	}
-	c.busy++
-	workflow.GoNamed(ctx, "announce", func(ctx workflow.Context) {
-		defer func() { c.busy-- }()
-		ctx = workflow.WithActivityOptions(ctx, workflow.ActivityOptions{
-			StartToCloseTimeout: 10 * time.Second, ScheduleToCloseTimeout: 30 * time.Second, RetryPolicy: patient, Summary: "tell people: " + told.Kind,
-		})
-		if err := workflow.ExecuteActivity(ctx, "Notify", told).Get(ctx, nil); err != nil {
-			workflow.GetLogger(ctx).Warn("nobody was told", "kind", told.Kind, "error", err)
-		}
-	})
-}
-
 // details is what the Temporal UI shows.
-func (c *channelActor) details() string {
+func (c *channelActor) details(now time.Time) string {
 	if c.Commit == "" {
 		return strings.TrimSpace(fmt.Sprintf("Nothing is known yet of the head of channel `%s`. %s\n\n%s", c.Channel, c.Problem, c.Blocks.details(c.scope())))
 	}
@@ -481,8 +478,11 @@ func (c *channelActor) details() string {
 		text += ", the next one may at " + c.Next.UTC().Format(time.RFC3339)
 	}
 	text += "."
-	if c.Stopped != "" {
+	switch {
+	case c.Stopped != "":
 		text += "\n\n**Stopped**: " + c.Stopped
+	case c.Unhealthy != "":
+		text += "\n\n**Waits for health**: " + c.Unhealthy
 	}
 	if blocked := c.Blocks.details(c.scope()); blocked != "" {
 		text += "\n\n" + blocked
@@ -490,14 +490,10 @@ func (c *channelActor) details() string {
 	if len(failed) > 0 {
 		text += "\n\nFailed, of those at most ten:\n" + strings.Join(failed, "")
 	}
-	return text
-}
-
-// firstLine keeps what others wrote from filling the page.
-func firstLine(text string) string {
-	line, _, _ := strings.Cut(text, "\n")
-	if runes := []rune(line); len(runes) > 200 {
-		line = string(runes[:200]) + "..."
+	for _, more := range []string{c.soakDetails(now), c.revertDetails()} {
+		if more != "" {
+			text += "\n\n" + more
+		}
 	}
-	return line
+	return text
 }

@@ -26,7 +26,7 @@ func TestRecordedHistoriesReplay(t *testing.T) {
 	for _, file := range recordings(t) {
 		t.Run(strings.TrimSuffix(filepath.Base(file), ".json.gz"), func(t *testing.T) {
 			replayer := worker.NewWorkflowReplayer()
-			for _, workflow := range []any{workflows.UpdateCluster, workflows.RollPool, workflows.ReplaceNode, workflows.Sync, workflows.Channel, workflows.Cluster, workflows.Fleet} {
+			for _, workflow := range []any{workflows.UpdateCluster, workflows.RollPool, workflows.ReplaceNode, workflows.Sync, workflows.WatchHealth, workflows.Channel, workflows.Cluster, workflows.Fleet} {
 				replayer.RegisterWorkflow(workflow)
 			}
 			require.NoError(t, replayer.ReplayWorkflowHistory(nil, history(t, file)))

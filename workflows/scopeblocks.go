@@ -51,16 +51,8 @@ func (s *ScopeBlocks) handle(ctx workflow.Context, selector workflow.Selector, s
 		changed(ctx)
 		return lifted
 	}
-	selector.AddReceive(workflow.GetSignalChannel(ctx, BlockName), func(channel workflow.ReceiveChannel, _ bool) {
-		var request BlockRequest
-		channel.Receive(ctx, &request)
-		block(ctx, understood(ctx, request))
-	})
-	selector.AddReceive(workflow.GetSignalChannel(ctx, UnblockName), func(channel workflow.ReceiveChannel, _ bool) {
-		var request UnblockRequest
-		channel.Receive(ctx, &request)
-		unblock(ctx, request)
-	})
+	hear(ctx, selector, BlockName, func(request BlockRequest) { block(ctx, understood(ctx, request)) })
+	hear(ctx, selector, UnblockName, func(request UnblockRequest) { unblock(ctx, request) })
 	if err := workflow.SetQueryHandler(ctx, BlocksQuery, func() (ScopeBlocks, error) { return *s, nil }); err != nil {
 		return err
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"time"
 
+	"github.com/fairway-project/fairway/promotion"
 	"github.com/fairway-project/fairway/registry"
 	"github.com/fairway-project/fairway/rollout"
 )
@@ -79,6 +80,13 @@ type Messages interface {
 	// channels know, and tells those for which something is new. It costs one request to the
 	// registry and one to the repository where nothing is.
 	SyncFleet(context.Context, SyncFleet) (SyncResult, error)
+}
+
+// Watch is how the actors of channels hear of the health of clusters. activities/fleet implements it.
+type Watch interface {
+	// LookAtHealth asks the actors of channels which clusters they want to know the health of, looks at
+	// those, and tells the actors. It costs one query for each channel where nobody wants to know. It heartbeats.
+	LookAtHealth(context.Context, LookAtHealth) (LookedAt, error)
 }
 
 // Gates is how an update or a batch waits for the end of blocks before it begins. activities/blocks implements it.
@@ -254,6 +262,12 @@ type (
 		Channel string `json:"channel,omitempty"` // default: all
 		// Shrunk believes a registry that has lost more than half of the clusters that are known.
 		Shrunk bool `json:"shrunk,omitempty"`
+	}
+	LookAtHealth struct{}
+	LookedAt     struct {
+		Clusters  int      `json:"clusters"`
+		Unhealthy []string `json:"unhealthy,omitempty"`
+		Problems  []string `json:"problems,omitempty"` // of the look itself; whole sentences
 	}
 	SyncResult struct {
 		Clusters int      `json:"clusters"`
@@ -508,6 +522,15 @@ type ChannelSync struct {
 	// Problem is why the head is not known, such as a branch that does not exist; the commit is empty
 	// then, and what was wanted before stays wanted.
 	Problem string `json:"problem,omitempty"`
+	// Landings are those that are new since the head that the actor knew, oldest first, without times. Rewritten means that the
+	// head that it knew is not on the line any more: they are the newest of the line then.
+	Landings  []promotion.Landing `json:"landings,omitempty"`
+	Rewritten bool                `json:"rewritten,omitempty"`
+	// SoakSeconds is how long a landing has to soak, where that is longest, to be promoted to another channel; 0
+	// means that nothing is promoted from here.
+	SoakSeconds int64 `json:"soak_seconds,omitempty"`
+	// Promoted is the newest landing that each of these other channels is known to have, empty where none is.
+	Promoted []string `json:"promoted,omitempty"`
 	// Keep means that clusters that are missing here have not left: the registry is not believed.
 	Keep bool `json:"keep,omitempty"`
 	// Digest stands for all of it, so that the same need not be told twice.
@@ -548,8 +571,14 @@ type ChannelState struct {
 	Wave   int         `json:"wave"`
 	Next   time.Time   `json:"next,omitzero"`
 	Blocks ScopeBlocks `json:"blocks"`
-	// Announced means that people have been told that the rollout is stopped.
+	// Unhealthy is why the next wave waits although the one before has baked; Overdue when people are told.
+	Unhealthy string    `json:"unhealthy,omitempty"`
+	Overdue   time.Time `json:"overdue,omitzero"`
+	// Announced means that people have been told that the rollout is stopped, or waits for health.
 	Announced bool `json:"announced,omitempty"`
+
+	Looked     Looked            `json:"looked,omitzero"`
+	Promotions ChannelPromotions `json:"promotions,omitzero"`
 }
 
 // Member is a cluster of a channel and where it stands on the way to the channel's head.
@@ -559,6 +588,8 @@ type Member struct {
 	Problem string `json:"problem,omitempty"`
 	// Tell means that the cluster's actor has yet to be told what is wanted.
 	Tell bool `json:"tell,omitempty"`
+	// Blocked is the reason of a block of this cluster alone at the last look; empty without one.
+	Blocked string `json:"blocked,omitempty"`
 }
 
 // ChannelID is the id of a channel's actor.

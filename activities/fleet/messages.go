@@ -13,6 +13,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/fairway-project/fairway/activities"
+	"github.com/fairway-project/fairway/promotion"
 	"github.com/fairway-project/fairway/registry"
 	"github.com/fairway-project/fairway/rollout"
 	"github.com/fairway-project/fairway/workflows"
@@ -36,6 +37,12 @@ type Messages struct {
 	Retry func(registry.Cluster) (after, atMost time.Duration)
 	// Version is what a cluster has at a commit.
 	Version func(commit string, cluster registry.Cluster) string
+	// Landings are the first-parent commits of a channel from its head back to the one that is known, which is
+	// empty for none: oldest first, the newest promotion.MostLandings at most. Rewritten means that the known one is not on that
+	// line: then, too, they are the newest. Nil where nobody has to know.
+	Landings func(ctx context.Context, channel, known, head string) (landings []promotion.Landing, rewritten bool, err error)
+	// Pipeline is which channels there are, besides those that clusters follow, and what is promoted from where.
+	Pipeline promotion.Pipeline
 }
 
 var _ workflows.Messages = (*Messages)(nil)

@@ -17,6 +17,7 @@ import (
 	enumspb "go.temporal.io/api/enums/v1"
 	"go.temporal.io/api/serviceerror"
 	"go.temporal.io/api/workflowservice/v1"
+	"go.temporal.io/sdk/client"
 	"go.temporal.io/sdk/temporal"
 	"golang.org/x/sync/errgroup"
 
@@ -32,8 +33,8 @@ const (
 )
 
 // SyncFleet implements workflows.Messages. It costs one request to the registry, one to the
-// repository, one to Temporal's visibility and one query for each channel. Nothing is told if the
-// registry or the repository does not answer.
+// repository, one to Temporal's visibility and one query for each channel; and a look at the history of
+// those whose heads have moved. Nothing is told if the registry or the repository does not answer.
 func (m *Messages) SyncFleet(ctx context.Context, in workflows.SyncFleet) (workflows.SyncResult, error) {
 	defer beating(ctx)()
 	var result workflows.SyncResult
@@ -61,14 +62,21 @@ func (m *Messages) SyncFleet(ctx context.Context, in workflows.SyncFleet) (workf
 			following[name] = []registry.Cluster{} // its last cluster may just have left it
 		}
 	}
+	for _, name := range m.Pipeline.Channels {
+		if following[name] == nil {
+			following[name] = []registry.Cluster{}
+		}
+	}
 	names := slices.Sorted(maps.Keys(following))
+	asked := names
 	if in.Channel != "" {
 		if following[in.Channel] == nil {
 			return result, temporal.NewNonRetryableApplicationError(fmt.Sprintf("no cluster of the registry follows channel %q", in.Channel), workflows.InvalidInput, nil)
 		}
 		names = []string{in.Channel}
+		asked = append([]string{in.Channel}, m.targets(in.Channel)...)
 	}
-	known, unknown := m.known(ctx, names)
+	known, unknown := m.known(ctx, asked)
 	errs := []error{unknown}
 	keep := false
 	if problem := vanished(known, clusters); problem != "" {
@@ -76,6 +84,8 @@ func (m *Messages) SyncFleet(ctx context.Context, in workflows.SyncFleet) (workf
 		result.Problems = append(result.Problems, problem)
 	}
 
+	reading, cancel := context.WithTimeout(ctx, landingsWithin)
+	defer cancel()
 	var news []workflows.ChannelSync
 	for _, name := range names {
 		if _, answered := known[name]; !answered {
@@ -89,6 +99,7 @@ func (m *Messages) SyncFleet(ctx context.Context, in workflows.SyncFleet) (workf
 			continue // it may be the channel that does not answer that they leave, which is to hear of it first
 		}
 		sync.Keep = keep
+		m.promotions(&sync, known)
 		if sync.Problem != "" {
 			result.Problems = append(result.Problems, sync.Problem)
 		}
@@ -96,7 +107,8 @@ func (m *Messages) SyncFleet(ctx context.Context, in workflows.SyncFleet) (workf
 		lost, err := m.lost(ctx, &sync, known[name], running)
 		errs = append(errs, err)
 		result.Lost = append(result.Lost, lost...)
-		if sync.Digest != known[name].Digest || overtaken(sync, known[name]) {
+		errs = append(errs, m.landings(reading, &sync, known[name].Landing, heads[name]))
+		if sync.Digest != known[name].Digest || overtaken(sync, known[name]) || len(sync.Landings) > 0 {
 			news = append(news, sync)
 		}
 	}
@@ -120,11 +132,16 @@ func (m *Messages) SyncFleet(ctx context.Context, in workflows.SyncFleet) (workf
 // running are the ids of the channels' actors and of updates that run. What began or ended within the
 // last seconds may be missing or left.
 func (m *Messages) running(ctx context.Context) (map[string]bool, error) {
+	return running(ctx, m.Temporal, `WorkflowType IN ("Channel", "UpdateCluster")`)
+}
+
+// running are the ids of workflows that run, of those that fit a filter.
+func running(ctx context.Context, temporalClient client.Client, filter string) (map[string]bool, error) {
 	ids := map[string]bool{}
 	var token []byte
 	for {
-		page, err := m.Temporal.ListWorkflow(ctx, &workflowservice.ListWorkflowExecutionsRequest{
-			Query: `WorkflowType IN ("Channel", "UpdateCluster") AND ExecutionStatus = "Running"`, PageSize: 1000, NextPageToken: token,
+		page, err := temporalClient.ListWorkflow(ctx, &workflowservice.ListWorkflowExecutionsRequest{
+			Query: filter + ` AND ExecutionStatus = "Running"`, PageSize: 1000, NextPageToken: token,
 		})
 		if err != nil {
 			return nil, noAnswer(fmt.Errorf("listing the workflows that run: %w", err))
@@ -149,7 +166,7 @@ func (m *Messages) known(ctx context.Context, channels []string) (map[string]wor
 	for _, name := range channels {
 		group.Go(func() error {
 			var synced workflows.ChannelSynced
-			_, err := m.query(ctx, workflows.ChannelID(name), workflows.SyncedQuery, &synced)
+			_, err := query(ctx, m.Temporal, workflows.ChannelID(name), workflows.SyncedQuery, &synced)
 			mu.Lock()
 			defer mu.Unlock()
 			if err != nil {
@@ -165,8 +182,8 @@ func (m *Messages) known(ctx context.Context, channels []string) (map[string]wor
 }
 
 // query says also whether there is such a workflow.
-func (m *Messages) query(ctx context.Context, id, name string, out any) (bool, error) {
-	answer, err := m.Temporal.QueryWorkflow(ctx, id, "", name)
+func query(ctx context.Context, temporalClient client.Client, id, name string, out any) (bool, error) {
+	answer, err := temporalClient.QueryWorkflow(ctx, id, "", name)
 	if unknown := (*serviceerror.NotFound)(nil); errors.As(err, &unknown) {
 		return false, nil
 	}
@@ -207,9 +224,12 @@ func (m *Messages) channelSync(name, commit string, following []registry.Cluster
 		return workflows.ChannelSync{}, fmt.Errorf("settings of the rollout of channel %s: %w", name, err)
 	}
 	sync := workflows.ChannelSync{Channel: name, Commit: commit, Settings: settings, Clusters: []workflows.ChannelCluster{}}
-	if commit == "" && len(following) > 0 {
+	switch {
+	case commit == "" && len(following) > 0:
 		sync.Problem = fmt.Sprintf("the configuration repository has no branch %s, which %s and %d more clusters follow: make it, or correct their channel in the registry",
 			name, following[0].ID, len(following)-1)
+	case commit == "" && slices.Contains(m.Pipeline.Channels, name):
+		sync.Problem = fmt.Sprintf("the configuration repository has no branch %s, which pipeline.channels of fairway.yaml names: make it, or take it out", name)
 	}
 	for _, cluster := range following {
 		each := workflows.ChannelCluster{
@@ -248,6 +268,7 @@ func (m *Messages) channelSync(name, commit string, following []registry.Cluster
 // digest leaves out what changes with the updates themselves: the actors hear of that sooner.
 func digest(sync workflows.ChannelSync) string {
 	sync.Title, sync.Digest, sync.Clusters = "", "", slices.Clone(sync.Clusters)
+	sync.Landings, sync.Rewritten = nil, false
 	for i := range sync.Clusters {
 		sync.Clusters[i].Want.Current, sync.Clusters[i].Want.Last, sync.Clusters[i].Lost = "", "", false
 		sync.Clusters[i].Want.Between = ""
@@ -332,7 +353,7 @@ func (m *Messages) tellEnd(ctx context.Context, cluster string) (known *workflow
 		ended, run = description.Status.String(), description.WorkflowExecution.RunID
 	}
 	var state workflows.ClusterState
-	if _, err := m.query(ctx, workflows.ClusterID(cluster), workflows.StateQuery, &state); err != nil {
+	if _, err := query(ctx, m.Temporal, workflows.ClusterID(cluster), workflows.StateQuery, &state); err != nil {
 		return nil, false, err
 	}
 	update := state.Updates.Running

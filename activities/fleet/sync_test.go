@@ -22,6 +22,7 @@ import (
 	"go.temporal.io/sdk/temporal"
 	"go.temporal.io/sdk/testsuite"
 
+	"github.com/fairway-project/fairway/promotion"
 	"github.com/fairway-project/fairway/registry"
 	"github.com/fairway-project/fairway/rollout"
 	"github.com/fairway-project/fairway/workflows"
@@ -41,6 +42,9 @@ type actors struct {
 	requests int
 	down     map[string]bool // workflow ids that cannot be reached
 	starts   []client.StartWorkflowOptions
+	watched  map[string]workflows.Watched // by channel
+	blocks   workflows.ScopeBlocks        // of the fleet
+	health   map[string]workflows.ChannelHealth
 }
 
 func (a *actors) ListWorkflow(_ context.Context, request *workflowservice.ListWorkflowExecutionsRequest) (*workflowservice.ListWorkflowExecutionsResponse, error) {
@@ -84,6 +88,10 @@ func (a *actors) QueryWorkflow(_ context.Context, id, _, name string, _ ...any) 
 		if known, exists := a.channels[channel]; exists {
 			answer = known
 		}
+	} else if wanted, exists := a.watched[channel]; is && exists && name == workflows.WatchedQuery {
+		answer = wanted
+	} else if id == workflows.FleetID {
+		answer = a.blocks
 	} else if cluster, exists := a.clusters[strings.TrimPrefix(id, "cluster/")]; exists {
 		answer = cluster
 	}
@@ -114,7 +122,11 @@ func (a *actors) SignalWithStartWorkflow(_ context.Context, id, signal string, a
 	}
 	a.told = append(a.told, id+" "+signal)
 	if said, is := arg.(workflows.ChannelSync); is {
-		synced := workflows.ChannelSynced{Commit: said.Commit, Digest: said.Digest, Open: a.channels[said.Channel].Open}
+		before := a.channels[said.Channel]
+		synced := workflows.ChannelSynced{Commit: said.Commit, Landing: before.Landing, Merged: before.Merged, Digest: said.Digest, Open: before.Open}
+		if told := len(said.Landings); told > 0 {
+			synced.Landing = said.Landings[told-1].Commit
+		}
 		for _, each := range said.Clusters {
 			synced.Clusters = append(synced.Clusters, each.ID)
 		}
@@ -125,8 +137,18 @@ func (a *actors) SignalWithStartWorkflow(_ context.Context, id, signal string, a
 }
 
 func (a *actors) SignalWorkflow(_ context.Context, id, _, signal string, arg any) error {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.down[id+"!"] {
+		return errors.New("down")
+	}
 	a.told = append(a.told, id+" "+signal)
-	a.outcomes = append(a.outcomes, arg.(workflows.UpdateOutcome))
+	switch said := arg.(type) {
+	case workflows.UpdateOutcome:
+		a.outcomes = append(a.outcomes, said)
+	case workflows.ChannelHealth:
+		a.health[id] = said
+	}
 	return nil
 }
 
@@ -136,7 +158,10 @@ type fleet struct {
 	t        *testing.T
 	registry registry.Clusters
 	heads    map[string]string
-	down     map[string]bool // "registry", "repository"
+	down     map[string]bool   // "registry", "repository", "history"
+	lines    map[string]string // first-parent lines of channels, such as "c1 c2"
+	pipeline promotion.Pipeline
+	read     []string // of the histories
 }
 
 func newFleet(t *testing.T) *fleet {
@@ -162,7 +187,7 @@ func (f *fleet) cluster(id string) *registry.Cluster {
 }
 
 func (f *fleet) sync(in workflows.SyncFleet) (workflows.SyncResult, error) {
-	f.told, f.requests, f.starts = nil, 0, nil
+	f.told, f.requests, f.starts, f.read = nil, 0, nil, nil
 	m := &Messages{
 		Temporal: f.actors, TaskQueue: "q",
 		Clusters: func(context.Context) (registry.Clusters, error) {
@@ -177,9 +202,13 @@ func (f *fleet) sync(in workflows.SyncFleet) (workflows.SyncResult, error) {
 			}
 			return f.heads, nil
 		},
-		Title:   func(_ context.Context, commit string) string { return "title of " + commit },
-		Waves:   func(string) (rollout.Settings, error) { return rollout.Settings{BakeSeconds: 600}, nil },
-		Version: func(commit string, c registry.Cluster) string { return commit + "#" + c.ID + c.ConfigItems["edited"] },
+		Title:    func(_ context.Context, commit string) string { return "title of " + commit },
+		Waves:    func(string) (rollout.Settings, error) { return rollout.Settings{BakeSeconds: 600}, nil },
+		Version:  func(commit string, c registry.Cluster) string { return commit + "#" + c.ID + c.ConfigItems["edited"] },
+		Pipeline: f.pipeline,
+	}
+	if f.lines != nil {
+		m.Landings = f.landings
 	}
 	var suite testsuite.WorkflowTestSuite
 	env := suite.NewTestActivityEnvironment()

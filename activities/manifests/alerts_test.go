@@ -90,7 +90,7 @@ func TestNoAnswerAboutAlertsIsNeverHealthy(t *testing.T) {
 		"no Prometheus":      {http.StatusOK, `<html>`, config.Alerts{}, "Alerts could not be asked for: "},
 		"an overload":        {http.StatusServiceUnavailable, `busy`, config.Alerts{}, "503"},
 		"a number":           {http.StatusOK, `{"status":"success","data":{"resultType":"scalar","result":[1700000000,"0"]}}`, config.Alerts{}, "must be an instant vector"},
-		"too much":           {http.StatusOK, vector(`{"x":"` + strings.Repeat("x", alertsSize) + `"}`), config.Alerts{}, "the answer is too long"},
+		"too much":           {http.StatusOK, vector(`{"x":"` + strings.Repeat("x", 8<<20) + `"}`), config.Alerts{}, "the answer is too long"},
 		"a redirect":         {http.StatusFound, thief.URL, config.Alerts{TokenFile: token}, "302"},
 		"no token":           {http.StatusOK, vector(), config.Alerts{TokenFile: "/none"}, "update.alerts.token_file: open /none"},
 		"an empty token":     {http.StatusOK, vector(), config.Alerts{TokenFile: empty}, "is empty"},

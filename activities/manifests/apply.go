@@ -64,7 +64,7 @@ func (a *Activities) ApplyManifests(ctx context.Context, in workflows.ManifestsO
 	if err := problems.err(s.cluster.ID, fmt.Sprintf("%d of %d manifests are wrong", len(problems), len(release.Manifests))); err != nil {
 		return workflows.Applied{}, err
 	}
-	run := &application{server: s, gate: a.gate(s.cluster.ID), progress: progress, items: items}
+	run := &application{taken: notes{}, server: s, gate: a.gate(s.cluster.ID), progress: progress, items: items}
 	return run.apply(ctx)
 }
 
@@ -105,6 +105,8 @@ type application struct {
 	mu       sync.Mutex
 	problems problems
 	applied  workflows.Applied
+	notes    notes                        // about what was applied before
+	taken    notes                        // about what is applied now
 	crds     []*unstructured.Unstructured // that were applied
 }
 
@@ -255,6 +257,9 @@ func (r *application) apply(ctx context.Context) (workflows.Applied, error) {
 	if err := r.remember(ctx); err != nil {
 		return workflows.Applied{}, err
 	}
+	if err := r.strike(ctx); err != nil {
+		return workflows.Applied{}, err
+	}
 	for _, phase := range phases(r.items) {
 		if len(phase) == 0 {
 			continue
@@ -272,7 +277,10 @@ func (r *application) apply(ctx context.Context) (workflows.Applied, error) {
 			}
 		}
 	}
-	return r.applied, r.problems.err(r.cluster.ID, fmt.Sprintf("%d of %d manifests cannot be applied", len(r.problems), len(r.items)))
+	if err := r.problems.err(r.cluster.ID, fmt.Sprintf("%d of %d manifests cannot be applied", len(r.problems), len(r.items))); err != nil {
+		return r.applied, err
+	}
+	return r.applied, r.keep(ctx)
 }
 
 func (r *application) applyPhase(ctx context.Context, phase []*item, dry bool) error {
@@ -317,6 +325,10 @@ func (r *application) try(ctx context.Context, i *item) error {
 }
 
 func (r *application) applyItem(ctx context.Context, i *item) error {
+	if r.noted(i) {
+		r.pass(i)
+		return nil
+	}
 	if err := r.gate(ctx); err != nil {
 		return err
 	}
@@ -457,7 +469,7 @@ func isWith(conflict metav1.StatusCause, managers []string) bool {
 	})
 }
 
-func hasLegacy(object *unstructured.Unstructured) bool {
+func hasLegacy(object metav1.Object) bool {
 	return slices.ContainsFunc(object.GetManagedFields(), func(e metav1.ManagedFieldsEntry) bool {
 		return e.Operation == metav1.ManagedFieldsOperationUpdate && legacyManagers.Has(e.Manager) && e.Subresource == ""
 	})
@@ -512,10 +524,14 @@ type trace struct {
 	version    string // of the resource
 	generation int64
 	ours       string // what our manager owns and since when
+	unsettled  bool   // it is being deleted, or kubectl owns some of it
 }
 
 func traceOf(object metav1.Object) trace {
-	t := trace{uid: object.GetUID(), version: object.GetResourceVersion(), generation: object.GetGeneration()}
+	t := trace{
+		uid: object.GetUID(), version: object.GetResourceVersion(), generation: object.GetGeneration(),
+		unsettled: object.GetDeletionTimestamp() != nil || hasLegacy(object),
+	}
 	for _, entry := range object.GetManagedFields() {
 		if entry.Manager == FieldManager && entry.Operation == metav1.ManagedFieldsOperationApply && entry.Subresource == "" {
 			if entry.Time != nil && entry.FieldsV1 != nil {
@@ -526,10 +542,10 @@ func traceOf(object metav1.Object) trace {
 	return t
 }
 
-// same says whether applying has changed nothing. Others may have written the object's status
-// meanwhile, so another version of the resource alone says nothing.
+// same says whether applying has changed nothing. Others may have written the status of an object that
+// has one meanwhile, so another version of the resource alone says nothing there.
 func (t trace) same(now trace) bool {
-	return t.uid == now.uid && (t.version == now.version || t.generation == now.generation && t.ours == now.ours && t.ours != "")
+	return t.uid == now.uid && (t.version == now.version || t.generation != 0 && t.generation == now.generation && t.ours == now.ours && t.ours != "")
 }
 
 func (r *application) count(i *item, answer answer) {
@@ -545,10 +561,20 @@ func (r *application) count(i *item, answer answer) {
 	default:
 		r.applied.Changed++
 	}
+	r.taken[i.noteKey()] = i.note(traceOf(answer.object))
 	if i.id.GroupKind == crdKind {
 		r.crds = append(r.crds, answer.object)
 		r.fresh = r.fresh || !known || !before.same(traceOf(answer.object))
 	}
+}
+
+// pass counts what need not be applied.
+func (r *application) pass(i *item) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.done.Add(1)
+	r.applied.Unchanged++
+	r.taken[i.noteKey()] = r.notes[i.noteKey()]
 }
 
 func (r *application) report(p problem) {
@@ -573,7 +599,10 @@ func (r *application) remember(ctx context.Context) error {
 	var mu sync.Mutex
 	group, groupCtx := errgroup.WithContext(ctx)
 	group.SetLimit(parallel)
-	group.Go(func() error { return r.enlist(groupCtx, all, r.gate) })
+	group.Go(func() (err error) {
+		r.notes, err = r.enlist(groupCtx, all, r.gate)
+		return err
+	})
 	for kind, mapping := range kinds {
 		group.Go(func() error {
 			return r.eachMetadata(groupCtx, mapping, "", metav1.ListOptions{LabelSelector: ours}, func(object *metav1.PartialObjectMetadata) {

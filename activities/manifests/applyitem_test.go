@@ -56,7 +56,7 @@ func applyOne(t *testing.T, manifest, annotations string, respond func(force boo
 	i := &item{Manifest: render.Manifest{File: "a.yaml", Line: 1, Object: o}, object: o, mapping: &meta.RESTMapping{Resource: plural, GroupVersionKind: kind, Scope: meta.RESTScopeNamespace}}
 	require.NoError(t, i.tidy())
 	i.id.GroupKind, i.id.Name = kind.GroupKind(), o.GetName()
-	r := &application{server: connected, gate: func(context.Context) error { return nil }, progress: &progress{}, items: []*item{i}}
+	r := &application{taken: notes{}, server: connected, gate: func(context.Context) error { return nil }, progress: &progress{}, items: []*item{i}}
 	require.NoError(t, r.applyItem(t.Context(), i))
 	return s, r
 }

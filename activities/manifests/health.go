@@ -65,8 +65,18 @@ func (a *Activities) askReady(ctx context.Context, cluster string) error {
 func (a *Activities) CheckHealth(ctx context.Context, in workflows.CheckHealth) (workflows.Health, error) {
 	ctx, progress, end := begin(ctx)
 	defer end()
+	return a.look(ctx, in.Cluster, progress)
+}
+
+// Look is CheckHealth for other activities, with a context of their own that may end sooner: it does not
+// heartbeat, since the SDK takes the end of a heartbeat's context for the activity's.
+func Look(ctx context.Context, a *Activities, cluster string) (workflows.Health, error) {
+	return a.look(ctx, cluster, &progress{})
+}
+
+func (a *Activities) look(ctx context.Context, cluster string, progress *progress) (workflows.Health, error) {
 	progress.say("looking at nodes")
-	s, err := a.connect(ctx, in.Cluster)
+	s, err := a.connect(ctx, cluster)
 	if err != nil {
 		return workflows.Health{}, err
 	}

@@ -79,20 +79,20 @@ func kindsIn(inventory *unstructured.Unstructured) sets.Set[schema.GroupKind] {
 	return kinds
 }
 
-// enlist adds kinds to the inventory. It costs one request if they are in it.
-func (s *server) enlist(ctx context.Context, kinds sets.Set[schema.GroupKind], gate gate) error {
+// enlist adds kinds to the inventory, and returns its notes. It costs one request if they are in it.
+func (s *server) enlist(ctx context.Context, kinds sets.Set[schema.GroupKind], gate gate) (notes, error) {
 	inventory, err := s.inventory(ctx)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	known := kindsIn(inventory)
+	known, noted := kindsIn(inventory), notesIn(inventory)
 	if inventory != nil && known.IsSuperset(kinds) {
-		return nil
+		return noted, nil
 	}
 	if err := gate(ctx); err != nil {
-		return err
+		return nil, err
 	}
-	return s.writeInventory(ctx, known.Union(kinds))
+	return noted, s.writeInventory(ctx, known.Union(kinds))
 }
 
 func (s *server) writeInventory(ctx context.Context, kinds sets.Set[schema.GroupKind]) error {

@@ -40,7 +40,7 @@ func TestOnAnAPIServer(t *testing.T) {
 		name string
 		run  func(*scene)
 	}{
-		{"what is applied again costs a request each and writes nothing", testNoChange},
+		{"what is as it was applied costs no request of its own", testNoChange},
 		{"namespaces and kinds come before what needs them", testOrder},
 		{"fields of another manager are a conflict", testConflict},
 		{"what kubectl has applied is taken over", testLegacy},
@@ -58,6 +58,7 @@ func TestOnAnAPIServer(t *testing.T) {
 		{"a plan shows what would change and changes nothing", testPlan},
 		{"workloads are waited for", testAwait},
 		{"health", testHealth},
+		{"alerts", testAlerts},
 		{"an API server is waited for", testAwaitAPIServer},
 		{"what no manifest contains any more is pruned", testPrune},
 	} {

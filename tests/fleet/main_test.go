@@ -127,6 +127,9 @@ func startProduct(ctx context.Context) (err error) {
 	for _, environment := range []string{"production", "test"} {
 		c.Update.Environments[environment] = config.Conduct{RetryAfter: new(3 * time.Second), RetryAtMost: new(3 * time.Second)}
 	}
+	if c.Update.Alerts, err = startPrometheus(ctx); err != nil {
+		return err
+	}
 	c.Update.HealthyWithin = new(90 * time.Second)
 	c.Rollout.Bake = new(bake)
 	c.Rollout.Channels = map[string]config.Waves{"waves": {Groups: &[]string{"1", "100%"}}}

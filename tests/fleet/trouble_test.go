@@ -195,10 +195,17 @@ func TestAClusterIsHeldByBlocksAndWindowsAndOvertakenByNewerCommits(t *testing.T
 	awaitHead(t, channel, last)
 	holds(t, cluster, func(u workflows.ClusterUpdates) bool { return u.Running == nil && strings.HasPrefix(u.Current, newer) })
 
-	// Lifted, but outside of the window: it waits, and says for what.
+	// Lifted, but an alert fires.
+	endAlarm := alarm(t, cluster)
 	closed := time.Now().UTC().Add(6 * time.Hour)
 	setItem(t, cluster, "fairway.update.windows", fmt.Sprintf("%s-%s UTC", closed.Format("15:04"), closed.Add(time.Hour).Format("15:04")))
 	removeItem(t, cluster, "cluster_update_block")
+	inPhase(t, cluster, last, "checking")
+	holds(t, cluster, func(u workflows.ClusterUpdates) bool { return strings.HasPrefix(u.Current, newer) })
+	inPhase(t, cluster, last, "checking")
+	endAlarm()
+
+	// It has ended, but outside of the window: it waits, and says for what.
 	inPhase(t, cluster, last, "waiting")
 	holds(t, cluster, func(u workflows.ClusterUpdates) bool { return strings.HasPrefix(u.Current, newer) })
 	removeItem(t, cluster, "fairway.update.windows")

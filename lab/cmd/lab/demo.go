@@ -20,7 +20,12 @@ func buildCommand() *cobra.Command {
 		Use:   "build",
 		Short: "Build what the lab consists of, and start nothing",
 		Args:  cobra.NoArgs,
-		RunE:  func(cmd *cobra.Command, _ []string) error { return lab.Prepare(cmd.Context(), cmd.OutOrStdout()) },
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if err := lab.Prepare(cmd.Context(), cmd.OutOrStdout()); err != nil {
+				return err
+			}
+			return lab.PreparePrometheus(cmd.Context(), cmd.OutOrStdout())
+		},
 	}
 }
 
@@ -109,7 +114,12 @@ func demonstrate(ctx context.Context, out io.Writer, l *lab.Lab, bin string) err
 	if err := travel(ctx, out, l, quietly, show); err != nil {
 		return err
 	}
+	if err := show("schedule", "apply"); err != nil {
+		return err
+	}
 	fmt.Fprintf(out, `
+From now on what has soaked on dev for a minute gets to alpha by itself, and waits for you as a pull request to stable.
+
 Look around:
   the workflows that did it     %s/namespaces/fairway/workflows
   the worker's log              %s
@@ -124,10 +134,12 @@ func things(env string) string {
 	return fmt.Sprintf(`  . %s
   bin/fairway status --watch
   bin/fairway channel describe dev
-  bin/fairway cluster plan alpha-1 --ref dev      what would change if alpha-1 followed dev
+  bin/fairway promote dev alpha --dry-run         # how far the commit is on its way to alpha
+  bin/fairway promotion list
+  bin/fairway cluster plan alpha-1 --ref dev      # what would change if alpha-1 followed dev
   bin/fairway cluster rollback dev-1 --reason "I prefer it as it was" --wait
   bin/fairway fleet block --reason "nothing moves" --for 10m
-  git clone http://author:$FORGE_AUTHOR_TOKEN@${FORGE_URL#http://}/fairway/config.git      and push to dev yourself
+  git clone http://author:$FORGE_AUTHOR_TOKEN@${FORGE_URL#http://}/fairway/config.git      # and push to dev yourself
   .lab/bin/kubectl --context dev-1 get nodes
 `, shortPath(env))
 }

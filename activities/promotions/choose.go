@@ -1,0 +1,159 @@
+package promotions
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/fairway-project/fairway/forge"
+	"github.com/fairway-project/fairway/promotion"
+	"github.com/fairway-project/fairway/workflows"
+)
+
+// ChoosePromotion implements workflows.Promotions. Where nothing is due it costs one request to the
+// repository and two queries.
+func (a *Activities) ChoosePromotion(ctx context.Context, in workflows.ChoosePromotion) (choice workflows.PromotionChoice, err error) {
+	ctx, end := a.begin(ctx, "choosing what to promote from "+in.From+" to "+in.To)
+	defer end(&err)
+	edge, err := a.edge(in.From, in.To)
+	if err != nil {
+		return choice, err
+	}
+	if err := edge.CheckSkips(in.SkipGates); err != nil {
+		return choice, invalid("%v", err)
+	}
+	var heads map[string]string
+	var from, to workflows.ChannelState
+	asking, asked := errgroup.WithContext(ctx)
+	asking.Go(func() (err error) { heads, err = a.heads(asked, edge.From, edge.To); return err })
+	asking.Go(func() (err error) { from, to, err = a.both(asked, edge); return err })
+	if err := asking.Wait(); err != nil {
+		return choice, err
+	}
+	head := heads[edge.To]
+	soak := from.Promotions.Soak
+	if in.Now || in.Candidate != "" { // a person need not wait until the channel's actor has heard of the landing
+		if err := a.land(ctx, &soak, heads[edge.From]); err != nil {
+			return choice, err
+		}
+	}
+	choice.Mode = edge.Mode
+	choice.Choice, err = promotion.Choose(edge, soak, a.question(edge, from, to, in, func(commit string) (bool, error) {
+		return a.Repository.Contains(ctx, commit, head)
+	}))
+	switch {
+	case errors.Is(err, promotion.ErrNoLanding):
+		return choice, invalid("%v", err)
+	case err != nil || choice.Candidate == nil:
+		return choice, err
+	}
+	return choice, a.examine(ctx, edge, in, from, to, head, &choice)
+}
+
+// question is what a choice depends on.
+func (a *Activities) question(edge promotion.Edge, from, to workflows.ChannelState, in workflows.ChoosePromotion, has func(string) (bool, error)) promotion.Question {
+	question := promotion.Question{Now: a.now(), Has: has, Reverts: from.Promotions.Reverts, Candidate: in.Candidate, Immediately: in.Now}
+	for _, refusal := range to.Promotions.Refused {
+		if refusal.From == edge.From {
+			question.Refused = append(question.Refused, refusal.Candidate)
+		}
+	}
+	if reverted := standing(edge.To, to); reverted != "" {
+		question.Held = append(question.Held, reverted)
+	}
+	return question
+}
+
+// land tells a soak of the landings that its channel's actor has not heard of.
+func (a *Activities) land(ctx context.Context, soak *promotion.Soak, head string) error {
+	known := ""
+	if n := len(soak.Landings); n > 0 {
+		known = soak.Landings[n-1].Commit
+	}
+	if known == head {
+		return nil
+	}
+	commits, rewritten, err := a.Repository.Landings(ctx, known, head, promotion.MostLandings)
+	if err != nil {
+		return err
+	}
+	landings := make([]promotion.Landing, len(commits))
+	for i, commit := range commits {
+		landings[i] = promotion.Landing{Commit: commit.SHA, Title: commit.Title, Author: commit.Author}
+	}
+	soak.Land(a.now(), landings, rewritten || known == "")
+	return nil
+}
+
+// examine says whether a candidate is to be promoted now.
+func (a *Activities) examine(ctx context.Context, edge promotion.Edge, in workflows.ChoosePromotion, from, to workflows.ChannelState, head string, choice *workflows.PromotionChoice) error {
+	candidate := choice.Candidate.Commit
+	wait := func(format string, args ...any) error {
+		choice.Why = fmt.Sprintf(format, args...)
+		return nil
+	}
+	if done := slices.IndexFunc(to.Promotions.Records, func(r promotion.Record) bool {
+		return r.From == edge.From && r.Candidate == candidate && r.Outcome == promotion.Merged
+	}); done >= 0 && !in.Now {
+		return wait("Pull request %d has brought what %s carries to %s, but without the commit: merge by a merge commit instead of squashing, so that git can tell.",
+			to.Promotions.Records[done].PullRequest, short(candidate), edge.To)
+	}
+	if edge.Mode == promotion.ByPullRequest || len(edge.PersonFor) > 0 {
+		if err := a.needForge(); err != nil {
+			return err
+		}
+	}
+	// A pull request may be opened, and looked at, while no window is open.
+	if reason, opening := a.closed(edge); reason != "" && !in.Now && edge.Mode == promotion.Merge {
+		choice.Due = opening
+		return wait("%s", reason)
+	}
+	verdicts := a.gates(ctx, edge, candidate, in.SkipGates, from)
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	var missed string
+	if choice.Gates, missed = judged(edge, verdicts, in.SkipGates); missed != "" {
+		return wait("%s", missed)
+	}
+	switch blocked, err := a.blocked(ctx, edge); {
+	case err != nil:
+		return err
+	case blocked != "":
+		return wait("%s", sentence(blocked))
+	}
+	record := promotion.Record{ID: promotion.ID(edge.From, edge.To, candidate), From: edge.From, To: edge.To, Candidate: candidate, Title: choice.Candidate.Title, Began: a.now()}
+	merge, conflict, err := a.merge(ctx, record, head)
+	if err != nil {
+		return err
+	}
+	if conflict != nil {
+		choice.Why = explained(edge, *conflict)
+		if a.Forge == nil {
+			return nil // only a person can go on, and there is nowhere to say more
+		}
+		found, err := a.Forge.FindPullRequest(ctx, edge.To, conflicted(edge))
+		if err != nil {
+			return err
+		}
+		if found != nil && found.State != forge.Merged && marked(found.Body, pair(candidate, head)) {
+			return wait("%s Pull request %d is for people to resolve it.", choice.Why, found.Number)
+		}
+		choice.Go = true
+		return nil
+	}
+	report, unread, err := a.report(ctx, edge, candidate, head, merge)
+	if err != nil {
+		return err
+	}
+	choice.Class, choice.Mode = report.Class, edge.ModeFor(report.Class)
+	if unread != "" && len(edge.PersonFor) > 0 {
+		// A label that nobody has read may be one for which a person has to look.
+		choice.Mode, choice.Why = promotion.ByPullRequest, unread
+	}
+	choice.Go = true
+	return nil
+}

@@ -1,0 +1,250 @@
+package promotions
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+
+	"go.temporal.io/sdk/activity"
+
+	"github.com/fairway-project/fairway/channels"
+	"github.com/fairway-project/fairway/forge"
+	"github.com/fairway-project/fairway/promotion"
+	"github.com/fairway-project/fairway/workflows"
+)
+
+// OpenPromotion implements workflows.Promotions. The branch of a candidate has at most one pull request
+// that is open or that people have ended, and it is found again by that branch.
+func (a *Activities) OpenPromotion(ctx context.Context, in workflows.PromotionOf) (record promotion.Record, err error) {
+	ctx, end := a.begin(ctx, "opening a pull request for "+in.ID)
+	defer end(&err)
+	if err := a.needForge(); err != nil {
+		return record, err
+	}
+	edge, heads, err := a.opening(ctx, in)
+	if err != nil {
+		return record, err
+	}
+	record = in.Record
+	head := heads[edge.To]
+	if landed, found, err := a.landed(ctx, edge, record, head); found || err != nil {
+		return landed, err
+	}
+	merge, conflict, err := a.merge(ctx, record, head)
+	if err != nil {
+		return record, err
+	}
+	branch := pinned(edge, record.Candidate)
+	found, err := a.Forge.FindPullRequest(ctx, edge.To, branch)
+	if err != nil {
+		return record, err
+	}
+	if found == nil || found.State != forge.Open {
+		if found != nil {
+			over, outcome, err := a.before(ctx, in, *found)
+			if outcome || err != nil {
+				return over, err
+			}
+		}
+		if conflict != nil {
+			return a.over(record, promotion.Conflicted, "%s", explained(edge, *conflict)), nil
+		}
+		switch at := heads[branch]; {
+		case at != "" && at != record.Candidate:
+			return record, invalid("branch %s is at %s, where Fairway has not put it; delete it, so that the promotion of %s can begin", branch, short(at), short(record.Candidate))
+		case at == "":
+			if err := a.Repository.Push(ctx, branch, record.Candidate, ""); err != nil {
+				return record, err
+			}
+		}
+	}
+	from, err := a.channel(ctx, edge.From)
+	if err != nil {
+		return record, err
+	}
+	if record.Soaked == 0 {
+		record.Soaked = soakedFor(from.Promotions.Soak, record.Candidate, a.now())
+	}
+	report, _, err := a.report(ctx, edge, record.Candidate, head, merge)
+	if err != nil {
+		return record, err
+	}
+	opened, err := a.Forge.Open(ctx, forge.NewPullRequest{
+		Head: branch, Base: edge.To, Title: mergeTitle(record), Body: body(edge, record, report),
+		Labels: edge.PullRequest.Labels, Reviewers: edge.PullRequest.Reviewers,
+	})
+	if err != nil {
+		return record, err
+	}
+	for _, warning := range opened.Warnings {
+		activity.GetLogger(ctx).Warn("a pull request is not quite as configured", "promotion", record.ID, "warning", warning)
+	}
+	record.PullRequest, record.URL, record.Class, record.Mode = opened.Number, opened.URL, report.Class, promotion.ByPullRequest
+	record.Carried = len(report.Commits) + report.Omitted
+	return record, nil
+}
+
+// before says whether a pull request of the candidate that is over ends the promotion. One that Fairway
+// has closed does not, nor one that was closed before a person asked for it again.
+func (a *Activities) before(ctx context.Context, in workflows.PromotionOf, found forge.PullRequest) (promotion.Record, bool, error) {
+	record := in.Record
+	record.PullRequest, record.URL = found.Number, found.URL
+	if found.State == forge.Merged {
+		return a.squashed(record, found), true, nil
+	}
+	if in.By != "" && found.Updated.Before(in.Began) {
+		return record, false, nil
+	}
+	outcome, err := a.closedBy(ctx, found.Number)
+	if err != nil || outcome != promotion.Refused {
+		return record, false, err
+	}
+	return a.refused(ctx, record)
+}
+
+// refused asks the forge once more: who closed a pull request it tells only when asked for that one.
+func (a *Activities) refused(ctx context.Context, record promotion.Record) (promotion.Record, bool, error) {
+	found, err := a.Forge.PullRequest(ctx, record.PullRequest)
+	if err != nil {
+		return record, false, err
+	}
+	who := "somebody"
+	if found.ClosedBy != "" {
+		who = line(found.ClosedBy, longTitle)
+	}
+	record.MergedBy = ""
+	return a.over(record, promotion.Refused, "Pull request %d was closed by %s.", record.PullRequest, who), true, nil
+}
+
+// squashed is a promotion whose pull request was merged so that the target does not contain the candidate.
+func (a *Activities) squashed(record promotion.Record, found forge.PullRequest) promotion.Record {
+	record.Merge, record.MergedBy = found.Merge, line(found.MergedBy, longTitle)
+	return a.over(record, promotion.Merged, "Pull request %d was merged without the commit itself, such as by squashing: git cannot tell that %s has it.", found.Number, record.To)
+}
+
+// closedBy says who has closed a pull request that is closed: Fairway, by the marker in its own comment,
+// or a person.
+func (a *Activities) closedBy(ctx context.Context, number int) (promotion.Outcome, error) {
+	text, _, err := a.Forge.OwnComment(ctx, number, statusMarker)
+	switch {
+	case err != nil:
+		return "", err
+	case marked(text, supersededMarker):
+		return promotion.Superseded, nil
+	case marked(text, withdrawnMarker):
+		return promotion.Withdrawn, nil
+	}
+	return promotion.Refused, nil
+}
+
+// WithdrawPromotion implements workflows.Promotions.
+func (a *Activities) WithdrawPromotion(ctx context.Context, in workflows.PromotionOf) (err error) {
+	ctx, end := a.begin(ctx, "withdrawing "+in.ID)
+	defer end(&err)
+	if err := a.needForge(); err != nil {
+		return err
+	}
+	if a.Repository == nil {
+		return invalid("no configuration repository is configured; set repository.url")
+	}
+	edge := promotion.Edge{From: in.From, To: in.To} // it may be gone from the configuration
+	if in.PullRequest == 0 {
+		found, err := a.Forge.FindPullRequest(ctx, edge.To, pinned(edge, in.Candidate))
+		if err != nil {
+			return err
+		}
+		if found != nil {
+			in.PullRequest = found.Number
+		}
+	}
+	if in.PullRequest == 0 {
+		return a.unpin(ctx, edge, in.Candidate)
+	}
+	_, err = a.withdraw(ctx, edge, in.Record, promotion.Withdrawn, "The promotion was cancelled.")
+	return err
+}
+
+// withdraw closes the pull request of a promotion, having said why, and deletes its branch. Somebody may
+// merge it in the last moment.
+func (a *Activities) withdraw(ctx context.Context, edge promotion.Edge, record promotion.Record, outcome promotion.Outcome, why string) (promotion.Record, error) {
+	found, err := a.Forge.PullRequest(ctx, record.PullRequest)
+	if errors.Is(err, forge.ErrNotFound) {
+		return a.over(record, outcome, "%s", why), a.unpin(ctx, edge, record.Candidate)
+	}
+	if err != nil {
+		return record, err
+	}
+	if found.State == forge.Open {
+		if err := a.Forge.Comment(ctx, record.PullRequest, statusMarker, ended(outcome, why)); err != nil {
+			return record, err
+		}
+		if err := a.Forge.Close(ctx, record.PullRequest); err != nil {
+			return record, err
+		}
+		if found, err = a.Forge.PullRequest(ctx, record.PullRequest); err != nil {
+			return record, err
+		}
+	}
+	if err := a.unpin(ctx, edge, record.Candidate); err != nil {
+		return record, err
+	}
+	if found.State == forge.Merged {
+		record.Merge, record.MergedBy = found.Merge, line(found.MergedBy, longTitle)
+		return a.over(record, promotion.Merged, "Pull request %d was merged before it could be closed.", record.PullRequest), nil
+	}
+	return a.over(record, outcome, "%s", why), nil
+}
+
+// unpin deletes the branch of a candidate, unless somebody has put something else there.
+func (a *Activities) unpin(ctx context.Context, edge promotion.Edge, candidate string) error {
+	if err := a.Repository.DeleteBranch(ctx, pinned(edge, candidate), candidate); !errors.Is(err, channels.ErrMoved) {
+		return err
+	}
+	return nil
+}
+
+// body is what a pull request says of a promotion.
+func body(edge promotion.Edge, record promotion.Record, report promotion.Report) string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "Fairway promotes %s from %s to %s", code(record.Candidate, 40), code(edge.From, longTitle), code(edge.To, longTitle))
+	if record.By != "" {
+		fmt.Fprintf(&b, ", asked by %s", code(record.By, longTitle))
+	}
+	if record.Reason != "" {
+		fmt.Fprintf(&b, " because of %s", code(record.Reason, longDetail))
+	}
+	fmt.Fprintf(&b, ".\n\nClass of the change: **%s**. %s\n\n", report.Class, code(report.Why, longDetail))
+	switch n := len(report.Clusters); n {
+	case 0:
+		fmt.Fprintf(&b, "No cluster follows %s.\n", code(edge.To, longTitle))
+	default:
+		fmt.Fprintf(&b, "%s %s: %s.\n", counted(n, "cluster"), map[bool]string{true: "follows", false: "follow"}[n == 1]+" "+code(edge.To, longTitle), names(report.Clusters))
+	}
+	fmt.Fprintf(&b, "\n### %s\n\n", counted(len(report.Commits)+report.Omitted, "commit"))
+	for _, change := range report.Commits[:min(len(report.Commits), mostAsked)] {
+		fmt.Fprintf(&b, "- %s %s, %s", code(short(change.Commit), 40), code(change.Title, longTitle), code(change.Author, longTitle))
+		if change.PullRequest > 0 {
+			fmt.Fprintf(&b, ", pull request %d", change.PullRequest)
+		}
+		if len(change.Labels) > 0 {
+			fmt.Fprintf(&b, " (%s)", names(change.Labels))
+		}
+		b.WriteString("\n")
+	}
+	if more := len(report.Commits) + report.Omitted - mostAsked; more > 0 {
+		fmt.Fprintf(&b, "- and %d more\n", more)
+	}
+	b.WriteString("\n### What changes\n\n")
+	for _, area := range report.Areas[:min(len(report.Areas), mostAsked)] {
+		fmt.Fprintf(&b, "- %s: %s\n", code(area.Name, longTitle), counted(len(area.Files)+area.Omitted, "file"))
+	}
+	if len(report.Areas) == 0 {
+		b.WriteString("- no file\n")
+	}
+	if more := len(report.Areas) - mostAsked; more > 0 {
+		fmt.Fprintf(&b, "- and %d more areas\n", more)
+	}
+	fmt.Fprintf(&b, "\nThe branch stays on this commit. Closing the pull request refuses it: %s is not promoted again by itself. How far it is, is in a comment.\n", code(short(record.Candidate), 40))
+	return b.String()
+}

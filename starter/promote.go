@@ -1,0 +1,507 @@
+package main
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+	enumspb "go.temporal.io/api/enums/v1"
+	"go.temporal.io/api/serviceerror"
+	"go.temporal.io/sdk/client"
+	"go.temporal.io/sdk/temporal"
+
+	"github.com/fairway-project/fairway/promotion"
+	"github.com/fairway-project/fairway/workflows"
+)
+
+// promotionPlan is what a promotion along an edge would do now.
+type promotionPlan struct {
+	From string `json:"from"`
+	To   string `json:"to"`
+	workflows.PromotionChoice
+	// Report is what the candidate carries; Unreported why that is not known.
+	Report     *promotion.Report `json:"report,omitempty"`
+	Unreported string            `json:"unreported,omitempty"`
+	// UnderWay is the promotion along the edge that runs already.
+	UnderWay *listedPromotion `json:"under_way,omitempty"`
+	// Plans are those of the clusters that follow To, at the candidate; Unplanned says why some are missing.
+	Plans     []clusterPlan `json:"plans,omitempty"`
+	Unplanned []string      `json:"unplanned,omitempty"`
+}
+
+func (c *cli) promoteCommand() *cobra.Command {
+	var in workflows.PromoteInput
+	var dryRun, plan, wait bool
+	cmd := &cobra.Command{
+		Use:   "promote FROM TO",
+		Short: "Promote what is due along an edge of the pipeline now, or say what that is",
+		Long: `Promote what is due along an edge of the pipeline now, instead of at the next look
+(pipeline.every): the newest landing that every cluster of FROM has run for the edge's soak, healthy and
+unblocked, if its gates are passed and a window is open.
+
+--dry-run says which landing that is or why there is none, how long each landing has soaked, what the
+gates say, and what the candidate carries and touches. It changes nothing. --plan adds what would change
+in each cluster that follows TO, as "fairway cluster plan --ref" says it at the candidate: what TO has
+and FROM lacks, such as a hotfix, shows as taken back there, which a merge does not do.
+
+--now does not wait for soak and windows; gates and blocks hold all the same. --skip-gate goes on without
+a gate. Both are recorded with their reason.
+
+A merge is waited for. A pull request is opened and left to people, who may take days; --wait waits for
+them. The work goes on in the worker when this command ends. Its exit status is 1 if nothing was promoted.`,
+		Example: `  fairway promote dev alpha --dry-run
+  fairway promote dev alpha
+  fairway promote dev alpha --now --reason "mends incident 4711"
+  fairway promote alpha stable --candidate 3f2a9c41 --wait
+  fairway promote dev alpha --skip-gate error-rate --reason "its Prometheus is gone"`,
+		Args:              cobra.ExactArgs(2),
+		ValidArgsFunction: c.completeEdge,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			in.From, in.To = args[0], args[1]
+			switch explained := strings.TrimSpace(in.Reason) != ""; {
+			case in.Now && !explained && !dryRun:
+				return usage(errors.New("--reason is missing: others will ask why it did not wait"))
+			case len(in.SkipGates) > 0 && !explained && !dryRun:
+				return usage(errors.New("--reason is missing: others will ask why a gate was skipped"))
+			case plan && !dryRun:
+				return usage(errors.New("--plan says what would change; give --dry-run too"))
+			}
+			conn, err := c.connect(cmd.Context())
+			if err != nil {
+				return err
+			}
+			defer conn.Close()
+			if dryRun {
+				planned, err := conn.planPromotion(cmd, in, plan)
+				if err != nil {
+					return err
+				}
+				return c.print(cmd.OutOrStdout(), planned, func(t *table) { planned.show(t, time.Now()) })
+			}
+			in.By = whoami()
+			return c.promote(cmd, conn, in, wait)
+		},
+	}
+	cmd.Flags().BoolVar(&dryRun, "dry-run", false, "say what would be promoted, and change nothing")
+	cmd.Flags().BoolVar(&plan, "plan", false, "with --dry-run: say what would change in the clusters that follow TO")
+	cmd.Flags().BoolVar(&in.Now, "now", false, "do not wait for soak and windows")
+	cmd.Flags().StringVar(&in.Candidate, "candidate", "", "a landing of FROM, by its commit or the first digits of it (default: the newest that is due)")
+	cmd.Flags().StringArrayVar(&in.SkipGates, "skip-gate", nil, "go on without the gate of that name; may be given several times")
+	cmd.Flags().StringVar(&in.Reason, "reason", "", "why, for everybody who will ask (required with --now and --skip-gate)")
+	cmd.Flags().BoolVar(&wait, "wait", false, "wait for the end of a pull request too")
+	_ = cmd.RegisterFlagCompletionFunc("candidate", c.completeCandidate)
+	_ = cmd.RegisterFlagCompletionFunc("skip-gate", c.completeGate)
+	return cmd
+}
+
+// choose asks what is due along an edge, which changes nothing.
+func (c *connection) choose(cmd *cobra.Command, in workflows.PromoteInput) (choice workflows.PromotionChoice, err error) {
+	return choice, patiently(cmd.ErrOrStderr(), "asks what is due, and its gates", func() error {
+		return c.askLong(cmd.Context(), "ChoosePromotion", workflows.ChoosePromotion{From: in.From, To: in.To, Candidate: in.Candidate, Now: in.Now, SkipGates: in.SkipGates}, &choice)
+	})
+}
+
+// planPromotion says what would be promoted. What is not known of it is said, too.
+func (c *connection) planPromotion(cmd *cobra.Command, in workflows.PromoteInput, clusters bool) (promotionPlan, error) {
+	plan := promotionPlan{From: in.From, To: in.To}
+	var err error
+	if plan.PromotionChoice, err = c.choose(cmd, in); err != nil {
+		return plan, err
+	}
+	if plan.UnderWay, err = c.promotionUnderWay(cmd.Context(), in.From, in.To); err != nil {
+		return plan, err
+	}
+	if plan.Candidate == nil {
+		return plan, nil
+	}
+	plan.Report, plan.Unreported = c.reportOf(cmd, promotion.Record{
+		ID: promotion.ID(in.From, in.To, plan.Candidate.Commit), From: in.From, To: in.To, Candidate: plan.Candidate.Commit, Mode: plan.Mode, Title: plan.Candidate.Title, Began: time.Now().UTC(),
+	})
+	if clusters {
+		err = c.planClustersOf(cmd, in.To, plan.Candidate.Commit, &plan)
+	}
+	return plan, err
+}
+
+// reportOf says what a candidate carries, or why that is not known.
+func (c *connection) reportOf(cmd *cobra.Command, record promotion.Record) (*promotion.Report, string) {
+	var report promotion.Report
+	if err := patiently(cmd.ErrOrStderr(), "asks what "+shortCommit(record.Candidate)+" carries", func() error {
+		return c.askLong(cmd.Context(), "ReportPromotion", workflows.PromotionOf{Record: record}, &report)
+	}); err != nil {
+		return nil, err.Error()
+	}
+	return &report, ""
+}
+
+// planClustersOf plans the candidate for each cluster that follows a channel, one after another.
+func (c *connection) planClustersOf(cmd *cobra.Command, channel, candidate string, plan *promotionPlan) error {
+	clusters, err := c.clusters(cmd.Context())
+	if err != nil {
+		return err
+	}
+	for _, cluster := range clusters {
+		if cluster.Channel != channel {
+			continue
+		}
+		planned, err := c.planCluster(cmd, workflows.PrepareUpdate{Cluster: cluster.ID, Ref: candidate})
+		if cmd.Context().Err() != nil {
+			return cmd.Context().Err()
+		}
+		if err != nil {
+			plan.Unplanned = append(plan.Unplanned, fmt.Sprintf("Cluster %s: %v", cluster.ID, err))
+			continue
+		}
+		plan.Plans = append(plan.Plans, planned)
+	}
+	return nil
+}
+
+func (p promotionPlan) show(t *table, now time.Time) {
+	t.row("Edge:", fmt.Sprintf("%s to %s, %s", p.From, p.To, modeText(p.Mode)))
+	if p.Candidate == nil {
+		t.row("Candidate:", "none")
+	} else {
+		t.row("Candidate:", landingText(*p.Candidate))
+	}
+	switch {
+	case p.Go:
+		t.row("Due:", "now")
+	case p.Due.After(now):
+		t.row("Due:", fmt.Sprintf("in %s, if nothing stops the clock", short(p.Due.Sub(now))))
+	}
+	if p.Why != "" {
+		t.row("Why:", cut(p.Why, 300))
+	}
+	if p.UnderWay != nil {
+		t.row("Under way:", p.UnderWay.text())
+		for _, wait := range p.UnderWay.WaitsFor {
+			t.row("", cut(attempts.ReplaceAllString(wait, ""), 200))
+		}
+	}
+	t.flush()
+	showWaiting(t, p.Waiting)
+	showGates(t, p.Gates)
+	if p.Unreported != "" {
+		t.line("\nWhat it carries is not known: %s", p.Unreported)
+	}
+	if p.Report != nil {
+		showReport(t, *p.Report)
+	}
+	for _, plan := range p.Plans {
+		t.line("")
+		plan.show(t, false)
+	}
+	if len(p.Plans) > 0 {
+		t.line("\nThese plans are of the candidate itself: what %s has and %s lacks shows as taken back, which a merge does not do.", p.To, p.From)
+	}
+	for _, problem := range p.Unplanned {
+		t.line("No plan. %s", problem)
+	}
+	t.line("\nNothing has been changed.")
+}
+
+func modeText(mode promotion.Mode) string {
+	if mode == promotion.ByPullRequest {
+		return "by pull request"
+	}
+	return "by merge"
+}
+
+func landingText(l promotion.Landing) string {
+	text := shortCommit(l.Commit) + " " + cut(l.Title, 80)
+	if l.Author != "" {
+		text += ", by " + cut(l.Author, 40)
+	}
+	if !l.At.IsZero() {
+		text += fmt.Sprintf(" (landed %s ago)", age(l.At))
+	}
+	return text
+}
+
+// listedLandings is how many landings are named.
+const listedLandings = 10
+
+func showWaiting(t *table, waiting []promotion.Soaking) {
+	if len(waiting) == 0 {
+		return
+	}
+	t.line("")
+	t.row("WAITING", "LANDED", "SOAKED", "AUTHOR", "TITLE")
+	for _, each := range waiting[:min(len(waiting), listedLandings)] {
+		soaked := fmt.Sprintf("%s of %s", short(each.Soaked), short(each.Of))
+		if !each.Ran {
+			soaked = "not on every cluster yet"
+		}
+		t.row(shortCommit(each.Commit), age(each.At), soaked, cut(each.Author, 30), cut(each.Title, 80))
+	}
+	t.flush()
+	if more := len(waiting) - listedLandings; more > 0 {
+		t.line("%d newer ones wait too.", more)
+	}
+}
+
+func showGates(t *table, gates []promotion.GateResult) {
+	if len(gates) == 0 {
+		return
+	}
+	t.line("")
+	t.row("GATE", "PASSED", "ASKED", "WHAT IT SAYS")
+	for _, gate := range gates {
+		passed := "no"
+		switch {
+		case gate.Skipped:
+			passed = "skipped"
+		case gate.Passed:
+			passed = "yes"
+		}
+		t.row(gate.Name, passed, age(gate.At), cut(gate.Detail, 160))
+	}
+	t.flush()
+}
+
+func showReport(t *table, r promotion.Report) {
+	t.line("")
+	t.row("Carries:", counted(len(r.Commits)+r.Omitted, "commit"))
+	t.row("Class:", strings.TrimSuffix(string(r.Class)+": "+cut(r.Why, 200), ": "))
+	clusters := "none follows the channel"
+	if len(r.Clusters) > 0 {
+		clusters = fmt.Sprintf("%d: %s", len(r.Clusters), strings.Join(r.Clusters[:min(len(r.Clusters), 8)], ", "))
+		if len(r.Clusters) > 8 {
+			clusters += ", ..."
+		}
+	}
+	t.row("Clusters:", clusters)
+	if r.Compare != "" {
+		t.row("Compare:", r.Compare)
+	}
+	t.flush()
+	if len(r.Commits) > 0 {
+		t.line("")
+		t.row("COMMIT", "PULL REQUEST", "AUTHOR", "LABELS", "TITLE")
+		for _, change := range r.Commits {
+			number := ""
+			if change.PullRequest > 0 {
+				number = fmt.Sprintf("#%d", change.PullRequest)
+			}
+			t.row(shortCommit(change.Commit), number, cut(change.Author, 30), cut(strings.Join(change.Labels, ", "), 40), cut(change.Title, 80))
+		}
+		t.flush()
+		if r.Omitted > 0 {
+			t.line("%d older ones are not listed.", r.Omitted)
+		}
+	}
+	if len(r.Areas) > 0 {
+		t.line("")
+		t.row("AREA", "FILES", "")
+		for _, area := range r.Areas {
+			t.row(cut(area.Name, 60), len(area.Files), cut(strings.Join(area.Files, ", "), 120))
+		}
+		t.flush()
+	}
+}
+
+// promote begins a promotion if something is due, and follows it.
+func (c *cli) promote(cmd *cobra.Command, conn *connection, in workflows.PromoteInput, wait bool) error {
+	ctx := cmd.Context()
+	if running, err := conn.promotionUnderWay(ctx, in.From, in.To); err != nil {
+		return err
+	} else if running != nil {
+		return beingPromoted(*running)
+	}
+	// A promotion chooses for itself; who waits at the keyboard is told at once that nothing is due.
+	choice, err := conn.choose(cmd, in)
+	if err != nil {
+		return err
+	}
+	if !choice.Go {
+		plan := promotionPlan{From: in.From, To: in.To, PromotionChoice: choice}
+		if err := c.print(cmd.OutOrStdout(), plan, func(t *table) { plan.show(t, time.Now()) }); err != nil {
+			return err
+		}
+		return fmt.Errorf("nothing is promoted from %s to %s: %s", in.From, in.To, cmp.Or(cut(choice.Why, 300), "nothing is due"))
+	}
+	run, err := conn.startPromotion(ctx, in)
+	if err != nil {
+		return err
+	}
+	return c.followPromotion(cmd, conn, run, in.From, in.To, wait)
+}
+
+// beingPromoted refuses a second promotion along an edge, and shows the first.
+func beingPromoted(running listedPromotion) error {
+	return usage(fmt.Errorf("a promotion from %s to %s is under way already: %s; `fairway promotion describe %s %s` shows it, `fairway promotion cancel %s %s` ends it",
+		running.From, running.To, running.text(), running.From, running.To, running.From, running.To))
+}
+
+func (c *connection) startPromotion(ctx context.Context, in workflows.PromoteInput) (client.WorkflowRun, error) {
+	id := workflows.PromotionID(in.From, in.To)
+	run, err := c.ExecuteWorkflow(ctx, client.StartWorkflowOptions{
+		ID:                                       id,
+		TaskQueue:                                c.taskQueue,
+		WorkflowIDConflictPolicy:                 enumspb.WORKFLOW_ID_CONFLICT_POLICY_FAIL,
+		WorkflowExecutionErrorWhenAlreadyStarted: true,
+		StaticSummary:                            workflows.PromotionSummary(in.From, in.To),
+		TypedSearchAttributes:                    temporal.NewSearchAttributes(workflows.ChannelAttribute.ValueSet(in.To)),
+	}, workflows.Promote, in)
+	if running := (*serviceerror.WorkflowExecutionAlreadyStarted)(nil); errors.As(err, &running) {
+		return nil, beingPromoted(listedPromotion{Record: promotion.Record{From: in.From, To: in.To}, Phase: "begun a moment ago"})
+	}
+	if err != nil {
+		return nil, fmt.Errorf("starting workflow %s: %w", id, err)
+	}
+	return run, nil
+}
+
+// promotionPhases are those of a promotion, in their order, with those of both modes in one place.
+var promotionPhases = []string{"choosing", "merging", "following", "recording"}
+
+// followPromotion shows a promotion until its end, or until its pull request is open.
+func (c *cli) followPromotion(cmd *cobra.Command, conn *connection, run client.WorkflowRun, from, to string, wait bool) error {
+	ctx := cmd.Context()
+	report := newReport(cmd.ErrOrStderr(), len(promotionPhases))
+	ended := make(chan error, 1)
+	var record promotion.Record
+	go func() { ended <- run.Get(ctx, &record) }()
+	look := time.NewTicker(500 * time.Millisecond)
+	defer look.Stop()
+	for {
+		select {
+		case err := <-ended:
+			report.end()
+			if ctx.Err() != nil {
+				fmt.Fprintf(cmd.ErrOrStderr(), "No longer watching; the promotion goes on. `fairway promotion describe %s %s` shows how far it is.\n", from, to)
+				return ctx.Err()
+			}
+			if err != nil {
+				return c.promotionFailed(cmd, conn, run.GetID(), err)
+			}
+			return c.concludePromotion(cmd, record)
+		case <-look.C:
+			progress, answered := conn.promotionProgress(ctx, run.GetID())
+			view := rollView{Counts: counts{Total: len(promotionPhases)}, Step: unanswered}
+			if answered {
+				view = promotionView(progress)
+				view.Waits = conn.waitsFor(ctx, run.GetID())
+			}
+			report.show(view)
+			if answered && !wait && progress.Phase == "following" {
+				report.end()
+				return c.print(cmd.OutOrStdout(), progress.Record, func(t *table) {
+					t.line("Pull request #%d for %s waits for people: %s", progress.PullRequest, shortCommit(progress.Candidate), progress.URL)
+					t.line("`fairway promotion describe %s %s` says what it waits for.", from, to)
+				})
+			}
+		}
+	}
+}
+
+// promotionFailed explains why a promotion ended without a result.
+func (c *cli) promotionFailed(cmd *cobra.Command, conn *connection, id string, err error) error {
+	if progress, answered := conn.promotionProgress(cmd.Context(), id); answered && progress.Outcome != "" {
+		if err := c.print(cmd.OutOrStdout(), progress.Record, func(t *table) { showRecord(t, progress.Record) }); err != nil {
+			return err
+		}
+	}
+	if temporal.IsCanceledError(err) {
+		return errors.New("the promotion was cancelled; what was open is withdrawn")
+	}
+	return conn.explain(err)
+}
+
+// concludePromotion shows how a promotion ended. It is an error if the candidate has not arrived.
+func (c *cli) concludePromotion(cmd *cobra.Command, record promotion.Record) error {
+	if err := c.print(cmd.OutOrStdout(), record, func(t *table) { showRecord(t, record) }); err != nil {
+		return err
+	}
+	if record.Outcome != promotion.Merged {
+		return fmt.Errorf("the promotion from %s to %s ended as %s: %s", record.From, record.To, record.Outcome, cmp.Or(cut(record.Detail, 300), "no reason was told"))
+	}
+	return nil
+}
+
+// promotionProgress asks a promotion where it stands. It may fail for a moment, such as while a worker
+// restarts.
+func (c *connection) promotionProgress(ctx context.Context, id string) (progress workflows.PromotionProgress, answered bool) {
+	_, err := c.query(ctx, id, "", workflows.ProgressQuery, &progress)
+	return progress, err == nil && progress.Phase != ""
+}
+
+// promotionView is what somebody who watches a promotion sees.
+func promotionView(progress workflows.PromotionProgress) rollView {
+	phase := progress.Phase
+	if phase == "opening" {
+		phase = "merging"
+	}
+	at := slices.Index(promotionPhases, phase)
+	view := rollView{Counts: counts{Total: len(promotionPhases), Done: max(0, at)}, Label: progress.Phase, Step: progress.Phase + ": " + progress.Step}
+	if at >= 0 {
+		view.Label = fmt.Sprintf("phase %d of %d, %s", at+1, len(promotionPhases), progress.Phase)
+	}
+	if progress.Candidate != "" {
+		view.Label += ", " + shortCommit(progress.Candidate)
+	}
+	if progress.URL != "" {
+		view.Notes = append(view.Notes, "pull request "+progress.URL)
+	}
+	return view
+}
+
+// completeCandidate offers the landings of FROM, the newest first.
+func (c *cli) completeCandidate(cmd *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
+	if len(args) == 0 {
+		return nil, cobra.ShellCompDirectiveNoFileComp
+	}
+	state, ok := c.completionState(cmd, args[0])
+	if !ok {
+		return nil, cobra.ShellCompDirectiveError
+	}
+	return landingChoices(state.Promotions.Soak.Landings), cobra.ShellCompDirectiveNoFileComp | cobra.ShellCompDirectiveKeepOrder
+}
+
+// landingChoices are landings for a completion, the newest first.
+func landingChoices(landings []promotion.Landing) (out []string) {
+	for _, landing := range slices.Backward(landings) {
+		if len(out) == 20 {
+			break
+		}
+		out = append(out, shortCommit(landing.Commit)+"\t"+cut(landing.Title, 60))
+	}
+	return out
+}
+
+// completeGate offers the gates that the edge's last promotions have had.
+func (c *cli) completeGate(cmd *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
+	if len(args) != 2 {
+		return nil, cobra.ShellCompDirectiveNoFileComp
+	}
+	state, ok := c.completionState(cmd, args[1])
+	if !ok {
+		return nil, cobra.ShellCompDirectiveError
+	}
+	var names []string
+	for _, record := range state.Promotions.Records {
+		for _, gate := range record.Gates {
+			if record.From == args[0] && !slices.Contains(names, gate.Name) {
+				names = append(names, gate.Name)
+			}
+		}
+	}
+	return names, cobra.ShellCompDirectiveNoFileComp
+}
+
+// completionState is what a channel's actor knows.
+func (c *cli) completionState(cmd *cobra.Command, channel string) (state workflows.ChannelState, ok bool) {
+	conn, err := c.connect(cmd.Context())
+	if err != nil {
+		return state, false
+	}
+	defer conn.Close()
+	_, err = conn.query(cmd.Context(), workflows.ChannelID(channel), "", workflows.StateQuery, &state)
+	return state, err == nil
+}

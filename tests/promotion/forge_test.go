@@ -1,0 +1,326 @@
+package promotion
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"net/url"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"code.gitea.io/sdk/gitea"
+	"github.com/stretchr/testify/require"
+
+	"github.com/fairway-project/fairway/promotion"
+	"github.com/fairway-project/fairway/tests/product"
+	"github.com/fairway-project/fairway/workflows"
+)
+
+// patience bounds every wait; the machine may be busy.
+const patience = 2 * time.Minute
+
+// ---- the configuration repository, past the proxies
+
+// remote is the address of the repository for somebody who may push everywhere.
+func remote() string {
+	forge := theLab.Forge()
+	address := url.URL{Scheme: "http", Host: theLab.Direct("forge"), Path: "/" + forge.Owner + "/" + forge.Repository + ".git",
+		User: url.UserPassword("operator", forge.OperatorToken)}
+	return address.String()
+}
+
+// makeBranches makes the channels that the sample repository lacks; they begin at stable.
+func makeBranches(ctx context.Context, channels []string) error {
+	clone, err := os.MkdirTemp(dir, "branches-")
+	if err != nil {
+		return err
+	}
+	if _, err := runGit(ctx, clone, "clone", "--quiet", remote(), "."); err != nil {
+		return err
+	}
+	push := []string{"push", "--quiet", "origin"}
+	for _, channel := range channels {
+		if _, err := runGit(ctx, clone, "rev-parse", "--verify", "origin/"+channel); err != nil {
+			push = append(push, "origin/stable:refs/heads/"+channel)
+		}
+	}
+	_, err = runGit(ctx, clone, push...)
+	return err
+}
+
+func runGit(ctx context.Context, in string, args ...string) (string, error) {
+	cmd := exec.CommandContext(ctx, "git", append([]string{"-c", "user.name=author", "-c", "user.email=author@fairway.test"}, args...)...)
+	cmd.Dir = in
+	var stderr bytes.Buffer
+	cmd.Stderr = &stderr
+	out, err := cmd.Output()
+	if err != nil {
+		return "", errors.Join(err, errors.New(stderr.String()))
+	}
+	return strings.TrimSpace(string(out)), nil
+}
+
+// clone is a copy of the repository that a test works in.
+type clone struct {
+	*testing.T
+	dir string
+}
+
+func newClone(t *testing.T) clone {
+	t.Helper()
+	c := clone{t, t.TempDir()}
+	c.git("clone", "--quiet", remote(), ".")
+	return c
+}
+
+func (c clone) git(args ...string) string {
+	c.Helper()
+	out, err := runGit(c.Context(), c.dir, args...)
+	require.NoError(c, err, "git %v", args)
+	return out
+}
+
+// fetch brings the clone up to date.
+func (c clone) fetch() { c.git("fetch", "--quiet", "--prune", "origin") }
+
+// push makes a commit on a branch that gives files a content, and returns it.
+func (c clone) push(branch, title string, files map[string]string) string {
+	c.Helper()
+	c.fetch()
+	c.git("checkout", "--quiet", "--detach", "origin/"+branch)
+	return c.commit(branch, title, files)
+}
+
+func (c clone) commit(branch, title string, files map[string]string) string {
+	c.Helper()
+	for name, content := range files {
+		path := filepath.Join(c.dir, name)
+		require.NoError(c, os.MkdirAll(filepath.Dir(path), 0o755))
+		require.NoError(c, os.WriteFile(path, []byte(content), 0o644))
+	}
+	c.git("add", "--all")
+	c.git("commit", "--quiet", "--allow-empty", "-m", title)
+	c.git("push", "--quiet", "origin", "HEAD:refs/heads/"+branch)
+	return c.git("rev-parse", "HEAD")
+}
+
+// head is the commit that a branch is at; empty if there is no such branch.
+func (c clone) head(branch string) string {
+	c.Helper()
+	line := c.git("ls-remote", "--heads", "origin", "refs/heads/"+branch)
+	commit, _, _ := strings.Cut(line, "\t")
+	return commit
+}
+
+// has says whether a branch has got a commit.
+func (c clone) has(branch, commit string) bool {
+	c.Helper()
+	c.fetch()
+	_, err := runGit(c.Context(), c.dir, "merge-base", "--is-ancestor", commit, "origin/"+branch)
+	return err == nil
+}
+
+// arrives waits until a branch has a commit.
+func (c clone) arrives(branch, commit string) {
+	c.Helper()
+	require.Eventually(c, func() bool { return c.has(branch, commit) }, patience, 200*time.Millisecond, "%.8s does not arrive on %s", commit, branch)
+	c.Logf("%s %.8s has arrived on %s", time.Now().Format(time.TimeOnly), commit, branch)
+}
+
+// merges are the commits of a branch that promote a candidate, by what their trailers say.
+func (c clone) merges(branch, from, candidate string) []string {
+	c.Helper()
+	c.fetch()
+	return strings.Fields(c.git("log", "--format=%H", "--fixed-strings", "--grep=Fairway-Promotion: "+promotion.ID(from, branch, candidate), "origin/"+branch))
+}
+
+// mergedOnce checks that a candidate was merged by Fairway once, and returns the merge.
+func (c clone) mergedOnce(branch, from, candidate string) string {
+	c.Helper()
+	found := c.merges(branch, from, candidate)
+	require.Len(c, found, 1, "%.8s was merged once into %s", candidate, branch)
+	parents := strings.Fields(c.git("log", "-1", "--format=%P", found[0]))
+	require.Len(c, parents, 2)
+	require.Equal(c, candidate, parents[1])
+	return found[0]
+}
+
+func (c clone) file(branch, path string) string {
+	c.Helper()
+	c.fetch()
+	return c.git("show", "origin/"+branch+":"+path)
+}
+
+// ---- the forge
+
+// as is somebody's way to the forge.
+func as(t *testing.T, token string) *gitea.Client {
+	t.Helper()
+	client, err := gitea.NewClient("http://"+theLab.Direct("forge"), gitea.SetContext(t.Context()), gitea.SetGiteaVersion(""), gitea.SetToken(token))
+	require.NoError(t, err)
+	return client
+}
+
+func owner() string { return theLab.Forge().Owner }
+func repo() string  { return theLab.Forge().Repository }
+
+// pullRequests are those into a branch, newest first.
+func pullRequests(t *testing.T, base string, state gitea.StateType) (found []*gitea.PullRequest) {
+	t.Helper()
+	client := as(t, theLab.Forge().OperatorToken)
+	for page := 1; ; page++ {
+		list, _, err := client.ListRepoPullRequests(owner(), repo(), gitea.ListPullRequestsOptions{State: state, ListOptions: gitea.ListOptions{Page: page, PageSize: 50}})
+		require.NoError(t, err)
+		for _, each := range list {
+			if each.Base.Ref == base {
+				found = append(found, each)
+			}
+		}
+		if len(list) < 50 {
+			return found
+		}
+	}
+}
+
+// opened waits for an open pull request into a branch whose head is at a commit.
+func opened(t *testing.T, base, commit string) (found *gitea.PullRequest) {
+	t.Helper()
+	require.Eventually(t, func() bool {
+		for _, each := range pullRequests(t, base, gitea.StateOpen) {
+			if each.Head.Sha == commit {
+				found = each
+			}
+		}
+		return found != nil
+	}, patience, 300*time.Millisecond, "no pull request of %.8s into %s", commit, base)
+	return found
+}
+
+// review is a verdict of the second user.
+func review(t *testing.T, number int64, commit string, verdict gitea.ReviewStateType) {
+	t.Helper()
+	_, _, err := as(t, theLab.Forge().ReviewerToken).CreatePullReview(owner(), repo(), number, gitea.CreatePullReviewOptions{
+		State: verdict, Body: "seen", CommitID: commit,
+	})
+	require.NoError(t, err)
+}
+
+// comments are what Fairway has written on a pull request.
+func comments(t *testing.T, number int64) (texts []string) {
+	t.Helper()
+	list, _, err := as(t, theLab.Forge().OperatorToken).ListIssueComments(owner(), repo(), number, gitea.ListIssueCommentOptions{})
+	require.NoError(t, err)
+	for _, each := range list {
+		if each.Poster.UserName == "operator" {
+			texts = append(texts, each.Body)
+		}
+	}
+	return texts
+}
+
+// says waits until the one comment of Fairway's on a pull request contains a text.
+func says(t *testing.T, number int64, text string) {
+	t.Helper()
+	var last []string
+	require.Eventually(t, func() bool {
+		last = comments(t, number)
+		return len(last) == 1 && strings.Contains(last[0], text)
+	}, patience, 300*time.Millisecond, "the comment on #%d does not say %q", number, text)
+}
+
+func status(t *testing.T, commit, context string, state gitea.StatusState) {
+	t.Helper()
+	_, _, err := as(t, theLab.Forge().AuthorToken).CreateStatus(owner(), repo(), commit, gitea.CreateStatusOption{State: state, Context: context, Description: "of the test"})
+	require.NoError(t, err)
+}
+
+// ---- the product
+
+// kill ends the worker as a crash does, and starts it again.
+func kill(t *testing.T) {
+	t.Helper()
+	require.NoError(t, worker.Kill())
+	require.NoError(t, worker.Restart(t.Context()))
+}
+
+// command runs the command line.
+func command(ctx context.Context, args ...string) (out string, status int, err error) {
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, program("starter"), args...)
+	cmd.Env = append(product.Environment(env), "PATH="+os.Getenv("PATH"), "HOME="+os.Getenv("HOME"))
+	var stdout, stderr bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &stdout, &stderr
+	err = cmd.Run()
+	if exit := (*exec.ExitError)(nil); errors.As(err, &exit) {
+		err = nil
+	}
+	if stdout.Len() == 0 {
+		return stderr.String(), cmd.ProcessState.ExitCode(), err
+	}
+	return stdout.String(), cmd.ProcessState.ExitCode(), err
+}
+
+// unreachable is the exit status of a command that found nobody to answer.
+const unreachable = 3
+
+// fairway runs the command line, which has to succeed. While another test kills whoever answers it asks again.
+func fairway(t *testing.T, args ...string) string {
+	t.Helper()
+	var out string
+	var status int
+	require.Eventually(t, func() bool {
+		var err error
+		out, status, err = command(t.Context(), args...)
+		return err == nil && status != unreachable
+	}, patience, time.Second, "fairway %v", args)
+	require.Zero(t, status, "fairway %v: %s", args, out)
+	return out
+}
+
+// answers runs the command line and reads its JSON.
+func answers(t *testing.T, out any, args ...string) {
+	t.Helper()
+	text := fairway(t, append(args, "--output", "json")...)
+	require.NoError(t, json.Unmarshal([]byte(text), out), text)
+}
+
+// channel is what the actor of a channel knows.
+func channel(t *testing.T, name string) (state workflows.ChannelState) {
+	t.Helper()
+	require.Eventually(t, func() bool {
+		ctx, cancel := context.WithTimeout(t.Context(), 3*time.Second)
+		defer cancel()
+		answer, err := temporal.QueryWorkflow(ctx, workflows.ChannelID(name), "", workflows.StateQuery)
+		return err == nil && answer.Get(&state) == nil
+	}, patience, 200*time.Millisecond, "the actor of channel %s does not answer", name)
+	return state
+}
+
+// recorded waits until the actor of a channel knows how the promotion of a candidate has ended.
+func recorded(t *testing.T, from, to, candidate string, outcome promotion.Outcome) (found promotion.Record) {
+	t.Helper()
+	require.Eventually(t, func() bool {
+		for _, record := range channel(t, to).Promotions.Records {
+			if record.ID == promotion.ID(from, to, candidate) && record.Outcome == outcome {
+				found = record
+			}
+		}
+		return found.ID != ""
+	}, patience, 300*time.Millisecond, "the promotion of %.8s to %s is not recorded as %s", candidate, to, outcome)
+	return found
+}
+
+// knows waits until the actor of a channel has heard of a landing.
+func knows(t *testing.T, name, commit string) {
+	t.Helper()
+	require.Eventually(t, func() bool {
+		state := channel(t, name)
+		return state.Promotions.Soak.Index(commit) >= 0
+	}, patience, 200*time.Millisecond, "channel %s does not hear of %.8s", name, commit)
+}

@@ -1,0 +1,188 @@
+package promotion
+
+import (
+	"context"
+	"flag"
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/goccy/go-yaml"
+	"go.temporal.io/sdk/client"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/fairway-project/fairway/config"
+	"github.com/fairway-project/fairway/lab"
+	"github.com/fairway-project/fairway/promotion"
+	"github.com/fairway-project/fairway/tests/product"
+)
+
+// What all tests share.
+var (
+	theLab   *lab.Lab
+	dir      string // of everything that a run of the tests leaves behind
+	env      map[string]string
+	worker   *lab.Part
+	temporal client.Client
+	hookURL  string // where the worker takes webhooks
+)
+
+// cluster follows dev. All other channels have no clusters, and soak from the landing.
+const cluster = "dev-1"
+
+const hookSecret = "secret-of-forge-and-worker"
+
+func TestMain(m *testing.M) {
+	flag.Parse()
+	// Each test has channels of its own, and waits for them most of the time.
+	if err := flag.Set("test.parallel", "20"); err != nil {
+		panic(err)
+	}
+	os.Exit(run(m))
+}
+
+func run(m *testing.M) (code int) {
+	var err error
+	if dir, err = os.MkdirTemp("", "fairway-promotion-"); err != nil {
+		return fail(err)
+	}
+	defer func() {
+		if code == 0 {
+			_ = os.RemoveAll(dir)
+			return
+		}
+		fmt.Fprintf(os.Stderr, "logs are in %s\n", filepath.Join(dir, "lab"))
+	}()
+	ctx := context.Background() // a cold machine builds for a quarter of an hour
+	group, groupCtx := errgroup.WithContext(ctx)
+	group.Go(func() error { return product.Build(groupCtx, "../..", program("")) })
+	group.Go(func() (err error) {
+		theLab, err = lab.Start(groupCtx, lab.Options{Dir: filepath.Join(dir, "lab"), Clusters: []string{cluster}, Out: os.Stderr})
+		return err
+	})
+	err = group.Wait()
+	if theLab != nil {
+		defer func() {
+			if err := theLab.Stop(); err != nil && code == 0 {
+				code = fail(err)
+			}
+		}()
+	}
+	if err == nil {
+		err = startProduct(ctx)
+	}
+	if err != nil {
+		return fail(err)
+	}
+	defer temporal.Close()
+	return m.Run()
+}
+
+func fail(err error) int {
+	fmt.Fprintln(os.Stderr, err)
+	return 1
+}
+
+func program(name string) string { return filepath.Join(dir, "bin", name) }
+
+// startProduct starts the worker with the pipeline of the tests, and makes the schedules.
+func startProduct(ctx context.Context) (err error) {
+	if temporal, err = client.DialContext(ctx, client.Options{
+		HostPort: theLab.Direct("temporal"), Namespace: lab.TemporalNamespace, Logger: product.Silence{},
+	}); err != nil {
+		return fmt.Errorf("connecting to Temporal: %w", err)
+	}
+	env = theLab.Env()
+	env["HOOK_SECRET"] = hookSecret
+	c, err := config.Load(env["FAIRWAY_CONFIG"])
+	if err != nil {
+		return err
+	}
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return err
+	}
+	c.Worker.Webhook = config.Webhook{Listen: listener.Addr().String(), SecretEnv: "HOOK_SECRET"}
+	hookURL = "http://" + c.Worker.Webhook.Listen + "/hooks/sync"
+	if err := listener.Close(); err != nil {
+		return err
+	}
+	c.Update.SyncEvery, c.Update.HealthEvery = time.Second, time.Second
+	c.Pipeline = pipeline()
+	if env["FAIRWAY_CONFIG"], err = written("fairway.yaml", c); err != nil {
+		return err
+	}
+	if err := makeBranches(ctx, c.Pipeline.Channels); err != nil {
+		return err
+	}
+	worker, err = theLab.Run(ctx, lab.Process{
+		Name: "worker", Command: []string{program("worker")}, Env: product.Environment(env),
+		Ready: func(ctx context.Context) error { return product.Answers(ctx, "http://"+c.Worker.Listen+"/readyz") },
+	})
+	if err != nil {
+		return err
+	}
+	if out, status, err := command(ctx, "schedule", "apply"); err != nil || status != 0 {
+		return fmt.Errorf("fairway schedule apply ends with %d: %w\n%s", status, err, out)
+	}
+	return nil
+}
+
+// written is the path of a configuration.
+func written(name string, c config.Config) (string, error) {
+	data, err := yaml.Marshal(c)
+	if err != nil {
+		return "", err
+	}
+	path := filepath.Join(dir, name)
+	return path, os.WriteFile(path, data, 0o644)
+}
+
+// pipeline is that of all tests: each has channels of its own, whose names begin alike.
+func pipeline() promotion.Pipeline {
+	p := promotion.Pipeline{Every: time.Second, Author: "Fairway <fairway@fairway.test>"}
+	edge := func(from, to string, mode promotion.Mode, change func(*promotion.Edge)) {
+		e := promotion.Edge{From: from, To: to, Mode: mode, Soak: new(time.Second)}
+		if change != nil {
+			change(&e)
+		}
+		p.Edges = append(p.Edges, e)
+		for _, name := range []string{from, to} {
+			if !slices.Contains(p.Channels, name) {
+				p.Channels = append(p.Channels, name)
+			}
+		}
+	}
+	approved := func(automerge bool) func(*promotion.Edge) {
+		return func(e *promotion.Edge) {
+			e.PullRequest = promotion.PullRequest{
+				Approvals: new(1), Reviewers: []string{"reviewer"}, Labels: []string{"promotion"}, Automerge: automerge,
+			}
+		}
+	}
+	edge("dev", "alpha", promotion.Merge, func(e *promotion.Edge) { e.Soak = new(4 * time.Second) })
+	edge("alpha", "stable", promotion.ByPullRequest, approved(true))
+	edge("once-dev", "once-alpha", promotion.Merge, nil)
+	edge("race-dev", "race-alpha", promotion.Merge, nil)
+	edge("conflict-dev", "conflict-alpha", promotion.Merge, nil)
+	edge("review-alpha", "review-stable", promotion.ByPullRequest, approved(true))
+	edge("refuse-alpha", "refuse-stable", promotion.ByPullRequest, approved(false))
+	edge("hot-dev", "hot-alpha", promotion.Merge, nil)
+	edge("hot-alpha", "hot-stable", promotion.ByPullRequest, approved(true))
+	edge("revert-dev", "revert-alpha", promotion.Merge, nil)
+	edge("revert-alpha", "revert-stable", promotion.ByPullRequest, approved(false))
+	edge("gate-dev", "gate-alpha", promotion.Merge, func(e *promotion.Edge) {
+		e.Gates = []promotion.Gate{
+			{Name: "e2e", Status: "fairway/e2e"},
+			{Name: "smoke", HTTP: &promotion.HTTPGate{URL: smoke.URL + "/{from}/{candidate}"}},
+		}
+	})
+	edge("block-dev", "block-alpha", promotion.Merge, nil)
+	edge("hook-alpha", "hook-stable", promotion.ByPullRequest, approved(true))
+	edge("gone-dev", "gone-alpha", promotion.Merge, func(e *promotion.Edge) { e.Soak = new(time.Hour) })
+	return p
+}
