@@ -10,9 +10,6 @@ import (
 	"github.com/stretchr/testify/require"
 	"go.temporal.io/api/workflow/v1"
 	"go.temporal.io/sdk/client"
-	appsv1 "k8s.io/api/apps/v1"
-	corev1 "k8s.io/api/core/v1"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/fairway-project/fairway/lab"
 	"github.com/fairway-project/fairway/workflows"
@@ -121,17 +118,7 @@ func blockWhileItVerifies(t *testing.T, cluster, channel string) {
 	begin := push(t, channel, "Begin", nil)
 	follow(t, channel, cluster)
 	reaches(t, cluster, begin)
-	// What never gets ready is no part of a manifest, and the update is said to mend it.
-	deployments := kube(t, cluster).AppsV1().Deployments("kube-system")
-	labels := map[string]string{"application": "stray"}
-	_, err := deployments.Create(t.Context(), &appsv1.Deployment{
-		ObjectMeta: metav1.ObjectMeta{Name: "stray", Labels: labels},
-		Spec: appsv1.DeploymentSpec{Selector: &metav1.LabelSelector{MatchLabels: labels}, Template: corev1.PodTemplateSpec{
-			ObjectMeta: metav1.ObjectMeta{Labels: labels},
-			Spec:       corev1.PodSpec{NodeSelector: map[string]string{"nowhere": "true"}, Containers: []corev1.Container{{Name: "main", Image: "example.org/stray"}}},
-		}},
-	}, metav1.CreateOptions{})
-	require.NoError(t, err)
+	endAlarm := alarm(t, cluster) // which the update is said to mend
 	succeeds(t, nil, "cluster", "block", cluster, "--reason", "not yet")
 	commit := push(t, channel, "Run more of the shop", edits{"config-defaults.yaml": replaced(t, `shop_frontend_replicas: "6"`, `shop_frontend_replicas: "7"`)})
 	await(t, cluster, "a wish for "+commit[:8], func(u workflows.ClusterUpdates) bool {
@@ -145,7 +132,7 @@ func blockWhileItVerifies(t *testing.T, cluster, channel string) {
 	next := push(t, channel, "Run less of the shop", edits{"config-defaults.yaml": replaced(t, `shop_frontend_replicas: "7"`, `shop_frontend_replicas: "6"`)})
 	staysAsItIs(t, cluster)
 	inPhase(t, cluster, commit, "verifying")
-	require.NoError(t, deployments.Delete(t.Context(), "stray", metav1.DeleteOptions{}))
+	endAlarm()
 	await(t, cluster, "the end of the update to "+commit[:8], func(u workflows.ClusterUpdates) bool { return strings.HasPrefix(u.Current, commit) && u.Running == nil })
 	awaitHead(t, channel, next)
 	staysAsItIs(t, cluster)
