@@ -90,7 +90,7 @@ In the Temporal UI, the signal "block" to workflow cluster/<id> with {"reason": 
 			}
 			if now {
 				fmt.Fprintf(cmd.ErrOrStderr(), "%s is %s [%s].\n", capital(what), block, block.ID)
-				if held.Held, err = conn.awaitStill(cmd, cluster, request.Pool); err != nil {
+				if held.Held, err = conn.awaitStill(cmd, cluster, block); err != nil {
 					return err
 				}
 			}

@@ -4,6 +4,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/spf13/cobra"
 	"github.com/stretchr/testify/require"
 	"go.temporal.io/api/common/v1"
 	enumspb "go.temporal.io/api/enums/v1"
@@ -204,6 +205,17 @@ func TestWorkUnderWayIsToldApartFromWorkThatIsHeld(t *testing.T) {
 	now, err = f.connection().underWay(t.Context(), "dev-1", "worker")
 	require.NoError(t, err)
 	require.Equal(t, underWay{workflows: []string{"cluster/dev-1/pool/worker"}}, now, "a block of a pool does not hold the update")
+}
+
+func TestABlockThatExpiresBeforeAllHasStoppedIsAnError(t *testing.T) {
+	f := &fakeTemporal{t: t,
+		running: map[string][]string{"UpdateCluster": {"cluster/dev-1/update"}},
+		pending: map[string][]*workflow.PendingActivityInfo{"cluster/dev-1/update": {{ActivityType: &common.ActivityType{Name: "ApplyStack"}, State: enumspb.PENDING_ACTIVITY_STATE_STARTED}}},
+	}
+	cmd := &cobra.Command{}
+	cmd.SetContext(t.Context())
+	_, err := f.connection().awaitStill(cmd, "dev-1", workflows.Block{Until: time.Now().Add(-time.Second)})
+	require.ErrorContains(t, err, "before everything had stopped (1 step is still under way): block it for longer")
 }
 
 func TestAClusterBetweenVersionsSaysWhatLeftItThere(t *testing.T) {

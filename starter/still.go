@@ -79,9 +79,14 @@ func (c *connection) underWay(ctx context.Context, cluster, pool string) (now un
 
 func quoted(value string) string { return strings.ReplaceAll(value, "'", "''") }
 
+// silence is for how long Temporal may not answer somebody who waits.
+const silence = time.Minute
+
 // awaitStill waits until nothing of a blocked cluster, or of a pool, changes any more: twice in a row,
-// with more time between than a step takes to find the block. It returns the workflows that are held.
-func (c *connection) awaitStill(cmd *cobra.Command, cluster, pool string) ([]string, error) {
+// with more time between than a step takes to find the block. It returns the workflows that are held. A
+// block that expires before has held in vain. Where Temporal is silent for a while, the block holds all
+// the same.
+func (c *connection) awaitStill(cmd *cobra.Command, cluster string, block workflows.Block) ([]string, error) {
 	ctx := cmd.Context()
 	var report report
 	defer func() {
@@ -89,14 +94,18 @@ func (c *connection) awaitStill(cmd *cobra.Command, cluster, pool string) ([]str
 			report.end()
 		}
 	}()
-	most, still, started := 0, time.Time{}, time.Now()
+	most, still, started, heard := 0, time.Time{}, time.Now(), time.Now()
 	for look := time.Tick(time.Second); ; {
-		now, err := c.underWay(ctx, cluster, pool)
-		if err != nil && ctx.Err() == nil {
-			return nil, err
-		}
+		now, err := c.underWay(ctx, cluster, block.Pool)
 		switch {
-		case err != nil: // interrupted
+		case ctx.Err() != nil: // interrupted
+		case err != nil && time.Since(heard) > silence:
+			return nil, unreachable("the block holds, but Temporal does not say whether all has stopped: %w", err)
+		case err != nil:
+			still = time.Time{}
+		case !block.Until.IsZero() && time.Now().After(block.Until):
+			return nil, fmt.Errorf("the block expired at %s, before everything had stopped (%s still under way): block it for longer",
+				block.Until.Local().Format(time.DateTime), countVerb(len(now.changing), "step", "is", "are"))
 		case len(now.changing) > 0:
 			still = time.Time{}
 		case len(now.workflows) == 0 || (!still.IsZero() && time.Since(still) > workflows.BlockCheck):
@@ -104,13 +113,19 @@ func (c *connection) awaitStill(cmd *cobra.Command, cluster, pool string) ([]str
 		case still.IsZero():
 			still = time.Now()
 		}
+		if err == nil {
+			heard = time.Now()
+		}
 		most = max(most, len(now.changing))
 		if report == nil && time.Since(started) > time.Second {
 			report = newReport(cmd.ErrOrStderr(), max(1, most))
 		}
 		if report != nil {
 			label := counted(len(now.changing), "step") + " under way"
-			if len(now.changing) == 0 {
+			switch {
+			case err != nil:
+				label = "Temporal does not answer"
+			case len(now.changing) == 0:
 				label = "nothing changes; looking once more"
 			}
 			report.show(rollView{Counts: counts{Total: max(1, most), Done: max(0, most-len(now.changing))}, Label: label,

@@ -2,6 +2,7 @@ package workflows_test
 
 import (
 	"fmt"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -68,7 +69,7 @@ func (u *updates) run(ctx workflow.Context, in workflows.UpdateClusterInput) (wo
 	u.inputs = append(u.inputs, in)
 	u.mu.Unlock()
 	progress := workflows.UpdateProgress{
-		Kind: in.Kind, Version: in.Version, From: in.From, By: in.By, Phase: "done", Started: workflow.Now(ctx), Changed: true, Steps: []workflows.UpdateStep{{Name: "one"}},
+		Kind: in.Kind, Version: in.Version, From: in.From, By: in.By, Phase: "done", Started: workflow.Now(ctx), Changed: true, Added: in.Added, Steps: []workflows.UpdateStep{{Name: "one"}},
 		RetryAfter: 10 * time.Minute, RetryAtMost: 35 * time.Minute,
 	}
 	var instead string
@@ -216,6 +217,27 @@ func TestAFailingVersionIsTriedAgainLaterAndLaterAndANewOneAtOnce(t *testing.T) 
 	require.Equal(t, 1, u.inputs[4].Attempt)
 	require.Nil(t, state.Updates.Failed)
 	require.Equal(t, []string{v3, v1}, []string{state.Updates.Current, state.Updates.Last})
+}
+
+func TestThePoolsThatAnUpdateHasAddedAreHandedOnUntilTheyHaveTheirNodes(t *testing.T) {
+	u := newUpdates(t)
+	u.end = func(in workflows.UpdateClusterInput, p *workflows.UpdateProgress) {
+		if in.Attempt == 2 && in.Version == v3 {
+			return
+		}
+		if p.Phase = "failed"; in.Attempt == 1 {
+			p.Added = append(slices.Clone(in.Added), in.Version[:1])
+		}
+	}
+	u.at(0, u.want(v2))
+	u.at(140*time.Minute, u.want(v3))
+	u.at(6*time.Hour, u.want(v1))
+	u.live(6*time.Hour + time.Minute)
+	var handed [][]string
+	for _, in := range u.inputs {
+		handed = append(handed, in.Added)
+	}
+	require.Equal(t, [][]string{nil, {"2"}, {"2"}, {"2", "3"}, nil}, handed)
 }
 
 func TestWhatWasRolledBackOrCancelledIsNotTriedAgainUnlessSomebodyAsks(t *testing.T) {

@@ -30,7 +30,7 @@ func (s ClusterState) Due(now time.Time) (in *UpdateClusterInput, again time.Tim
 		}
 		return nil, again
 	}
-	input := UpdateClusterInput{Cluster: s.Cluster, Kind: kind, Version: version, From: cmp.Or(u.Current, oldest(u.Mixed)), Last: u.Last, Attempt: 1}
+	input := UpdateClusterInput{Cluster: s.Cluster, Kind: kind, Version: version, From: cmp.Or(u.Current, oldest(u.Mixed)), Last: u.Last, Added: u.Added, Attempt: 1}
 	input.Fix = u.mends(version)
 	if f := u.Failed; f != nil && f.Kind == kind && f.Version == version {
 		if u.Asked == nil && (f.Next.IsZero() || now.Before(f.Next)) {
@@ -102,7 +102,7 @@ func (u ClusterUpdates) outdated() bool {
 // done takes over what a successful update has made of the cluster.
 func (u *ClusterUpdates) done(o UpdateOutcome) {
 	before := cmp.Or(u.Current, oldest(u.Mixed))
-	u.Mixed, u.Sound, u.Failed = nil, false, nil
+	u.Mixed, u.Sound, u.Failed, u.Added = nil, false, nil, nil
 	if o.Kind == Decommission {
 		u.Current, u.Last, u.Pinned = "", cmp.Or(before, u.Last), nil
 		if u.Want != nil {
@@ -122,6 +122,9 @@ func (u *ClusterUpdates) done(o UpdateOutcome) {
 // undone takes over what an update has left that did not get to its end.
 func (u *ClusterUpdates) undone(o UpdateOutcome, now time.Time) {
 	before := cmp.Or(u.Current, oldest(u.Mixed))
+	if o.Workflow != "" { // one that ended without a word knows nothing
+		u.Added = o.Added
+	}
 	if o.Changed {
 		u.Sound = o.Phase == "superseded" && !o.Unready && o.Kind != Decommission && (u.Sound || len(u.Mixed) == 0)
 	}

@@ -3,6 +3,7 @@ package workflows
 import (
 	"cmp"
 	"errors"
+	"slices"
 	"time"
 
 	"go.temporal.io/sdk/temporal"
@@ -25,7 +26,7 @@ func UpdateCluster(ctx workflow.Context, in UpdateClusterInput) (UpdateProgress,
 	var err error
 	switch in.Kind {
 	case Provision:
-		err = u.inOrder(ctx, u.awaitUnblocked, u.announce, u.prepare, u.enter, u.applyStacks, u.awaitAPIServer, u.applyPoolStacks, u.applyManifests, u.awaitWorkloads, u.verify)
+		err = u.inOrder(ctx, u.awaitUnblocked, u.announce, u.prepare, u.enter, u.applyStacks, u.awaitAPIServer, u.applyPoolStacks, u.applyManifests, u.awaitWorkloads, u.awaitNewPools, u.verify)
 	case Decommission:
 		err = u.inOrder(ctx, u.awaitUnblocked, u.announce, u.find, u.deletePools, u.deleteLeftovers, u.deleteStacks, u.proveGone)
 	case Rollback:
@@ -59,8 +60,6 @@ type updating struct {
 	// beside it are to end at their next safe point.
 	superseded string
 	failing    bool
-	// created are the pools that the update has added.
-	created []string
 	// left are the stacks that are to be deleted.
 	left []OwnedStack
 }
@@ -73,6 +72,7 @@ func newUpdating(ctx workflow.Context, in UpdateClusterInput) *updating {
 	in.Kind = cmp.Or(in.Kind, Upgrade)
 	return &updating{in: in, id: info.WorkflowExecution.ID, run: info.WorkflowExecution.RunID, version: in.Version, progress: UpdateProgress{
 		Kind: in.Kind, Version: in.Version, From: in.From, By: in.By, Reason: in.Reason, Started: workflow.Now(ctx), Steps: []UpdateStep{},
+		Added: slices.Clone(in.Added),
 	}}
 }
 

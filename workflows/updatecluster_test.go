@@ -768,17 +768,29 @@ func TestWhatDoesNotAnswerForAMomentFailsNoUpdateBeforeItBegins(t *testing.T) {
 
 func TestAPoolThatAnUpdateAddsHasToGetItsNodes(t *testing.T) {
 	for rule, c := range map[string]struct {
+		kind    workflows.UpdateKind
+		before  bool // an update before this one has added it
 		noNodes []string
 		becomes bool
 		phase   string
 	}{
-		"and has them":            {phase: "done"},
-		"and gets them in time":   {noNodes: []string{"i-old1"}, becomes: true, phase: "done"},
-		"or else it is unhealthy": {noNodes: []string{"i-old1"}, phase: "failed"},
+		"and has them":                     {phase: "done"},
+		"and gets them in time":            {noNodes: []string{"i-old1"}, becomes: true, phase: "done"},
+		"or else it is unhealthy":          {noNodes: []string{"i-old1"}, phase: "failed"},
+		"also if an update before did":     {before: true, noNodes: []string{"i-old1"}, phase: "failed"},
+		"which it is forgiven in time":     {before: true, noNodes: []string{"i-old1"}, becomes: true, phase: "done"},
+		"also on the way back":             {kind: workflows.Rollback, before: true, noNodes: []string{"i-old1"}, phase: "failed"},
+		"as a new cluster has to have all": {kind: workflows.Provision, noNodes: []string{"i-old1"}, phase: "failed"},
 	} {
 		t.Run(rule, func(t *testing.T) {
 			s, w := newSite(), newWorldOf("a", "b")
-			s.created = []string{"dev-1-spot"}
+			in := fromV1
+			in.Kind = c.kind
+			if c.before {
+				in.Added = []string{"spot", "of another version"}
+			} else {
+				s.created = []string{"dev-1-spot"}
+			}
 			nodes := slices.Clone(w.nodes)
 			w.zombies(c.noNodes...)
 			looks := 0
@@ -793,16 +805,32 @@ func TestAPoolThatAnUpdateAddsHasToGetItsNodes(t *testing.T) {
 			outcome := s.update(t, s.environment(t, func(env *testsuite.TestWorkflowEnvironment) {
 				env.RegisterActivity(w.ExaminePool)
 				env.RegisterActivity(w.SurveyPool)
-			}), fromV1)
+			}), in)
 			require.Equal(t, c.phase, outcome.Phase)
 			require.Positive(t, looks)
 			require.Less(t, looks, 20, "the looks are few")
+			require.Equal(t, c.phase == "failed", slices.Contains(outcome.Added, "spot"), "the next update waits for them too")
 			if c.phase == "failed" {
 				require.Equal(t, []string{"urn:fairway:Unhealthy"}, problemTypes(outcome.Problems))
 				require.Contains(t, outcome.Problems[0].Title, "the new pool spot has not got its nodes within 15m0s: 1 of 2 nodes are ready; no ready nodes are instances i-old1")
 			}
 		})
 	}
+}
+
+func TestAPoolThatIsRemovedIsWaitedForNoMore(t *testing.T) {
+	s := wholeSite()
+	s.fail = func(call string) error {
+		if call == "workloads" && slices.Contains(s.story, "delete stack dev-1-old") {
+			return final(workflows.Unhealthy, "A pod is not ready.")
+		}
+		return nil
+	}
+	in := fromV1
+	in.Added = []string{"old"}
+	outcome := s.update(t, s.environment(t), in)
+	require.Equal(t, "failed", outcome.Phase)
+	require.Empty(t, outcome.Added)
 }
 
 func TestWhatDoesNotAnswerOrRefusesForLongFailsAnUpdateThatHasBegun(t *testing.T) {
@@ -835,6 +863,7 @@ func TestWhatDoesNotAnswerOrRefusesForLongFailsAnUpdateThatHasBegun(t *testing.T
 				require.Equal(t, test.phase, outcome.Phase, "%v", outcome.Problems)
 				require.Less(t, outcome.Ended.Sub(noon), test.within)
 				if test.phase == "failed" {
+					require.Greater(t, outcome.Ended.Sub(noon), test.within*2/5, "it has had its time")
 					require.Equal(t, []string{"urn:fairway:" + test.kind}, problemTypes(s.last().Status.Problems))
 					require.Less(t, count(s.story, call), 40, "the attempts that the history has are few")
 					require.Equal(t, workflows.UpdateFailed, s.told[len(s.told)-1].Kind)

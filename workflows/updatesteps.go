@@ -44,8 +44,8 @@ func (u *updating) applyStack(ctx workflow.Context, of StackOf) error {
 		err := carryOn(applying(ctx, "apply stack "+of.Stack), "ApplyStack", of, &changes)
 		switch {
 		case changes.Created:
-			if err == nil && of.Pool != "" && !slices.Contains(u.created, of.Pool) {
-				u.created = append(u.created, of.Pool)
+			if err == nil && of.Pool != "" && !slices.Contains(u.progress.Added, of.Pool) {
+				u.progress.Added = append(u.progress.Added, of.Pool)
 			}
 			return "created", err
 		case len(changes.Changes) == 0:
@@ -56,7 +56,7 @@ func (u *updating) applyStack(ctx workflow.Context, of StackOf) error {
 }
 
 func (u *updating) stack(name string) StackOf {
-	return StackOf{Cluster: u.in.Cluster, Version: u.version, Stack: name}
+	return StackOf{Cluster: u.in.Cluster, Version: u.version, Stack: name, Since: u.progress.Started}
 }
 
 // apiServerWithin is how long the API server of a new cluster may take to answer.
@@ -190,10 +190,11 @@ func (u *updating) rollPool(ctx workflow.Context, in RollPoolInput) error {
 // newPools is the change of updates that has them wait for the nodes of pools that they add.
 const newPools = "new-pools"
 
-// awaitNewPools waits until the pools that the update has added have the nodes that they want: their
-// rolls find nothing that is old there, and a health check misses no node that never was.
+// awaitNewPools waits until the pools that the update has added, or one before it that did not get that
+// far, have the nodes that they want: their rolls find nothing that is old there, and a health check misses
+// no node that never was.
 func (u *updating) awaitNewPools(ctx workflow.Context) error {
-	added := slices.DeleteFunc(slices.Sorted(slices.Values(u.created)), func(name string) bool {
+	added := slices.DeleteFunc(slices.Sorted(slices.Values(u.progress.Added)), func(name string) bool {
 		return !slices.ContainsFunc(u.plan.Pools, func(p PlannedPool) bool { return p.Name == name })
 	})
 	if len(added) == 0 || workflow.GetVersion(ctx, newPools, workflow.DefaultVersion, 1) == workflow.DefaultVersion {
@@ -219,6 +220,7 @@ func (u *updating) awaitNewPool(ctx workflow.Context, name string) error {
 			}
 			lack := lacking(pool, nodes)
 			if lack == "" {
+				u.forget(name)
 				return fmt.Sprintf("%d nodes are ready", pool.Desired), nil
 			}
 			if workflow.Now(ctx).Add(pause).Sub(since) > within {
@@ -231,6 +233,11 @@ func (u *updating) awaitNewPool(ctx workflow.Context, name string) error {
 			}
 		}
 	})
+}
+
+// forget ends the wait for the nodes of a pool.
+func (u *updating) forget(pool string) {
+	u.progress.Added = slices.DeleteFunc(u.progress.Added, func(name string) bool { return name == pool })
 }
 
 // lacking says which nodes a pool has not got yet; empty if it has as many as its group wants.
@@ -338,6 +345,7 @@ func (u *updating) removePools(ctx workflow.Context) error {
 		if err := u.deleteStack(ctx, stack); err != nil {
 			return err
 		}
+		u.forget(stack.Pool)
 		u.pool(stack.Pool).State = "removed"
 		return nil
 	})

@@ -217,6 +217,9 @@ type (
 		Version string `json:"version,omitempty"` // not for DeleteStack
 		Stack   string `json:"stack"`
 		Pool    string `json:"pool,omitempty"` // whose stack it is, and whose blocks hold it
+		// Since is when the update began, for ApplyStack: a stack that is younger was created by it, by an
+		// attempt that could not say so.
+		Since time.Time `json:"since,omitzero"`
 	}
 	StacksOf struct {
 		Cluster string `json:"cluster"`
@@ -348,6 +351,8 @@ type UpdateClusterInput struct {
 	Last string `json:"last,omitempty"`
 	// Problems of the attempt before stand in the registry until this one has ended.
 	Problems []registry.Problem `json:"problems,omitempty"`
+	// Added are the pools that updates before this one have added and not seen to get their nodes.
+	Added []string `json:"added,omitempty"`
 }
 
 // UpdateKind is what becomes of the cluster.
@@ -378,6 +383,9 @@ type UpdateProgress struct {
 	Pools  []PoolProgress `json:"pools,omitempty"`
 	By     string         `json:"by,omitempty"`
 	Reason string         `json:"reason,omitempty"`
+	// Added are the pools that this update, or one before it, has added and that have not been seen to
+	// have their nodes yet.
+	Added []string `json:"added,omitempty"`
 	// Superseded is the version that was wanted instead in the middle.
 	Superseded string             `json:"superseded,omitempty"`
 	Problems   []registry.Problem `json:"problems,omitempty"`
@@ -442,6 +450,8 @@ type ClusterUpdates struct {
 	Mixed   []string `json:"mixed,omitempty"`
 	// Sound means that what has left the cluster between versions was superseded with its workloads ready, and that nothing failed.
 	Sound bool `json:"sound,omitempty"`
+	// Added are the pools that the next update has to see get their nodes, as in UpdateProgress.
+	Added []string `json:"added,omitempty"`
 	// Running is the update under way.
 	Running *RunningUpdate `json:"running,omitempty"`
 	// Asked is a person's request to begin, until the update has begun.

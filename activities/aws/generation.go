@@ -2,7 +2,9 @@ package aws
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"reflect"
 	"slices"
 	"strconv"
 
@@ -23,6 +25,8 @@ type template struct {
 	configuration string
 	spot          bool      // it asks for Spot instances itself
 	overrides     []version // that instance types of a mixed instances policy have instead
+	data          *ec2types.ResponseLaunchTemplateData
+	alike         []version // that say the same
 }
 
 // version is a version of a launch template, as a number.
@@ -35,7 +39,7 @@ func (t template) made(instance types.Instance) bool {
 		return t.id == "" && aws.ToString(instance.LaunchConfigurationName) == t.configuration
 	}
 	from := version{aws.ToString(instance.LaunchTemplate.LaunchTemplateId), aws.ToString(instance.LaunchTemplate.Version)}
-	return from == t.version || slices.Contains(t.overrides, from)
+	return from == t.version || slices.Contains(t.overrides, from) || slices.Contains(t.alike, from)
 }
 
 // template reads what a group launches instances from now, with symbolic versions resolved.
@@ -81,7 +85,7 @@ func (account *account) resolve(ctx context.Context, cluster registry.Cluster, g
 		if aws.ToString(found.LaunchTemplateId) != id {
 			continue
 		}
-		current := template{version: version{id, strconv.FormatInt(aws.ToInt64(found.VersionNumber), 10)}}
+		current := template{version: version{id, strconv.FormatInt(aws.ToInt64(found.VersionNumber), 10)}, data: found.LaunchTemplateData}
 		if data := found.LaunchTemplateData; data != nil && data.InstanceMarketOptions != nil {
 			current.spot = data.InstanceMarketOptions.MarketType == ec2types.MarketTypeSpot
 		}
@@ -89,4 +93,35 @@ func (account *account) resolve(ctx context.Context, cluster registry.Cluster, g
 	}
 	return template{}, temporal.NewApplicationError(
 		fmt.Sprintf("cluster %s: launch template %s of group %s is gone", cluster.ID, id, aws.ToString(group.AutoScalingGroupName)), workflows.InvalidInput)
+}
+
+// findAlike looks which other versions of the launch template that instances come from say the same as the
+// current one: who goes back to what a template was like makes a version that is new, and has no reason to
+// replace the nodes that are like it already.
+func (account *account) findAlike(ctx context.Context, cluster registry.Cluster, current *template, instances []types.Instance) error {
+	var numbers []string
+	for _, instance := range instances {
+		if from := instance.LaunchTemplate; from != nil && aws.ToString(from.LaunchTemplateId) == current.id && !current.made(instance) {
+			numbers = append(numbers, aws.ToString(from.Version))
+		}
+	}
+	slices.Sort(numbers)
+	for _, number := range slices.Compact(numbers) {
+		out, err := account.ec2.DescribeLaunchTemplateVersions(ctx, &ec2.DescribeLaunchTemplateVersionsInput{
+			LaunchTemplateId: aws.String(current.id), Versions: []string{number},
+		})
+		err = explain(cluster, "reading launch template "+current.id, err)
+		if gone := (answered{}); errors.As(err, &gone) && gone.code == "InvalidLaunchTemplateId.VersionNotFound" {
+			continue // nobody knows any more what it said
+		}
+		if err != nil {
+			return err
+		}
+		for _, found := range out.LaunchTemplateVersions {
+			if found.LaunchTemplateData != nil && reflect.DeepEqual(found.LaunchTemplateData, current.data) {
+				current.alike = append(current.alike, version{current.id, number})
+			}
+		}
+	}
+	return nil
 }

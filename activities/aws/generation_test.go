@@ -1,10 +1,19 @@
 package aws
 
 import (
+	"fmt"
+	"net/http"
+	"net/http/httptest"
 	"testing"
 
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/credentials"
 	"github.com/aws/aws-sdk-go-v2/service/autoscaling/types"
+	"github.com/aws/aws-sdk-go-v2/service/ec2"
+	ec2types "github.com/aws/aws-sdk-go-v2/service/ec2/types"
 	"github.com/stretchr/testify/require"
+
+	"github.com/fairway-project/fairway/registry"
 )
 
 func TestAnInstanceIsOldUnlessItWasLaunchedFromWhatItsGroupLaunchesFrom(t *testing.T) {
@@ -31,4 +40,23 @@ func TestAnInstanceIsOldUnlessItWasLaunchedFromWhatItsGroupLaunchesFrom(t *testi
 	} {
 		t.Run(rule, func(t *testing.T) { require.Equal(t, c.old, !c.current.made(c.instance)) })
 	}
+}
+
+func TestAnInstanceOfAVersionThatIsGoneIsOld(t *testing.T) {
+	var code string
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		w.WriteHeader(http.StatusBadRequest)
+		fmt.Fprintf(w, "<Response><Errors><Error><Code>%s</Code><Message>no</Message></Error></Errors></Response>", code)
+	}))
+	t.Cleanup(server.Close)
+	asked := &account{ec2: ec2.New(ec2.Options{Region: "eu-central-1", BaseEndpoint: &server.URL, Credentials: credentials.NewStaticCredentialsProvider("a", "b", "")})}
+	instance := types.Instance{LaunchTemplate: &types.LaunchTemplateSpecification{LaunchTemplateId: aws.String("lt-1"), Version: aws.String("1")}}
+	current := template{version: version{"lt-1", "2"}, data: &ec2types.ResponseLaunchTemplateData{}}
+
+	code = "InvalidLaunchTemplateId.VersionNotFound"
+	require.NoError(t, asked.findAlike(t.Context(), registry.Cluster{ID: "dev-1"}, &current, []types.Instance{instance, {}}))
+	require.False(t, current.made(instance))
+
+	code = "UnauthorizedOperation"
+	require.ErrorContains(t, asked.findAlike(t.Context(), registry.Cluster{ID: "dev-1"}, &current, []types.Instance{instance}), "reading launch template lt-1")
 }

@@ -81,6 +81,9 @@ func (account *account) pool(ctx context.Context, cluster registry.Cluster, grou
 		return workflows.Pool{}, err
 	}
 	current, err := account.template(ctx, cluster, group)
+	if err == nil {
+		err = account.findAlike(ctx, cluster, &current, group.Instances)
+	}
 	if err != nil {
 		return workflows.Pool{}, err
 	}

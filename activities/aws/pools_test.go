@@ -68,6 +68,7 @@ func TestPools(t *testing.T) {
 		"launches are restored when an instance has its replacement":     testReplaceRestores,
 		"sizes that count no instances are refused":                      testWeights,
 		"an instance type's own template makes new instances":            testOwnTemplates,
+		"an instance of a version that says the same is not old":         testReturn,
 		"surplus instances are reported and kept":                        testReleaseSurplus,
 		"capacity that somebody else has set is kept":                    testReleaseChanged,
 		"capacity is released as launches are restored":                  testReleaseRestores,
@@ -270,6 +271,19 @@ func testOwnTemplates(t *testing.T, a account) {
 	got, err = p.examine()
 	require.NoError(t, err)
 	require.True(t, got.Instances[0].Old)
+}
+
+func testReturn(t *testing.T, a account) {
+	p := a.newPool(t, "returning", 1, 4)
+	for _, c := range []struct {
+		instanceType ec2types.InstanceType
+		old          bool
+	}{{"m5.xlarge", true}, {"m5.large", false}, {"m5.2xlarge", true}} {
+		p.launchTemplateVersion(&ec2types.RequestLaunchTemplateData{ImageId: awssdk.String("ami-1"), InstanceType: c.instanceType})
+		got, err := p.examine()
+		require.NoError(t, err)
+		require.Equal(t, c.old, got.Instances[0].Old, c.instanceType)
+	}
 }
 
 func testGroupGone(t *testing.T, a account) {

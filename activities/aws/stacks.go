@@ -230,7 +230,7 @@ func (s *Stacks) ApplyStack(ctx context.Context, in workflows.StackOf) (workflow
 				return changes, err
 			}
 		case create, update:
-			return st.change(ctx, found, todo)
+			return st.change(ctx, found, todo, in.Since)
 		case replace:
 			if changes, mine, err := st.outcome(ctx, found, nil); mine || err != nil {
 				return changes, err
@@ -246,7 +246,7 @@ func (s *Stacks) ApplyStack(ctx context.Context, in workflows.StackOf) (workflow
 }
 
 // change brings a stack that is at rest, or is not there, to what is wanted.
-func (st *stack) change(ctx context.Context, found *types.Stack, todo step) (workflows.StackChanges, error) {
+func (st *stack) change(ctx context.Context, found *types.Stack, todo step, since time.Time) (workflows.StackChanges, error) {
 	unchanged := workflows.StackChanges{Stack: st.name, Changes: []workflows.ResourceChange{}}
 	if todo == update {
 		same, err := st.same(ctx, found)
@@ -254,6 +254,7 @@ func (st *stack) change(ctx context.Context, found *types.Stack, todo step) (wor
 			return workflows.StackChanges{}, err
 		}
 		if same {
+			unchanged.Created = !since.IsZero() && aws.ToTime(found.CreationTime).After(since)
 			return unchanged, st.protect(ctx, found)
 		}
 		if changes, mine, err := st.outcome(ctx, found, nil); mine || err != nil {

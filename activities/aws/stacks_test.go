@@ -118,6 +118,7 @@ type stack struct {
 	blocked    func() error
 	worker     activitytest.Worker
 	beats      []workflows.StackProgress
+	since      time.Time // the beginning of the update
 }
 
 var stackNumber int
@@ -171,7 +172,7 @@ Resources:
 }
 
 func (s *stack) of() workflows.StackOf {
-	return workflows.StackOf{Cluster: s.cluster.ID, Version: "1234567#89", Stack: s.name}
+	return workflows.StackOf{Cluster: s.cluster.ID, Version: "1234567#89", Stack: s.name, Since: s.since}
 }
 
 func (s *stack) apply() (out workflows.StackChanges, err error) {
@@ -236,6 +237,11 @@ func testStackLife(s *stack) {
 	same := s.applied()
 	require.Empty(s, same.Changes)
 	require.Equal(s, []string{"DescribeStacks", "GetTemplate"}, s.seen.take(), "no change is cheap")
+	require.False(s, same.Created)
+	s.since = s.describe().CreationTime.Add(-time.Second)
+	require.True(s, s.applied().Created, "by an attempt that has died")
+	s.since = s.since.Add(2 * time.Second)
+	require.False(s, s.applied().Created, "before the update began")
 
 	s.wants(s.template("ami-2", 6))
 	updated := s.applied()

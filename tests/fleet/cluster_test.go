@@ -4,12 +4,14 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/autoscaling"
 	astypes "github.com/aws/aws-sdk-go-v2/service/autoscaling/types"
 	"github.com/aws/aws-sdk-go-v2/service/cloudformation"
 	cftypes "github.com/aws/aws-sdk-go-v2/service/cloudformation/types"
+	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
@@ -57,6 +59,21 @@ func instances(t *testing.T, cluster, pool string) (ids []string) {
 	return ids
 }
 
+// nodesOf are the nodes of a pool that are Ready.
+func nodesOf(t *testing.T, cluster, pool string) (ready []string) {
+	t.Helper()
+	nodes, err := kube(t, cluster).CoreV1().Nodes().List(t.Context(), metav1.ListOptions{LabelSelector: "node.kubernetes.io/node-pool=" + pool})
+	require.NoError(t, err)
+	for _, node := range nodes.Items {
+		if slices.ContainsFunc(node.Status.Conditions, func(c corev1.NodeCondition) bool {
+			return c.Type == corev1.NodeReady && c.Status == corev1.ConditionTrue
+		}) {
+			ready = append(ready, node.Name)
+		}
+	}
+	return ready
+}
+
 // ended counts how often the group has ended each of the instances.
 func ended(t *testing.T, cluster, pool string, ids []string) map[string]int {
 	t.Helper()
@@ -101,19 +118,22 @@ func requireRolled(t *testing.T, cluster, pool string, before astypes.AutoScalin
 // requireServing checks that all nodes of a cluster may take pods and carry nothing of a roll.
 func requireServing(t *testing.T, cluster string) {
 	t.Helper()
-	nodes, err := kube(t, cluster).CoreV1().Nodes().List(t.Context(), metav1.ListOptions{})
-	require.NoError(t, err)
-	require.NotEmpty(t, nodes.Items)
-	for _, node := range nodes.Items {
-		require.False(t, node.Spec.Unschedulable, "node %s is not cordoned", node.Name)
-		for _, taint := range node.Spec.Taints {
-			require.NotContains(t, taint.Key, "fairway", "node %s", node.Name)
-			require.NotEqual(t, corev1.TaintNodeNotReady, taint.Key)
+	client := kube(t, cluster)
+	require.EventuallyWithT(t, func(c *assert.CollectT) { // Kubernetes takes its taint off a little after a node is Ready
+		nodes, err := client.CoreV1().Nodes().List(t.Context(), metav1.ListOptions{})
+		require.NoError(c, err)
+		require.NotEmpty(c, nodes.Items)
+		for _, node := range nodes.Items {
+			require.False(c, node.Spec.Unschedulable, "node %s is not cordoned", node.Name)
+			for _, taint := range node.Spec.Taints {
+				require.NotContains(c, taint.Key, "fairway", "node %s", node.Name)
+				require.NotEqual(c, corev1.TaintNodeNotReady, taint.Key)
+			}
+			for key := range node.Annotations {
+				require.NotContains(c, key, "fairway.dev/", "node %s", node.Name)
+			}
 		}
-		for key := range node.Annotations {
-			require.NotContains(t, key, "fairway.dev/", "node %s", node.Name)
-		}
-	}
+	}, 10*time.Second, 100*time.Millisecond, "the nodes of %s serve", cluster)
 }
 
 // stackStatus is the status of a stack; empty if there is none.
@@ -126,13 +146,22 @@ func stackStatus(t *testing.T, name string) string {
 func stackStatuses(t *testing.T) map[string]string {
 	t.Helper()
 	out := map[string]string{}
+	for name, stack := range allStacks(t) {
+		out[name] = string(stack.StackStatus)
+	}
+	return out
+}
+
+func allStacks(t *testing.T) map[string]cftypes.Stack {
+	t.Helper()
+	out := map[string]cftypes.Stack{}
 	pages := cloudformation.NewDescribeStacksPaginator(stacks, &cloudformation.DescribeStacksInput{})
 	for pages.HasMorePages() {
 		page, err := pages.NextPage(t.Context())
 		require.NoError(t, err)
 		for _, stack := range page.Stacks {
 			if stack.StackStatus != cftypes.StackStatusDeleteComplete {
-				out[aws.ToString(stack.StackName)] = string(stack.StackStatus)
+				out[aws.ToString(stack.StackName)] = stack
 			}
 		}
 	}

@@ -45,12 +45,7 @@ func written(content string) func(string) string { return func(string) string { 
 // at stable, which no test changes.
 func push(t *testing.T, channel, title string, change edits) string {
 	t.Helper()
-	forge := theLab.Forge()
-	remote, err := url.Parse("http://" + theLab.Direct("forge") + "/" + forge.Owner + "/" + forge.Repository + ".git")
-	require.NoError(t, err)
-	remote.User = url.UserPassword("operator", forge.OperatorToken)
-	clone := t.TempDir()
-	git(t, clone, "clone", "--quiet", remote.String(), ".")
+	clone := clone(t)
 	if strings.TrimSpace(git(t, clone, "ls-remote", "--heads", "origin", channel)) == "" {
 		git(t, clone, "checkout", "--quiet", "-b", channel, "origin/stable")
 	} else {
@@ -73,6 +68,23 @@ func push(t *testing.T, channel, title string, change edits) string {
 	git(t, clone, "-c", "user.name=author", "-c", "user.email=author@fairway.test", "commit", "--quiet", "--allow-empty", "-m", title)
 	git(t, clone, "push", "--quiet", "origin", "HEAD:"+channel)
 	return strings.TrimSpace(git(t, clone, "rev-parse", "HEAD"))
+}
+
+// branchOff makes a channel that begins at the head of another one.
+func branchOff(t *testing.T, from, channel string) {
+	t.Helper()
+	git(t, clone(t), "push", "--quiet", "origin", "origin/"+from+":refs/heads/"+channel)
+}
+
+func clone(t *testing.T) (dir string) {
+	t.Helper()
+	forge := theLab.Forge()
+	remote, err := url.Parse("http://" + theLab.Direct("forge") + "/" + forge.Owner + "/" + forge.Repository + ".git")
+	require.NoError(t, err)
+	remote.User = url.UserPassword("operator", forge.OperatorToken)
+	dir = t.TempDir()
+	git(t, dir, "clone", "--quiet", remote.String(), ".")
+	return dir
 }
 
 func git(t *testing.T, dir string, args ...string) string {
@@ -205,7 +217,7 @@ type answer struct {
 
 func fairway(t *testing.T, args ...string) answer {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(t.Context()), patience) // what is given has to be lifted
 	defer cancel()
 	cmd := exec.CommandContext(ctx, program("starter"), args...)
 	cmd.Env = append(product.Environment(env), "PATH="+os.Getenv("PATH"), "HOME="+os.Getenv("HOME"))

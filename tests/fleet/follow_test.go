@@ -9,7 +9,6 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/fairway-project/fairway/rollout"
-	"github.com/fairway-project/fairway/workflows"
 )
 
 const workerUserData = "node-pools/worker-default/userdata.yaml"
@@ -19,7 +18,9 @@ const workerUserData = "node-pools/worker-default/userdata.yaml"
 func TestACommitReachesTheClustersOfItsChannelInWavesWhateverDies(t *testing.T) {
 	t.Parallel()
 	const canary, second = "dev-1", "dev-2"
+	<-wavesOver
 	start := push(t, "dev", "Begin", nil)
+	follow(t, "dev", canary, second)
 	for _, cluster := range []string{canary, second} {
 		reaches(t, cluster, start)
 	}
@@ -33,9 +34,18 @@ func TestACommitReachesTheClustersOfItsChannelInWavesWhateverDies(t *testing.T) 
 		"manifests/news/config.yaml":        written("apiVersion: v1\nkind: ConfigMap\nmetadata: {name: news, namespace: news, labels: {team: platform, application: news}}\ndata: {commit: first}\n"),
 	})
 
+	requireFollowed := func(cluster string) {
+		t.Helper()
+		requireRolled(t, cluster, "worker", before[cluster])
+		require.Equal(t, others[cluster], instances(t, cluster, "worker-data"), "a pool that did not change keeps its nodes")
+		requireServing(t, cluster)
+		require.EqualValues(t, 4, *deployment(t, cluster, "kube-system", "skipper-ingress").Spec.Replicas)
+		require.Nil(t, deployment(t, cluster, "kube-system", "kube-dns"), "what deletions.yaml names is gone")
+	}
+
 	// Deaths in each phase of the canary's update.
 	inPhase(t, canary, commit, "stacks")
-	kill(t)
+	blockWhileNobodyIsThere(t, canary)
 	inPhase(t, canary, commit, "manifests")
 	require.NoError(t, theLab.Fault("kubernetes/"+canary).Cut())
 	time.AfterFunc(3*time.Second, func() { _ = theLab.Fault("kubernetes/" + canary).Heal() })
@@ -51,24 +61,18 @@ func TestACommitReachesTheClustersOfItsChannelInWavesWhateverDies(t *testing.T) 
 
 	reaches(t, canary, commit)
 	canaryDone := time.Now()
+	requireFollowed(canary)
+	knows(t, "dev", commit, rollout.Done, canary)
+	inPhase(t, second, commit, "pools") // which leaves the canary time for something else
+	branchOff(t, "dev", "verified")
+	blockWhileItVerifies(t, canary, "verified")
 	done := reaches(t, second, commit)
 	last := done.History[len(done.History)-1]
 	require.Equal(t, "done", last.Phase)
 	require.True(t, last.Began.After(canaryDone.Add(-15*time.Second)), "it began when the canary was done")
 
-	for _, cluster := range []string{canary, second} {
-		requireRolled(t, cluster, "worker", before[cluster])
-		require.Equal(t, others[cluster], instances(t, cluster, "worker-data"), "a pool that did not change keeps its nodes")
-		requireServing(t, cluster)
-		require.EqualValues(t, 4, *deployment(t, cluster, "kube-system", "skipper-ingress").Spec.Replicas)
-		require.Nil(t, deployment(t, cluster, "kube-system", "kube-dns"), "what deletions.yaml names is gone")
-	}
-	var channel workflows.ChannelState
-	require.True(t, query(t.Context(), workflows.ChannelID("dev"), workflows.StateQuery, &channel))
-	require.Equal(t, commit, channel.Commit)
-	for _, member := range channel.Members {
-		require.Equal(t, rollout.Done, member.State, member.ID)
-	}
+	requireFollowed(second)
+	knows(t, "dev", commit, rollout.Done, second)
 	described := fairway(t, "channel", "describe", "dev")
 	require.Zero(t, described.status, described.stderr)
 	require.Contains(t, described.stdout, version(commit))

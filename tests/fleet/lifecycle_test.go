@@ -29,8 +29,11 @@ func TestAClusterComesAndGoesWithoutATrace(t *testing.T) {
 	wanted.ID, wanted.LocalID, wanted.Alias, wanted.Channel, wanted.Status = cluster, cluster, "", channel, nil
 	wanted.APIServerURL = "https://scratch-1.fleet.internal"
 	wanted.LifecycleStatus = registry.Requested
+	wanted.ConfigItems = map[string]string{"fairway.roll.bad_replacements": "1"}
 	ask(t, http.MethodPost, "/kubernetes-clusters", wanted, nil)
 
+	inPhase(t, cluster, commit, "stacks")
+	blockAndLift(t, cluster, "stop in provisioning")
 	reaches(t, cluster, commit)
 	got := entry(t, cluster)
 	require.Equal(t, registry.Ready, got.LifecycleStatus)
@@ -43,13 +46,30 @@ func TestAClusterComesAndGoesWithoutATrace(t *testing.T) {
 	plan := succeeds(t, nil, "cluster", "plan", cluster)
 	require.NotContains(t, plan.stdout, "Modify")
 
-	// A pool more, and a pool less: its nodes are drained before its stack goes.
+	// A pool more whose nodes do not come up: the update fails, and so does each that comes after it, until
+	// they are there.
 	pools := slices.Clone(got.NodePools)
 	extra := pools[1]
 	extra.Name, extra.MinSize, extra.MaxSize = "extra", 1, 2
+	require.NoError(t, theLab.FailLaunches(t.Context(), "nodepool-extra-"+cluster, 1))
+	setItem(t, cluster, "fairway.update.healthy_within", "15s")
 	ask(t, http.MethodPatch, "/kubernetes-clusters/"+cluster, map[string]any{"node_pools": append(slices.Clone(pools), extra)}, nil)
-	require.Eventually(t, func() bool { return stackStatus(t, "nodepool-extra-"+cluster) == "CREATE_COMPLETE" }, patience, 200*time.Millisecond)
+	failed := await(t, cluster, "the failure of the new pool", func(u workflows.ClusterUpdates) bool { return u.Failed != nil })
+	require.Contains(t, failed.Failed.Problem, "the new pool extra has not got its nodes within 15s: 0 of 1 nodes are ready")
+	require.Contains(t, entry(t, cluster).Status.Problems[0].Title, "the new pool extra")
+	require.Equal(t, "urn:fairway:"+workflows.Unhealthy, entry(t, cluster).Status.Problems[0].Type)
+	require.Eventually(t, func() bool {
+		var again workflows.UpdateProgress
+		return query(t.Context(), workflows.UpdateClusterID(cluster), workflows.ProgressQuery, &again) && again.Step == "nodes of extra" &&
+			again.Started.After(failed.Failed.At)
+	}, patience, 50*time.Millisecond, "the next attempt waits for the nodes too")
+	_, err := ec2.NewFromConfig(theLab.AWSConfig()).TerminateInstances(t.Context(), &ec2.TerminateInstancesInput{InstanceIds: instances(t, cluster, "extra")})
+	require.NoError(t, err)
 	reaches(t, cluster, commit)
+	require.Len(t, nodesOf(t, cluster, "extra"), 1)
+	removeItem(t, cluster, "fairway.update.healthy_within")
+
+	// A pool less: its nodes are drained before its stack goes.
 	ask(t, http.MethodPatch, "/kubernetes-clusters/"+cluster, map[string]any{"node_pools": pools}, nil)
 	require.Eventually(t, func() bool { return stackStatus(t, "nodepool-extra-"+cluster) == "" }, patience, 200*time.Millisecond)
 	got2 := reaches(t, cluster, commit)
@@ -59,17 +79,46 @@ func TestAClusterComesAndGoesWithoutATrace(t *testing.T) {
 	// Where it is asked for, a cluster goes back by itself from a commit that fails halfway.
 	setItem(t, cluster, "fairway.update.rollback", "true")
 	reaches(t, cluster, commit)
-	broken := push(t, channel, "Change one thing and break another", edits{
+	goesBack := func(kind, title string, change edits) (broken string) {
+		t.Helper()
+		workers, data := instances(t, cluster, "worker"), instances(t, cluster, "worker-data")
+		broken = push(t, channel, title, change)
+		failed := await(t, cluster, "the way back from "+broken[:8], func(u workflows.ClusterUpdates) bool {
+			return u.Failed != nil && strings.HasPrefix(u.Failed.Version, broken) && u.Running == nil
+		})
+		require.True(t, strings.HasPrefix(failed.Current, commit), "it is on the version that it had: %+v", failed)
+		require.Zero(t, failed.Failed.Next, "it is not tried again by itself")
+		status := entry(t, cluster).Status
+		require.Equal(t, []string{failed.Current, ""}, []string{status.CurrentVersion, status.NextVersion})
+		require.Len(t, status.Problems, 1, "going back was no problem")
+		require.Equal(t, "urn:fairway:"+kind, status.Problems[0].Type)
+		require.EqualValues(t, 2, *deployment(t, cluster, "kube-system", "coredns").Spec.Replicas)
+		require.Equal(t, workers, instances(t, cluster, "worker"), "the nodes that it had serve on")
+		require.Equal(t, data, instances(t, cluster, "worker-data"))
+		requireServing(t, cluster)
+		succeeds(t, nil, "cluster", "plan", cluster, "--ref", commit, "--exit-code") // nothing is left of it
+		return broken
+	}
+	goesBack(workflows.InvalidInput, "Change one thing and break another", edits{
 		"config-defaults.yaml":                replaced(t, `coredns_replicas: "2"`, `coredns_replicas: "3"`),
 		"manifests/shop-frontend/broken.yaml": written(brokenManifest),
 	})
-	failed := await(t, cluster, "the way back from "+broken[:8], func(u workflows.ClusterUpdates) bool {
-		return u.Failed != nil && strings.HasPrefix(u.Failed.Version, broken) && u.Running == nil
+	const workerStack = "node-pools/worker-default/stack.yaml"
+	goesBack(workflows.StackFailed, "Break a stack after another", edits{
+		"manifests/shop-frontend/broken.yaml": nil,
+		"cluster.yaml":                        replaced(t, `"ec2:DetachVolume", `, ""),
+		workerStack:                           replaced(t, `MaxSize: "{{ .NodePool.MaxSize }}"`, `MaxSize: "0"`),
 	})
-	require.True(t, strings.HasPrefix(failed.Current, commit), "it is on the version that it had: %+v", failed)
-	require.EqualValues(t, 2, *deployment(t, cluster, "kube-system", "coredns").Spec.Replicas)
+	require.NoError(t, theLab.FailLaunches(t.Context(), "nodepool-worker-"+cluster, 1))
+	head := goesBack(workflows.BadReplacement, "Have new nodes that do not come up", edits{
+		workerStack:    replaced(t, `MaxSize: "0"`, `MaxSize: "{{ .NodePool.MaxSize }}"`),
+		workerUserData: func(old string) string { return old + "# " + randomText() + "\n" },
+	})
 
 	ask(t, http.MethodPatch, "/kubernetes-clusters/"+cluster, map[string]any{"lifecycle_status": "decommission-requested"}, nil)
+	inPhase(t, cluster, head, "stacks")
+	blockAndLift(t, cluster, "stop in decommissioning")
+	require.NotEmpty(t, stackStatus(t, cluster), "the cluster's stack is still there")
 	require.EventuallyWithT(t, func(c *assert.CollectT) {
 		require.Equal(c, registry.Decommissioned, entry(t, cluster).LifecycleStatus)
 	}, patience, 500*time.Millisecond, "it is decommissioned")

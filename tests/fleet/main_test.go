@@ -42,6 +42,9 @@ var (
 
 const writeToken, statusToken = "token-of-people", "token-of-fairway"
 
+// bake is the time between two waves.
+const bake = 3 * time.Second
+
 func TestMain(m *testing.M) {
 	flag.Parse()
 	// Each test has clusters of its own, and waits for them most of the time.
@@ -128,7 +131,8 @@ func startProduct(ctx context.Context) (err error) {
 		return err
 	}
 	c.Update.HealthyWithin = new(90 * time.Second)
-	c.Rollout.Bake = new(3 * time.Second)
+	c.Rollout.Bake = new(bake)
+	c.Rollout.Channels = map[string]config.Waves{"waves": {Groups: &[]string{"1", "100%"}}}
 	c.Replace.Settle, c.Roll.Validate = time.Second, new(time.Second)
 	c.Replace.NodeReadyWithin = 20 * time.Second
 	c.Roll.BadReplacements = new(2)
