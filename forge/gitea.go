@@ -91,16 +91,18 @@ func (g *giteaForge) PullRequest(ctx context.Context, number int) (PullRequest, 
 				pr.HeadCommit = ref.Object.SHA
 			}
 		}
-	case Closed: // only the timeline knows who did it
-		events, _, err := g.sdk(ctx).ListIssueTimeline(g.settings.Owner, g.settings.Repository, int64(number), gitea.ListIssueCommentOptions{
-			ListOptions: giteaPage(1), Since: since(found.Closed),
-		})
-		if err != nil {
+	case Closed: // only the timeline knows who did it; the SDK does not read all that Gitea writes there
+		var events []struct {
+			Type string      `json:"type"`
+			User *gitea.User `json:"user"`
+		}
+		query := url.Values{"limit": {strconv.Itoa(giteaItems)}, "since": {since(found.Closed).Format(time.RFC3339)}}
+		if _, err := g.do(ctx, http.MethodGet, "/issues/"+strconv.Itoa(number)+"/timeline", query, nil, &events); err != nil {
 			return PullRequest{}, failure(ctx, err, "reading who closed pull request %d", number)
 		}
 		for _, event := range events {
-			if event != nil && event.Type == "close" {
-				pr.ClosedBy = login(event.Poster)
+			if event.Type == "close" {
+				pr.ClosedBy = login(event.User)
 			}
 		}
 	}

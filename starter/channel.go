@@ -467,10 +467,22 @@ func (c *connection) knownChannel(ctx context.Context, name string) (string, err
 	if slices.Contains(names, name) {
 		return name, nil
 	}
-	if exists, err := c.query(ctx, workflows.ChannelID(name), "", workflows.SyncedQuery, &workflows.ChannelSynced{}); !exists || err != nil {
-		return "", usage(fmt.Errorf("no cluster follows channel %q; there are %s", name, strings.Join(names, ", ")))
+	exists, err := c.query(ctx, workflows.ChannelID(name), "", workflows.SyncedQuery, &workflows.ChannelSynced{})
+	if exists || err != nil {
+		return name, err
 	}
-	return name, nil
+	edges, err := c.edges(ctx)
+	if err != nil {
+		return "", err
+	}
+	for _, each := range edges {
+		if each.From == name || each.To == name {
+			return name, nil // nobody has told it anything yet
+		}
+		names = append(names, each.From, each.To)
+	}
+	slices.Sort(names)
+	return "", usage(fmt.Errorf("no cluster follows channel %q, and nothing is promoted from or to it; there are %s", name, strings.Join(slices.Compact(names), ", ")))
 }
 
 func channelNames(clusters []workflows.ClusterInfo) (names []string) {

@@ -50,7 +50,7 @@ func TestAMisspeltChannelIsRefused(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, "beta", name)
 	_, err = conn.knownChannel(t.Context(), "btea")
-	require.EqualError(t, err, `no cluster follows channel "btea"; there are dev, beta, stable`)
+	require.EqualError(t, err, `no cluster follows channel "btea", and nothing is promoted from or to it; there are beta, dev, stable`)
 }
 
 func TestClustersAreListedWithWhatTheirChannelKnows(t *testing.T) {

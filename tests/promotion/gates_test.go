@@ -128,13 +128,16 @@ func TestWebhooksOnlyHaveFairwayLookSooner(t *testing.T) {
 func TestSchedulesAreMadeChangedAndRemovedFromTheConfiguration(t *testing.T) {
 	t.Parallel()
 	require.Contains(t, fairway(t, "schedule", "list"), "promotion/gone-dev-to-gone-alpha")
-	var before, after []struct {
-		ID     string `json:"id"`
-		Change string `json:"change"`
+	var applied struct {
+		Schedules []struct {
+			ID     string `json:"id"`
+			Action string `json:"action"`
+		} `json:"schedules"`
 	}
-	answers(t, &before, "schedule", "apply")
-	for _, each := range before {
-		require.Equal(t, "unchanged", each.Change, each.ID)
+	answers(t, &applied, "schedule", "apply")
+	require.NotEmpty(t, applied.Schedules)
+	for _, each := range applied.Schedules {
+		require.Equal(t, "unchanged", each.Action, each.ID)
 	}
 	c, err := config.Load(env["FAIRWAY_CONFIG"])
 	require.NoError(t, err)
@@ -144,6 +147,6 @@ func TestSchedulesAreMadeChangedAndRemovedFromTheConfiguration(t *testing.T) {
 	dry := fairway(t, "schedule", "apply", "--dry-run", "--config", shorter)
 	require.Contains(t, dry, "promotion/gone-dev-to-gone-alpha")
 	require.Contains(t, fairway(t, "schedule", "list"), "promotion/gone-dev-to-gone-alpha")
-	answers(t, &after, "schedule", "apply", "--config", shorter)
+	fairway(t, "schedule", "apply", "--config", shorter)
 	require.NotContains(t, fairway(t, "schedule", "list"), "promotion/gone-dev-to-gone-alpha")
 }

@@ -144,7 +144,7 @@ func written(name string, c config.Config) (string, error) {
 
 // pipeline is that of all tests: each has channels of its own, whose names begin alike.
 func pipeline() promotion.Pipeline {
-	p := promotion.Pipeline{Every: time.Second, Author: "Fairway <fairway@fairway.test>"}
+	p := promotion.Pipeline{Every: 3 * time.Second, Author: "Fairway <fairway@fairway.test>"}
 	edge := func(from, to string, mode promotion.Mode, change func(*promotion.Edge)) {
 		e := promotion.Edge{From: from, To: to, Mode: mode, Soak: new(time.Second)}
 		if change != nil {

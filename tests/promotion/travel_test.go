@@ -52,7 +52,10 @@ func TestACommitTravelsFromDevToStableWhateverDies(t *testing.T) {
 
 	request := opened(t, "stable", merge)
 	require.Equal(t, "fairway/promote/alpha-to-stable/"+merge[:12], request.Head.Ref)
-	require.Equal(t, "promotion", request.Labels[0].Name)
+	require.Eventually(t, func() bool {
+		request := opened(t, "stable", merge)
+		return len(request.Labels) == 1 && request.Labels[0].Name == "promotion"
+	}, patience, 300*time.Millisecond)
 	require.NoError(t, theLab.Part("temporal").Kill())
 	require.NoError(t, theLab.Part("temporal").Restart(t.Context()))
 	says(t, request.Index, "approv")
