@@ -152,6 +152,15 @@ func (a *Activities) examine(ctx context.Context, edge promotion.Edge, in workfl
 		choice.Go = true
 		return nil
 	}
+	if edge.Mode == promotion.ByPullRequest && !in.Now {
+		// Such as a revert whose target has what it restores: nobody has to read that.
+		switch same, err := a.Repository.Same(ctx, head, merge); {
+		case err != nil:
+			return err
+		case same:
+			return wait("%s changes nothing that %s has, and goes along with the next one.", short(candidate), edge.To)
+		}
+	}
 	choice.Go = true
 	return a.classify(ctx, edge, candidate, head, merge, choice)
 }

@@ -77,7 +77,7 @@ func TestABlockOfAChannelHoldsPromotionsOutOfItAndIntoIt(t *testing.T) {
 			return strings.Contains(fairway(t, "promote", "block-dev", "block-alpha", "--dry-run"), "we look at something")
 		}, patience, time.Second)
 		require.False(t, c.has("block-alpha", commit))
-		fairway(t, "channel", "unblock", name, "--reason", "seen")
+		fairway(t, "channel", "unblock", name)
 		c.arrives("block-alpha", commit)
 		c.mergedOnce("block-alpha", "block-dev", commit)
 	}

@@ -167,13 +167,16 @@ func TestAHotfixIsMissedInEarlierChannelsUntilTheyHaveItsContent(t *testing.T) {
 	review(t, second.Index, merge, gitea.ReviewStateApproved)
 	c.arrives("hot-stable", merge)
 	require.True(t, c.has("hot-stable", fix))
-	require.Equal(t, promotion.Promoted, kindOf(t, "hot-stable", c.mergedOnce("hot-stable", "hot-alpha", merge)))
+	promoted := c.mergedOnce("hot-stable", "hot-alpha", merge)
+	require.Eventually(t, func() bool { return kindOf(t, "hot-stable", promoted) == promotion.Promoted }, patience, 300*time.Millisecond)
 
 	// Somebody merges by hand what is neither promotion nor hotfix.
-	c.fetch()
-	c.git("checkout", "--quiet", "--detach", "origin/hot-alpha")
-	both := c.push("hot-dev", "Something on dev", map[string]string{"cluster/manifests/hot/dev.yaml": configMap("dev", "x")})
-	c.arrives("hot-alpha", both)
+	source := c.push("hot-dev", "Something on dev", map[string]string{"cluster/manifests/hot/dev.yaml": configMap("dev", "x")})
+	c.git("checkout", "--quiet", "--detach", "origin/hot-stable")
+	c.git("merge", "--quiet", "--no-ff", "--no-commit", source)
+	mixed := c.commit("hot-stable", "Bring it along with something else", map[string]string{"cluster/manifests/hot/mixed.yaml": configMap("mixed", "x")})
+	require.Eventually(t, func() bool { return kindOf(t, "hot-stable", mixed) == promotion.Mixed }, patience, 300*time.Millisecond)
+	require.Contains(t, fairway(t, "channel", "describe", "hot-stable"), "Bring it along with something else")
 }
 
 // kindOf is how a landing got onto a channel; empty if the channel has not heard of it.
