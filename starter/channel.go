@@ -13,6 +13,7 @@ import (
 	"github.com/spf13/cobra"
 	"golang.org/x/sync/errgroup"
 
+	"github.com/fairway-project/fairway/promotion"
 	"github.com/fairway-project/fairway/rollout"
 	"github.com/fairway-project/fairway/workflows"
 )
@@ -70,6 +71,8 @@ type channelStatus struct {
 	OnHead  int            `json:"on_head"`
 	States  map[string]int `json:"states,omitempty"` // clusters by state
 	Stopped string         `json:"stopped,omitempty"`
+	// Reverts are those that keep promotions out of the channel.
+	Reverts []promotion.Revert `json:"reverts,omitempty"`
 	// Problem is why the head is not known.
 	Problem string             `json:"problem,omitempty"`
 	Oldest  *oldestVersion     `json:"oldest,omitempty"` // nil where all are on the head
@@ -156,6 +159,11 @@ func (s *channelStatus) add(state channelState, now time.Time) {
 	s.Problem = state.Problem
 	s.Head, s.Title, s.Since, s.Stopped, s.members = state.Commit, state.Title, state.Since, state.Stopped, state.Members
 	s.Blocks, s.States = holding(state.Blocks.Holding, "channel "+s.Channel, now), map[string]int{}
+	for _, revert := range state.Promotions.Reverts {
+		if revert.Lifted.IsZero() {
+			s.Reverts = append(s.Reverts, revert)
+		}
+	}
 	s.wanted = map[string]string{}
 	for _, cluster := range state.Clusters {
 		s.wanted[cluster.ID] = cluster.Want.Version
@@ -208,6 +216,9 @@ func showChannels(t *table, channels []channelStatus) {
 		case s.Stopped != "":
 			t.line("Channel %s lets no more clusters go on: %s", s.Channel, s.Stopped)
 		}
+		for _, revert := range s.Reverts {
+			t.line("Nothing is promoted into channel %s, which was set back %s", s.Channel, revertText(revert))
+		}
 	}
 }
 
@@ -239,7 +250,8 @@ promotions; what people refused; reverts; landings that are neither promotion no
 earlier channels lack of it, equal content counted as present.
 
 Clusters go on in waves: the canaries first, then growing groups, each when the one before has been
-on the new version for rollout.bake. A cluster is waiting (for its wave), allowed (let go on, but
+on the new version for rollout.bake and, with rollout.health, has been seen to be healthy after that. A
+cluster is waiting (for its wave), allowed (let go on, but
 held by a block, a window or a limit), updating, done or failed.`,
 		Example:           "  fairway channel describe alpha\n  fairway channel describe alpha -o json",
 		Args:              cobra.ExactArgs(1),
@@ -291,10 +303,10 @@ func showChannel(t *table, state channelState, now time.Time) {
 	t.row("Waves:", wavesText(state, now))
 	if state.Stopped != "" {
 		t.row("Stopped:", state.Stopped)
-		t.row("", "`fairway channel resume "+state.Channel+"` lets it go on")
+		t.row("", "`fairway channel resume "+state.Channel+" --reason ...` lets it go on")
 	} else if state.Unhealthy != "" {
 		t.row("Waits for:", state.Unhealthy)
-		t.row("", "`fairway channel resume "+state.Channel+"` lets it go on all the same")
+		t.row("", "`fairway channel resume "+state.Channel+" --reason ...` lets it go on all the same")
 	}
 	for i, block := range holding(state.Blocks.Holding, "channel "+state.Channel, now) {
 		t.row(map[bool]string{true: "Blocked:"}[i == 0], blockText(block))
@@ -431,7 +443,7 @@ longer count against rollout.max_failed; new ones do. The failed clusters are tr
 			})
 		},
 	}
-	cmd.Flags().StringVar(&reason, "reason", "", "why, for those who look later (required)")
+	cmd.Flags().StringVar(&reason, "reason", "", "why, for everybody who will ask (required)")
 	return cmd
 }
 

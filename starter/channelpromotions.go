@@ -86,7 +86,11 @@ func (d describedChannel) showPromotions(t *table) {
 		return
 	}
 	t.line("")
-	if len(p.Soak.Landings) > 0 {
+	switch {
+	case len(p.Soak.Landings) == 0 || len(d.Outgoing) == 0: // nobody asks for its soak
+	case !d.soaks():
+		t.row("Soak clock:", "nothing waits to be promoted, so nobody looks")
+	default:
 		t.row("Soak clock:", soakText(p.Soak))
 		for _, held := range p.Soak.Held {
 			t.row("", cut(held, 160))
@@ -103,7 +107,7 @@ func (d describedChannel) showPromotions(t *table) {
 	for _, revert := range p.Reverts {
 		if revert.Lifted.IsZero() {
 			t.row("Reverted:", revertText(revert))
-			t.row("", "nothing is promoted into the channel until `fairway channel revert "+d.Channel+" --lift`")
+			t.row("", "nothing is promoted into the channel; `fairway channel revert "+d.Channel+" --lift --reason ...` lets it go on")
 		}
 	}
 	t.flush()
@@ -134,6 +138,14 @@ func (d describedChannel) showPromotions(t *table) {
 	for _, unknown := range d.Unknown {
 		t.line("Not known: %s", cut(unknown, 200))
 	}
+}
+
+// soaks says whether something waits for an edge out of the channel, or may do so. Where nothing does, the
+// health of the clusters is looked at no more, which is no problem of theirs.
+func (d describedChannel) soaks() bool {
+	return slices.ContainsFunc(d.Outgoing, func(o outgoingEdge) bool {
+		return o.Candidate != nil || len(o.Waiting) > 0 || o.UnderWay != nil || o.Why == ""
+	})
 }
 
 // soakText says whether the clock of a channel runs.
@@ -253,12 +265,22 @@ them up at once, block the channel.`,
 	cmd.Flags().StringVar(&in.To, "to", "", "the landing whose content is restored, by its commit or the first digits of it")
 	cmd.Flags().BoolVar(&lift, "lift", false, "let promotions into the channel go on in spite of a revert")
 	cmd.Flags().StringVar(&id, "id", "", "with --lift: only this revert (default: all)")
-	cmd.Flags().StringVar(&in.Reason, "reason", "", "why, for everybody who will ask (required)")
+	cmd.Flags().StringVar(&in.Reason, "reason", "", "why, for everybody who will ask (required, unless --dry-run)")
 	cmd.Flags().BoolVar(&in.DryRun, "dry-run", false, "say what would be done, and change nothing")
 	cmd.MarkFlagsOneRequired("to", "lift")
 	cmd.MarkFlagsMutuallyExclusive("to", "lift")
 	cmd.MarkFlagsMutuallyExclusive("dry-run", "lift")
 	cmd.MarkFlagsMutuallyExclusive("id", "to")
+	_ = cmd.RegisterFlagCompletionFunc("id", func(cmd *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
+		if len(args) == 0 {
+			return nil, cobra.ShellCompDirectiveNoFileComp
+		}
+		state, ok := c.completionState(cmd, args[0])
+		if !ok {
+			return nil, cobra.ShellCompDirectiveError
+		}
+		return revertChoices(state.Promotions.Reverts), cobra.ShellCompDirectiveNoFileComp
+	})
 	_ = cmd.RegisterFlagCompletionFunc("to", func(cmd *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
 		if len(args) == 0 {
 			return nil, cobra.ShellCompDirectiveNoFileComp
@@ -270,6 +292,16 @@ them up at once, block the channel.`,
 		return landingChoices(state.Promotions.Soak.Landings), cobra.ShellCompDirectiveNoFileComp | cobra.ShellCompDirectiveKeepOrder
 	})
 	return cmd
+}
+
+// revertChoices are the reverts that may be lifted, for a completion.
+func revertChoices(reverts []promotion.Revert) (out []string) {
+	for _, revert := range reverts {
+		if revert.Lifted.IsZero() {
+			out = append(out, revert.ID+"\t"+cut(revert.Reason, 60))
+		}
+	}
+	return out
 }
 
 // revert has the worker set a channel back, or say what that would do.
@@ -305,7 +337,7 @@ func (r revertedChannel) show(t *table) {
 		names = append(names, fmt.Sprintf("%d more", more))
 	}
 	t.line("%s after it %s promoted nowhere: %s.", capital(counted(len(r.Bad), "landing")), map[bool]string{true: "is", false: "are"}[len(r.Bad) == 1], strings.Join(names, ", "))
-	t.line("Nothing is promoted into %s until `fairway channel revert %s --lift`.", r.Channel, r.Channel)
+	t.line("Nothing is promoted into %s until `fairway channel revert %s --lift --reason ...`.", r.Channel, r.Channel)
 	switch len(r.Clusters) {
 	case 0:
 		t.line("No cluster follows the channel.")

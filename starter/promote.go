@@ -49,8 +49,9 @@ gates say, and what the candidate carries and touches. It changes nothing. --pla
 in each cluster that follows TO, as "fairway cluster plan --ref" says it at the candidate: what TO has
 and FROM lacks, such as a hotfix, shows as taken back there, which a merge does not do.
 
---now does not wait for soak and windows; gates and blocks hold all the same. --skip-gate goes on without
-a gate. Both are recorded with their reason.
+--now does not wait for soak and windows, nor until every cluster of FROM has the landing; gates and blocks
+hold all the same. --skip-gate goes on without a gate. Both are recorded with their reason. A landing that
+people have refused goes only by --candidate together with --now.
 
 A merge is waited for. A pull request is opened and left to people, who may take days; --wait waits for
 them. The work goes on in the worker when this command ends. Its exit status is 1 if nothing was promoted.`,
@@ -89,11 +90,12 @@ them. The work goes on in the worker when this command ends. Its exit status is 
 	}
 	cmd.Flags().BoolVar(&dryRun, "dry-run", false, "say what would be promoted, and change nothing")
 	cmd.Flags().BoolVar(&plan, "plan", false, "with --dry-run: say what would change in the clusters that follow TO")
-	cmd.Flags().BoolVar(&in.Now, "now", false, "do not wait for soak and windows")
+	cmd.Flags().BoolVar(&in.Now, "now", false, "do not wait for soak and windows (needs --reason)")
 	cmd.Flags().StringVar(&in.Candidate, "candidate", "", "a landing of FROM, by its commit or the first digits of it (default: the newest that is due)")
-	cmd.Flags().StringArrayVar(&in.SkipGates, "skip-gate", nil, "go on without the gate of that name; may be given several times")
-	cmd.Flags().StringVar(&in.Reason, "reason", "", "why, for everybody who will ask (required with --now and --skip-gate)")
+	cmd.Flags().StringArrayVar(&in.SkipGates, "skip-gate", nil, "go on without the gate of that name; may be given several times (needs --reason)")
+	cmd.Flags().StringVar(&in.Reason, "reason", "", "why, for everybody who will ask (required with --now and --skip-gate, unless --dry-run)")
 	cmd.Flags().BoolVar(&wait, "wait", false, "wait for the end of a pull request too")
+	cmd.MarkFlagsMutuallyExclusive("dry-run", "wait")
 	_ = cmd.RegisterFlagCompletionFunc("candidate", c.completeCandidate)
 	_ = cmd.RegisterFlagCompletionFunc("skip-gate", c.completeGate)
 	return cmd
@@ -298,7 +300,7 @@ func showReport(t *table, r promotion.Report) {
 	}
 	if len(r.Areas) > 0 {
 		t.line("")
-		t.row("AREA", "FILES", "")
+		t.row("AREA", "FILES", "WHICH")
 		for _, area := range r.Areas {
 			t.row(cut(area.Name, 60), len(area.Files), cut(strings.Join(area.Files, ", "), 120))
 		}
@@ -335,7 +337,7 @@ func (c *cli) promote(cmd *cobra.Command, conn *connection, in workflows.Promote
 
 // beingPromoted refuses a second promotion along an edge, and shows the first.
 func beingPromoted(running listedPromotion) error {
-	return usage(fmt.Errorf("a promotion from %s to %s is under way already: %s; `fairway promotion describe %s %s` shows it, `fairway promotion cancel %s %s` ends it",
+	return usage(fmt.Errorf("a promotion from %s to %s is under way already: %s; `fairway promotion describe %s %s` shows it, `fairway promotion cancel %s %s --reason ...` ends it",
 		running.From, running.To, running.text(), running.From, running.To, running.From, running.To))
 }
 

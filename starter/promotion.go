@@ -64,15 +64,17 @@ last 50 promotions into each.`,
 				return err
 			}
 			defer conn.Close()
+			if channel != "" {
+				if channel, err = conn.knownChannel(cmd.Context(), channel); err != nil {
+					return err
+				}
+			}
 			var result promotionList
 			if err := patiently(cmd.ErrOrStderr(), "asks channels and promotions", func() (err error) {
 				result, err = conn.promotions(cmd.Context(), channel)
 				return err
 			}); err != nil {
 				return err
-			}
-			if channel != "" && !result.known {
-				return usage(fmt.Errorf("nobody has told channel %s anything yet; there are %s", channel, strings.Join(result.channels, ", ")))
 			}
 			more := max(0, len(result.Promotions)-limit)
 			result.Promotions = result.Promotions[:len(result.Promotions)-more]
@@ -91,9 +93,7 @@ last 50 promotions into each.`,
 type promotionList struct {
 	Promotions []listedPromotion `json:"promotions"`
 	// Silent are workflows that did not answer: what they know is missing here.
-	Silent   []string `json:"silent,omitempty"`
-	channels []string // that have an actor
-	known    bool     // the channel that was asked for is one of them
+	Silent []string `json:"silent,omitempty"`
 }
 
 // promotions asks all actors of channels, and the promotions under way. What does not answer is named.
@@ -103,7 +103,6 @@ func (c *connection) promotions(ctx context.Context, channel string) (promotionL
 	if err != nil {
 		return result, err
 	}
-	result.channels, result.known = names, slices.Contains(names, channel)
 	running, err := c.runningPromotions(ctx)
 	if err != nil {
 		return result, err
@@ -218,8 +217,8 @@ func (l promotionList) show(t *table, more int) {
 			number = fmt.Sprintf("#%d", p.PullRequest)
 		}
 		t.row(p.ID, cmp.Or(p.Phase, string(p.Outcome), unanswered), p.Mode, p.Class, p.Carried, age(p.Ended), took, p.By, number, cut(p.Title, 60))
-		for _, wait := range p.WaitsFor {
-			t.row("", cut(attempts.ReplaceAllString(wait, ""), 140))
+		for _, wait := range p.WaitsFor { // below the title: a row of fewer cells would break the columns
+			t.row("", "", "", "", "", "", "", "", "", "  "+cut(attempts.ReplaceAllString(wait, ""), 140))
 		}
 	}
 	t.flush()

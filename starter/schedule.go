@@ -220,7 +220,7 @@ func (c *connection) applySchedules(ctx context.Context, pipeline promotion.Pipe
 	for i := range result.Schedules {
 		change := &result.Schedules[i]
 		if change.Action == removeIt && c.isRunning(ctx, change.ID) {
-			change.Remark += fmt.Sprintf("; the promotion under way goes on, unless `fairway promotion cancel %s %s`", change.From, change.To)
+			change.Remark += fmt.Sprintf("; the promotion under way goes on, unless `fairway promotion cancel %s %s --reason ...` ends it", change.From, change.To)
 		}
 		if dryRun || len(result.Problems) > 0 {
 			continue
