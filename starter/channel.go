@@ -152,11 +152,7 @@ func (s *channelStatus) add(state channelState, now time.Time) {
 	s.Problem = state.Problem
 	s.Head, s.Title, s.Since, s.Stopped, s.members = state.Commit, state.Title, state.Since, state.Stopped, state.Members
 	s.Blocks, s.States = holding(state.Blocks.Holding, "channel "+s.Channel, now), map[string]int{}
-	for _, revert := range state.Promotions.Reverts {
-		if revert.Lifted.IsZero() {
-			s.Reverts = append(s.Reverts, revert)
-		}
-	}
+	s.Reverts = unlifted(state.Promotions.Reverts)
 	s.wanted = map[string]string{}
 	for _, cluster := range state.Clusters {
 		s.wanted[cluster.ID] = cluster.Want.Version

@@ -83,7 +83,10 @@ func (d describedChannel) showPromotions(t *table) {
 	if len(p.Soak.Landings)+len(p.Records)+len(p.Refused)+len(p.Reverts)+len(d.Outgoing)+len(d.Lacking)+len(d.Unknown) == 0 {
 		return
 	}
-	t.line("")
+	reverts := unlifted(p.Reverts)
+	if len(d.Outgoing)+len(reverts) > 0 {
+		t.line("")
+	}
 	switch {
 	case len(p.Soak.Landings) == 0 || len(d.Outgoing) == 0: // nobody asks for its soak
 	case !d.soaks():
@@ -102,11 +105,9 @@ func (d describedChannel) showPromotions(t *table) {
 			}
 		}
 	}
-	for _, revert := range p.Reverts {
-		if revert.Lifted.IsZero() {
-			t.row("Reverted:", revertText(revert))
-			t.row("", "nothing is promoted into the channel; `fairway channel revert "+d.Channel+" --lift --reason ...` lets it go on")
-		}
+	for _, revert := range reverts {
+		t.row("Reverted:", revertText(revert))
+		t.row("", "nothing is promoted into the channel; `fairway channel revert "+d.Channel+" --lift --reason ...` lets it go on")
 	}
 	t.flush()
 	for _, out := range d.Outgoing {
@@ -164,6 +165,16 @@ func (o outgoingEdge) text(now time.Time) string {
 		return fmt.Sprintf("due in %s, if nothing stops the clock. %s", short(o.Due.Sub(now)), cut(o.Why, 160))
 	}
 	return cmp.Or(cut(o.Why, 200), "nothing is known")
+}
+
+// unlifted are the reverts that keep promotions out.
+func unlifted(reverts []promotion.Revert) (out []promotion.Revert) {
+	for _, revert := range reverts {
+		if revert.Lifted.IsZero() {
+			out = append(out, revert)
+		}
+	}
+	return out
 }
 
 func revertText(r promotion.Revert) string {

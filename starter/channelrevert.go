@@ -94,10 +94,8 @@ them up at once, block the channel.`,
 
 // revertChoices are the reverts that may be lifted, for a completion.
 func revertChoices(reverts []promotion.Revert) (out []string) {
-	for _, revert := range reverts {
-		if revert.Lifted.IsZero() {
-			out = append(out, revert.ID+"\t"+cut(revert.Reason, 60))
-		}
+	for _, revert := range unlifted(reverts) {
+		out = append(out, revert.ID+"\t"+cut(revert.Reason, 60))
 	}
 	return out
 }

@@ -290,6 +290,17 @@ func TestAPromotionIsFoundByItsEdgeOrItsID(t *testing.T) {
 	}
 }
 
+func TestWhoeverIsSilentMayKnowAPromotion(t *testing.T) {
+	list, err := promoted(t).connection().promotions(t.Context(), "")
+	require.NoError(t, err)
+	_, err = findPromotion(list, []string{"dev", "beta"})
+	requireStatus(t, exitUnreachable, err)
+	require.NoError(t, list.failure(), "some have answered")
+	requireStatus(t, exitUnreachable, promotionList{Silent: []string{"channel/alpha"}}.failure())
+	_, err = findPromotion(promotionList{Silent: []string{"channel/alpha"}}, []string{"dev-to-alpha/1b7e"})
+	requireStatus(t, exitUnreachable, err)
+}
+
 func TestAPromotionIsDescribedWithWhatItWaitsFor(t *testing.T) {
 	f := promoted(t)
 	list, err := f.connection().promotions(t.Context(), "")

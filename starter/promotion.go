@@ -74,6 +74,9 @@ last 50 promotions into each.`,
 			}); err != nil {
 				return err
 			}
+			if err := result.failure(); err != nil {
+				return err
+			}
 			more := max(0, len(result.Promotions)-limit)
 			result.Promotions = result.Promotions[:len(result.Promotions)-more]
 			return c.print(cmd.OutOrStdout(), result, func(t *table) { result.show(t, more) })
@@ -195,6 +198,14 @@ func (c *connection) promotionUnderWay(ctx context.Context, from, to string) (*l
 	each.From, each.To = from, to
 	each.Phase = cmp.Or(each.Phase, "a phase that no worker tells")
 	return &each, nil
+}
+
+// failure says that nobody knows whether there are promotions.
+func (l promotionList) failure() error {
+	if len(l.Promotions) == 0 && len(l.Silent) > 0 {
+		return unreachable("no promotion is known, and no worker answered for %s", strings.Join(l.Silent, ", "))
+	}
+	return nil
 }
 
 func (l promotionList) show(t *table, more int) {

@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -83,15 +84,20 @@ func findPromotion(list promotionList, args []string) (listedPromotion, error) {
 			matching = append(matching, each)
 		}
 	}
+	what := args[0]
+	if len(args) == 2 {
+		what = fmt.Sprintf("from %s to %s", args[0], args[1])
+	}
 	missing := ""
 	if len(list.Silent) > 0 {
 		missing = fmt.Sprintf("; no worker answered for %s", strings.Join(list.Silent, ", "))
 	}
+	mayKnow := len(list.Promotions) == 0 || len(args) == 2 && slices.Contains(list.Silent, workflows.ChannelID(args[1]))
 	switch {
-	case len(args) == 2:
-		return listedPromotion{}, usage(fmt.Errorf("no promotion from %s to %s is known%s; `fairway promotion list` names those that are", args[0], args[1], missing))
+	case len(matching) == 0 && missing != "" && mayKnow:
+		return listedPromotion{}, unreachable("no promotion %s is known%s", what, missing)
 	case len(matching) == 0:
-		return listedPromotion{}, usage(fmt.Errorf("no promotion %s is known%s; `fairway promotion list` names those that are", args[0], missing))
+		return listedPromotion{}, usage(fmt.Errorf("no promotion %s is known%s; `fairway promotion list` names those that are", what, missing))
 	case len(matching) > 1 && matching[0].ID != matching[len(matching)-1].ID:
 		return listedPromotion{}, usage(fmt.Errorf("several promotions begin with %s: %s and %s", args[0], matching[0].ID, matching[1].ID))
 	}
