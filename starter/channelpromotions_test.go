@@ -11,6 +11,25 @@ import (
 	"github.com/fairway-project/fairway/workflows"
 )
 
+func TestAClockThatNobodyWaitsForIsNoProblem(t *testing.T) {
+	d := describedChannel{channelState: channelState{ChannelState: workflows.ChannelState{Promotions: workflows.ChannelPromotions{
+		Soak: promotion.Soak{Held: []string{"cluster alpha-1: it has not been seen to be healthy yet"}, Landings: []promotion.Landing{{Commit: "11111111"}}},
+	}}}}
+	require.NotContains(t, shown(t, d.showPromotions), "Soak clock", "nothing is promoted out of the last channel")
+
+	d.Outgoing = []outgoingEdge{{To: "stable", PromotionChoice: workflows.PromotionChoice{Choice: promotion.Choice{Why: "stable has all that has landed on alpha."}}}}
+	text := shown(t, d.showPromotions)
+	requireRow(t, text, "Soak clock:", "nothing waits to be promoted, so nobody looks")
+	require.NotContains(t, text, "has not been seen")
+
+	d.Outgoing[0].Waiting = []promotion.Soaking{{Landing: promotion.Landing{Commit: "11111111"}}}
+	require.Contains(t, shown(t, d.showPromotions), "has not been seen to be healthy yet")
+}
+
+func TestRevertsThatAreLiftedAreNotOffered(t *testing.T) {
+	require.Equal(t, []string{"r-2\tDNS is slow"}, revertChoices([]promotion.Revert{{ID: "r-1", Lifted: began}, {ID: "r-2", Reason: "DNS is slow"}}))
+}
+
 func TestAChannelIsDescribedByWhatIsPromoted(t *testing.T) {
 	f := dueForAlpha(t)
 	require.NoError(t, f.connection().applySchedule(t.Context(), scheduleChange{edgeSchedule: edgeSchedule{ID: "promotion/dev-to-alpha", From: "dev", To: "alpha", Every: time.Minute}, Action: makeIt}))
@@ -97,7 +116,7 @@ func TestARevertSaysWhatClustersWillDo(t *testing.T) {
 	require.Contains(t, text, "Channel dev would go back to the content of 1b7e0055; its head was 9f2c41d3.")
 	require.Contains(t, text, "1 landing after it is promoted nowhere: 9f2c41d3.")
 	require.Contains(t, text, "4 clusters follow the channel, and go to the restored content in waves, canaries first: dev-1, dev-2, dev-3, dev-4.")
-	require.Contains(t, text, "Nothing is promoted into dev until `fairway channel revert dev --lift`.")
+	require.Contains(t, text, "Nothing is promoted into dev until `fairway channel revert dev --lift --reason ...`.")
 	require.Contains(t, text, "Nothing has been changed.")
 
 	result.DryRun, result.PullRequest, result.Clusters = false, 12, nil

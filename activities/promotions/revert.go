@@ -227,7 +227,7 @@ func (a *Activities) told(ctx context.Context, in workflows.RevertChannel, rever
 func revertBody(channel string, revert promotion.Revert, title string) string {
 	return fmt.Sprintf(`%s has the content of %s %s again with this.
 
-Asked by %s because of %s. %s on the way to %s: none of them is promoted any more, and nothing is promoted into %s until the revert is lifted (fairway channel revert %s --lift).
+Asked by %s because of %s. %s on the way to %s: none of them is promoted any more, and nothing is promoted into %s until the revert is lifted (fairway channel revert %s --lift --reason R).
 `, code(channel, longTitle), code(short(revert.To), 40), code(title, longTitle), code(revert.By, longTitle), code(revert.Reason, longDetail),
 		counted(len(revert.Bad), "landing")+" came after it", code(short(revert.Head), 40), code(channel, longTitle), channel)
 }
