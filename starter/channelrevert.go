@@ -134,12 +134,11 @@ func (r revertedChannel) show(t *table) {
 	}
 	t.line("%s after it %s promoted nowhere: %s.", capital(counted(len(r.Bad), "landing")), map[bool]string{true: "is", false: "are"}[len(r.Bad) == 1], strings.Join(names, ", "))
 	t.line("Nothing is promoted into %s until `fairway channel revert %s --lift --reason ...`.", r.Channel, r.Channel)
-	switch len(r.Clusters) {
-	case 0:
-		t.line("No cluster follows the channel.")
-	default:
-		t.line("%s the channel, and %s to the restored content in waves, canaries first: %s.", capital(countVerb(len(r.Clusters), "cluster", "follows", "follow")),
-			map[bool]string{true: "goes", false: "go"}[len(r.Clusters) == 1], strings.Join(r.Clusters[:min(len(r.Clusters), listedLandings)], ", "))
+	if r.Detail != "" {
+		t.line("%s", r.Detail)
+	}
+	if len(r.Clusters) > 0 {
+		t.line("Clusters: %s.", strings.Join(r.Clusters[:min(len(r.Clusters), listedLandings)], ", "))
 		t.line("Stacks, manifests and nodes go back as they went forth; what applications have stored does not. `fairway channel describe %s` shows how far they are.", r.Channel)
 	}
 	if r.DryRun {

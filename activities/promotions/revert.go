@@ -24,7 +24,7 @@ import (
 func (a *Activities) RevertChannel(ctx context.Context, in workflows.RevertChannel) (revert promotion.Revert, err error) {
 	ctx, end := a.begin(ctx, "setting channel "+in.Channel+" back")
 	defer end(&err)
-	if strings.TrimSpace(in.Reason) == "" {
+	if strings.TrimSpace(in.Reason) == "" && !in.DryRun {
 		return revert, invalid("setting a channel back needs a reason: others will ask for it")
 	}
 	heads, err := a.heads(ctx, in.Channel)
@@ -244,7 +244,11 @@ func (a *Activities) consequences(ctx context.Context, channel string, revert pr
 			following++
 		}
 	}
-	impact, err := a.impact(ctx, revert.Head, revert.To, revert.To)
+	changes, err := a.Repository.Difference(ctx, revert.Head, revert.To)
+	if err != nil {
+		return "", err
+	}
+	impact, err := a.impactOf(ctx, changes, revert.Head, revert.To)
 	if err != nil {
 		return "", err
 	}
