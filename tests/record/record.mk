@@ -1,6 +1,6 @@
 # Recordings of workflows, which later code has to replay. SCENES are names of those to play, from
 # tests/record/scenes: by default those about updates of clusters; "SCENES=" plays all of them, which
-# takes twice as long; "SCENES=junction spur" are those about promotions, which need no cluster.
+# takes twice as long; "SCENES=junction spur" are those about promotions, which need no cluster and one minute.
 # RECORDFLAGS=-unreleased first deletes recordings that do not replay any more.
 
 SCENES ?= train siding

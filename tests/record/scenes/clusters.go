@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -44,6 +45,7 @@ func (s *stage) tell(ctx context.Context, each story) error {
 type channel struct {
 	*stage
 	name  string
+	base  string // the branch that it begins at; default dev
 	clone string
 	head  string
 }
@@ -59,7 +61,7 @@ func (e edits) and(name string, change func(string) string) edits {
 	return out
 }
 
-// pushed makes a commit. The branch begins at dev.
+// pushed makes a commit.
 func (c *channel) pushed(title string, change edits) step {
 	return func(ctx context.Context) error {
 		if c.head == "" {
@@ -71,7 +73,7 @@ func (c *channel) pushed(title string, change edits) step {
 			if err := os.Mkdir(c.clone, 0o755); err != nil {
 				return err
 			}
-			if err := errors.Join(c.git(ctx, "clone", "--quiet", "--branch", "dev", remote.String(), "."), c.git(ctx, "checkout", "--quiet", "-b", c.name)); err != nil {
+			if err := errors.Join(c.git(ctx, "clone", "--quiet", "--branch", cmp.Or(c.base, "dev"), remote.String(), "."), c.git(ctx, "checkout", "--quiet", "-b", c.name)); err != nil {
 				return err
 			}
 		}

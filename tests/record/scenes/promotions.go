@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"net/url"
 	"os"
@@ -51,7 +50,7 @@ func configure(file string) error {
 // end is the channel that a story promotes to.
 func end(channel string) string { return channel + "-end" }
 
-// promoting is a channel and the one that it is promoted to. Neither has clusters.
+// promoting is a channel and the one that it is promoted to, where it begins. Neither has clusters.
 type promoting struct {
 	*channel
 	to *channel
@@ -59,6 +58,7 @@ type promoting struct {
 
 func (c *channel) promotes() promoting {
 	name := end(c.name)
+	c.base = name
 	return promoting{c, &channel{stage: c.stage, name: name, clone: filepath.Join(filepath.Dir(c.clone), name)}}
 }
 
@@ -82,12 +82,12 @@ func junction(s *stage, c *channel) []step {
 		p.begun(), p.over(promotion.Merged),
 		p.notDue(),
 
-		s.ordered(workflows.FleetID, workflows.BlockName, because),
+		s.commanded("fleet", "block", "--reason", "a scene"),
 		c.pushed("Change more", says("changed more")), c.known(),
 		s.triggered(workflows.HealthID),
 		c.shown("knows of the block", func(state workflows.ChannelState) bool { return state.Looked.Blocked != "" }),
 		p.notDue(),
-		s.ordered(workflows.FleetID, workflows.UnblockName, workflows.UnblockRequest{By: "the recorder"}),
+		s.commanded("fleet", "unblock"),
 		s.triggered(workflows.HealthID),
 		c.shown("knows of no block", func(state workflows.ChannelState) bool { return state.Looked.Blocked == "" }),
 		p.begun(), p.over(promotion.Merged),
@@ -105,7 +105,7 @@ func junction(s *stage, c *channel) []step {
 		s.ordered(workflows.ChannelID(p.to.name), workflows.LiftRevertName, workflows.LiftRevert{Reason: "a scene", By: "the recorder"}),
 		p.begun(), p.over(promotion.Merged),
 
-		s.worn(workflows.ChannelID(p.to.name), func(ctx context.Context, i int) error {
+		s.worn(workflows.ChannelID(p.to.name), 2000, func(ctx context.Context, i int) error {
 			if i%10 > 1 { // about a cluster that is none of the channel's
 				return s.signalled(workflows.ChannelID(p.to.name), workflows.ReportName, workflows.ClusterReport{Cluster: "elsewhere"})(ctx)
 			}
@@ -133,7 +133,7 @@ func spur(s *stage, c *channel) []step {
 		proposed("withdrawn"), withdrawn, p.over(promotion.Withdrawn),
 		proposed("cancelled"), s.cancelled(p.id()), p.cancelled(),
 		proposed("refused"), p.refused(), p.over(promotion.Refused),
-		proposed("looked at"), s.worn(p.id(), func(ctx context.Context, _ int) error { return look(ctx) }), p.following(), withdrawn, p.over(promotion.Withdrawn),
+		proposed("looked at"), s.worn(p.id(), 1000, func(ctx context.Context, _ int) error { return look(ctx) }), p.following(), withdrawn, p.over(promotion.Withdrawn),
 		p.to.fetched(), p.to.pushed("Mend it at the end", says("mended at the end")), p.to.known(),
 		c.pushed("Mend it", says("mended")), c.known(), p.begun(), p.over(promotion.Conflicted),
 		p.misled(),
@@ -259,11 +259,21 @@ func (p promoting) setBack() step {
 			return fmt.Errorf("channel %s knows of no two landings", p.to.name)
 		}
 		landings := state.Promotions.Soak.Landings
-		out, err := exec.CommandContext(ctx, "bin/fairway", "channel", "revert", p.to.name, "--to", landings[len(landings)-2].Commit, "--reason", "a scene").CombinedOutput()
-		if err != nil {
-			return fmt.Errorf("reverting channel %s: %w: %s", p.to.name, err, out)
+		return inTurn(
+			p.commanded("channel", "revert", p.to.name, "--to", landings[len(landings)-2].Commit, "--reason", "a scene"),
+			p.sync,
+			p.to.shown("is set back", func(state workflows.ChannelState) bool { return len(state.Promotions.Reverts) > 0 }),
+		)(ctx)
+	}
+}
+
+// commanded runs the command line.
+func (s *stage) commanded(args ...string) step {
+	return func(ctx context.Context) error {
+		if out, err := exec.CommandContext(ctx, "bin/fairway", args...).CombinedOutput(); err != nil {
+			return fmt.Errorf("fairway %s: %w: %s", strings.Join(args, " "), err, out)
 		}
-		return errors.Join(p.sync(ctx), p.to.shown("is set back", func(state workflows.ChannelState) bool { return len(state.Promotions.Reverts) > 0 })(ctx))
+		return nil
 	}
 }
 
@@ -292,32 +302,31 @@ func (p promoting) misled() step {
 	}
 }
 
-// worn does things to a workflow until its history is so long that it begins a new run, many at a time: some
-// are in flight then.
-func (s *stage) worn(id string, do func(ctx context.Context, i int) error) step {
+// worn does things to a workflow, many at a time, until its history is so long that it begins a new run.
+func (s *stage) worn(id string, length int64, do func(ctx context.Context, i int) error) step {
 	return func(ctx context.Context) error {
-		run := func() string {
+		var first string
+		for i := 0; ; i += 20 {
 			found, err := s.temporal.DescribeWorkflowExecution(ctx, id, "")
 			if err != nil {
-				return ""
+				return err
 			}
-			return found.WorkflowExecutionInfo.Execution.RunId
-		}
-		first := run()
-		for i := 0; ; i += 40 {
+			info, many := found.WorkflowExecutionInfo, 20
+			switch run := info.Execution.RunId; {
+			case first == "":
+				first = run
+			case run != first:
+				return nil
+			case info.HistoryLength >= length: // what it does now may take a while
+				many = 1
+				time.Sleep(200 * time.Millisecond)
+			}
 			together, limited := errgroup.WithContext(ctx)
-			together.SetLimit(20)
-			for j := range 40 {
+			for j := range many {
 				together.Go(func() error { return do(limited, i+j) })
 			}
 			if err := together.Wait(); err != nil {
 				return fmt.Errorf("wearing out %s: %w", id, err)
-			}
-			if now := run(); now != "" && now != first {
-				return nil
-			}
-			if i > 10_000 {
-				return fmt.Errorf("%s begins no new run", id)
 			}
 		}
 	}
