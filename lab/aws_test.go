@@ -33,6 +33,7 @@ type account struct {
 }
 
 func TestAWS(t *testing.T) {
+	t.Parallel()
 	a := startTestAWS(t)
 	for _, test := range []struct {
 		rule string

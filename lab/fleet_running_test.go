@@ -16,6 +16,7 @@ import (
 )
 
 func TestSampleFleet(t *testing.T) {
+	t.Parallel()
 	l, err := Start(t.Context(), Options{Dir: t.TempDir(), Out: t.Output(), Clusters: []string{"dev-1"}})
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, l.Stop()) })

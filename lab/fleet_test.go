@@ -183,6 +183,7 @@ func TestSampleDeletionsDifferByEnvironment(t *testing.T) {
 }
 
 func TestUpdatedPoolLeavesItsInstancesOld(t *testing.T) {
+	t.Parallel()
 	l, err := newLab(Options{Dir: t.TempDir(), Out: t.Output(), Clusters: []string{"dev-1"}})
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, l.Stop()) })

@@ -15,6 +15,7 @@ import (
 )
 
 func TestForge(t *testing.T) {
+	t.Parallel()
 	require.NoError(t, Build(t.Context(), t.Output(), "gitea"))
 	l, err := newLab(Options{Dir: t.TempDir(), Out: t.Output()})
 	require.NoError(t, err)

@@ -29,6 +29,7 @@ type bridged struct {
 }
 
 func TestInstances(t *testing.T) {
+	t.Parallel()
 	b := startTestBridge(t)
 	for _, test := range []struct {
 		rule string

@@ -36,6 +36,7 @@ type cluster struct {
 }
 
 func TestControlPlane(t *testing.T) {
+	t.Parallel()
 	c := startTestCluster(t)
 	for _, test := range []struct {
 		rule string

@@ -16,6 +16,7 @@ import (
 )
 
 func TestPrometheus(t *testing.T) {
+	t.Parallel()
 	target := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "temperature 21") }))
 	t.Cleanup(target.Close)
 	past := time.Now().Add(-time.Hour).Truncate(time.Second)

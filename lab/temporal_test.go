@@ -16,6 +16,7 @@ import (
 )
 
 func TestTemporalOutlivesKill(t *testing.T) {
+	t.Parallel()
 	l := startTemporalAlone(t)
 	address, page := l.Direct("temporal"), l.TemporalUIURL()
 	c := dialTemporal(t, l)
@@ -39,6 +40,7 @@ func TestTemporalOutlivesKill(t *testing.T) {
 }
 
 func TestWorkflowsAreListedBySearchAttributesAtOnce(t *testing.T) {
+	t.Parallel()
 	l := startTemporalAlone(t)
 	c := dialTemporal(t, l)
 	var attributes []temporal.SearchAttributeUpdate
@@ -60,6 +62,7 @@ func TestWorkflowsAreListedBySearchAttributesAtOnce(t *testing.T) {
 }
 
 func TestTemporalKeepsHistoriesForWeeks(t *testing.T) {
+	t.Parallel()
 	l := startTemporalAlone(t)
 	found, err := dialTemporal(t, l).WorkflowService().DescribeNamespace(t.Context(), &workflowservice.DescribeNamespaceRequest{Namespace: TemporalNamespace})
 	require.NoError(t, err)

@@ -21,12 +21,13 @@ import (
 	"k8s.io/client-go/tools/clientcmd"
 
 	"github.com/fairway-project/fairway/config"
+	"github.com/fairway-project/fairway/tests/product"
 )
 
 // Exit statuses of `fairway`, as its help has them.
 const (
 	wrongInput  = 2
-	unreachable = 3
+	unreachable = product.Unreachable
 )
 
 // badInput is a replacement that is asked for and must be refused.
@@ -211,7 +212,7 @@ func TestAWorkerDoesNotStartOnABrokenRegistry(t *testing.T) {
 			want := broken.want(t, w.registry)
 			defer broken.apply(t, w.registry)()
 			for _, got := range []answer{
-				execute(t, w.env, program("worker")),
+				execute(t, w.env, product.Program("worker")),
 				w.fairway(t, "config", "validate"),
 			} {
 				require.Equal(t, wrongInput, got.status, got.stderr)

@@ -5,13 +5,11 @@ import (
 	"flag"
 	"fmt"
 	"os"
-	"path/filepath"
 	"strings"
 	"testing"
 
 	"github.com/aws/aws-sdk-go-v2/service/autoscaling"
 	"go.temporal.io/sdk/client"
-	"golang.org/x/sync/errgroup"
 
 	"github.com/fairway-project/fairway/lab"
 	"github.com/fairway-project/fairway/tests/product"
@@ -39,63 +37,26 @@ func TestMain(m *testing.M) {
 	if err := flag.Set("test.parallel", "10"); err != nil {
 		panic(err)
 	}
-	os.Exit(run(m))
-}
-
-func run(m *testing.M) (code int) {
-	var err error
-	if dir, err = os.MkdirTemp("", "fairway-tests-"); err != nil {
-		return fail(err)
-	}
-	defer func() {
-		if code == 0 {
-			_ = os.RemoveAll(dir)
-			return
+	os.Exit(product.Main("..", "tests", lab.Options{Clusters: []string{busy, outcast}}, func(ctx context.Context, l *lab.Lab, folder string) (int, error) {
+		theLab, dir = l, folder
+		if err := prepare(ctx); err != nil {
+			return 0, err
 		}
-		fmt.Fprintf(os.Stderr, "logs and audit logs are in %s\n", filepath.Join(dir, "lab"))
-	}()
-	ctx := context.Background() // a cold machine builds for a quarter of an hour
-	group, groupCtx := errgroup.WithContext(ctx)
-	group.Go(func() error { return product.Build(groupCtx, "..", program("")) })
-	group.Go(func() error { return startLab(groupCtx) })
-	err = group.Wait()
-	if theLab != nil {
-		defer func() {
-			if err := theLab.Stop(); err != nil && code == 0 {
-				code = fail(err)
-			}
-		}()
-	}
-	if err != nil {
-		return fail(err)
-	}
-	defer temporal.Close()
-	stopActors, err := startActors(ctx, temporal, busy, outcast)
-	if err != nil {
-		return fail(err)
-	}
-	defer stopActors()
-	return m.Run()
+		defer temporal.Close()
+		stopActors, err := startActors(ctx, temporal, busy, outcast)
+		if err != nil {
+			return 0, err
+		}
+		defer stopActors()
+		return m.Run(), nil
+	}))
 }
 
-func fail(err error) int {
-	fmt.Fprintln(os.Stderr, err)
-	return 1
-}
-
-func startLab(ctx context.Context) (err error) {
-	theLab, err = lab.Start(ctx, lab.Options{
-		Dir: filepath.Join(dir, "lab"), Clusters: []string{busy, outcast}, Out: os.Stderr,
-	})
-	if err != nil {
-		return err
-	}
+// prepare connects to what the tests watch.
+func prepare(ctx context.Context) (err error) {
 	scaling = autoscaling.NewFromConfig(theLab.AWSConfig())
-	temporal, err = client.DialContext(ctx, client.Options{
-		HostPort: theLab.Direct("temporal"), Namespace: lab.TemporalNamespace, Logger: product.Silence{},
-	})
-	if err != nil {
-		return fmt.Errorf("connecting to Temporal: %w", err)
+	if temporal, err = product.Dial(ctx, theLab); err != nil {
+		return err
 	}
 	for _, cluster := range []string{busy, outcast} {
 		if watched[cluster], err = newWitness(ctx, cluster); err != nil {
@@ -104,8 +65,6 @@ func startLab(ctx context.Context) (err error) {
 	}
 	return nil
 }
-
-func program(name string) string { return filepath.Join(dir, "bin", name) }
 
 // nameOf turns the name of a test into one for its pool, namespace and task queue.
 func nameOf(t *testing.T) string {

@@ -1,13 +1,10 @@
 package tests
 
 import (
-	"bytes"
 	"context"
-	"errors"
 	"fmt"
 	"net"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"sync/atomic"
 	"testing"
@@ -86,7 +83,7 @@ func (w *worker) start(t *testing.T) {
 	require.NoError(t, err)
 	w.Part, err = theLab.Run(t.Context(), lab.Process{
 		Name:       "worker/" + w.name,
-		Command:    []string{program("worker")},
+		Command:    []string{product.Program("worker")},
 		Env:        product.Environment(w.env),
 		StopWithin: c.Worker.StopWithin + 10*time.Second,
 		Ready:      func(ctx context.Context) error { return product.Answers(ctx, "http://"+c.Worker.Listen+"/readyz") },
@@ -125,7 +122,7 @@ type answer struct {
 
 func fairway(t *testing.T, env map[string]string, args ...string) answer {
 	t.Helper()
-	return execute(t, env, program("starter"), args...)
+	return execute(t, env, product.Program("starter"), args...)
 }
 
 // execute runs a program to its end.
@@ -133,17 +130,10 @@ func execute(t *testing.T, env map[string]string, program string, args ...string
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 4*time.Minute)
 	defer cancel()
-	cmd := exec.CommandContext(ctx, program, args...)
-	cmd.Env = append(product.Environment(env), "PATH="+os.Getenv("PATH"), "HOME="+os.Getenv("HOME"))
-	var stdout, stderr bytes.Buffer
-	cmd.Stdout, cmd.Stderr = &stdout, &stderr
 	start := time.Now()
-	err := cmd.Run()
-	if exit := new(exec.ExitError); !errors.As(err, &exit) {
-		require.NoError(t, err)
-	}
-	require.NoError(t, ctx.Err(), "%s %v did not end; it printed:\n%s", program, args, stderr.String())
-	return answer{stdout.String(), stderr.String(), cmd.ProcessState.ExitCode(), time.Since(start)}
+	stdout, stderr, status, err := product.Execute(ctx, env, program, args...)
+	require.NoError(t, err)
+	return answer{stdout, stderr, status, time.Since(start)}
 }
 
 var lastPort atomic.Int32

@@ -19,6 +19,7 @@ func TestEveryWorkflowOfTheWorkerIsRecorded(t *testing.T) {
 	c := config.Config{}
 	registerUpdates(&named, c, nil, register(&named, c, nil))
 	registerChannels(&named, c, nil, source{})
+	registerPromoteWorkflows(&named)
 	require.NotEmpty(t, named.workflows)
 	for _, workflow := range named.workflows {
 		files, err := filepath.Glob("../workflows/testdata/histories/" + strings.ToLower(workflow) + "-*.json.gz")

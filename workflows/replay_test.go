@@ -17,6 +17,7 @@ import (
 	"go.temporal.io/sdk/worker"
 	"google.golang.org/protobuf/proto"
 
+	"github.com/fairway-project/fairway/promotion"
 	"github.com/fairway-project/fairway/workflows"
 )
 
@@ -26,7 +27,10 @@ func TestRecordedHistoriesReplay(t *testing.T) {
 	for _, file := range recordings(t) {
 		t.Run(strings.TrimSuffix(filepath.Base(file), ".json.gz"), func(t *testing.T) {
 			replayer := worker.NewWorkflowReplayer()
-			for _, workflow := range []any{workflows.UpdateCluster, workflows.RollPool, workflows.ReplaceNode, workflows.Sync, workflows.WatchHealth, workflows.Channel, workflows.Cluster, workflows.Fleet} {
+			for _, workflow := range []any{
+				workflows.UpdateCluster, workflows.RollPool, workflows.ReplaceNode, workflows.Sync, workflows.WatchHealth,
+				workflows.ConsiderPromotion, workflows.Promote, workflows.Channel, workflows.Cluster, workflows.Fleet,
+			} {
 				replayer.RegisterWorkflow(workflow)
 			}
 			require.NoError(t, replayer.ReplayWorkflowHistory(nil, history(t, file)))
@@ -36,13 +40,16 @@ func TestRecordedHistoriesReplay(t *testing.T) {
 
 func TestEveryOutcomeOfEveryWorkflowIsRecorded(t *testing.T) {
 	for workflow, outcomes := range map[string][]string{
-		"updatecluster": {"completed", "cancelled", "failed"},
-		"rollpool":      {"completed", "cancelled", "failed"},
-		"replacenode":   {"completed", "cancelled", "failed"},
-		"sync":          {"completed"},
-		"cluster":       {"running"}, // actors never end
-		"channel":       {"running"},
-		"fleet":         {"running"},
+		"updatecluster":     {"completed", "cancelled", "failed"},
+		"rollpool":          {"completed", "cancelled", "failed"},
+		"replacenode":       {"completed", "cancelled", "failed"},
+		"sync":              {"completed"},
+		"watchhealth":       {"completed"},
+		"considerpromotion": {"completed", "failed"},
+		"promote":           {"completed", "cancelled", "failed", "continued"},
+		"cluster":           {"running"}, // actors never end
+		"channel":           {"running", "continued"},
+		"fleet":             {"running"},
 	} {
 		for _, outcome := range outcomes {
 			require.True(t, slices.ContainsFunc(recordings(t), func(file string) bool {
@@ -63,7 +70,8 @@ func TestEveryHandlerIsRecorded(t *testing.T) {
 		"channel": {
 			"update " + workflows.BlockName, "update " + workflows.UnblockName, "update " + workflows.ResumeName,
 			"signal " + workflows.BlockName, "signal " + workflows.UnblockName,
-			"signal " + workflows.SyncName, "signal " + workflows.ReportName,
+			"signal " + workflows.SyncName, "signal " + workflows.ReportName, "signal " + workflows.HealthName,
+			"signal " + workflows.PromotedName, "signal " + workflows.RevertedName, "update " + workflows.LiftRevertName,
 		},
 		"fleet": {
 			"update " + workflows.TakeTurn, "update " + workflows.ReturnTurn,
@@ -72,6 +80,7 @@ func TestEveryHandlerIsRecorded(t *testing.T) {
 		},
 		"updatecluster": {"signal " + workflows.SupersedeName},
 		"rollpool":      {"signal " + workflows.StopName},
+		"promote":       {"signal " + workflows.LookName, "signal " + workflows.WithdrawName},
 	} {
 		var recorded []string
 		for _, file := range recordings(t) {
@@ -115,6 +124,51 @@ func TestEveryWayOfAnUpdateIsRecorded(t *testing.T) {
 	} {
 		require.Contains(t, slices.Collect(maps.Keys(recorded)), way)
 	}
+}
+
+// A promotion records how it ended before it does.
+func TestEveryWayOfAPromotionIsRecorded(t *testing.T) {
+	recorded := map[string]bool{}
+	for _, file := range recordings(t) {
+		for _, event := range history(t, file).Events {
+			told := event.GetActivityTaskScheduledEventAttributes()
+			if told == nil || told.ActivityType.Name != "RecordPromotion" {
+				continue
+			}
+			var record promotion.Record
+			require.NoError(t, converter.GetDefaultDataConverter().FromPayloads(told.Input, &record))
+			recorded[string(record.Mode)+" "+string(record.Outcome)] = true
+		}
+	}
+	for _, way := range []string{
+		"merge merged", "merge conflict",
+		"pull-request merged", "pull-request conflict", "pull-request refused", "pull-request withdrawn",
+	} {
+		require.Contains(t, slices.Collect(maps.Keys(recorded)), way)
+	}
+}
+
+// A look that begins a promotion does more than one that does not, and a channel's actor begins a new run
+// while people ask things of it.
+func TestRunsThatLeadToOthersAreRecorded(t *testing.T) {
+	var begins, rests, asked, follows bool
+	for _, file := range recordings(t) {
+		events := history(t, file).Events
+		name := events[0].GetWorkflowExecutionStartedEventAttributes().WorkflowType.Name
+		child := slices.ContainsFunc(events, func(e *historypb.HistoryEvent) bool {
+			return e.GetStartChildWorkflowExecutionInitiatedEventAttributes() != nil
+		})
+		updated := slices.ContainsFunc(events, func(e *historypb.HistoryEvent) bool {
+			return e.GetWorkflowExecutionUpdateAcceptedEventAttributes() != nil
+		})
+		continued := events[len(events)-1].GetWorkflowExecutionContinuedAsNewEventAttributes() != nil
+		begins, rests = begins || (name == "ConsiderPromotion" && child), rests || (name == "ConsiderPromotion" && !child)
+		asked = asked || (name == "Channel" && continued && updated)
+		follows = follows || (name == "Promote" && events[0].GetWorkflowExecutionStartedEventAttributes().ContinuedExecutionRunId != "")
+	}
+	require.True(t, begins && rests, "a look that begins a promotion: %t, one that does not: %t", begins, rests)
+	require.True(t, asked, "a channel's actor that begins a new run and has been asked things")
+	require.True(t, follows, "a promotion that goes on in a new run")
 }
 
 // Whoever reads the repository can read its recordings. Payloads are looked at as they are: in the

@@ -7,9 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
-	"net/url"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -46,7 +44,7 @@ func written(content string) func(string) string { return func(string) string { 
 func push(t *testing.T, channel, title string, change edits) string {
 	t.Helper()
 	clone := clone(t)
-	if strings.TrimSpace(git(t, clone, "ls-remote", "--heads", "origin", channel)) == "" {
+	if git(t, clone, "ls-remote", "--heads", "origin", channel) == "" {
 		git(t, clone, "checkout", "--quiet", "-b", channel, "origin/stable")
 	} else {
 		git(t, clone, "checkout", "--quiet", channel)
@@ -65,9 +63,9 @@ func push(t *testing.T, channel, title string, change edits) string {
 		require.NoError(t, os.WriteFile(path, []byte(edit(string(old))), 0o644))
 	}
 	git(t, clone, "add", "--all")
-	git(t, clone, "-c", "user.name=author", "-c", "user.email=author@fairway.test", "commit", "--quiet", "--allow-empty", "-m", title)
+	git(t, clone, "commit", "--quiet", "--allow-empty", "-m", title)
 	git(t, clone, "push", "--quiet", "origin", "HEAD:"+channel)
-	return strings.TrimSpace(git(t, clone, "rev-parse", "HEAD"))
+	return git(t, clone, "rev-parse", "HEAD")
 }
 
 // branchOff makes a channel that begins at the head of another one.
@@ -78,24 +76,16 @@ func branchOff(t *testing.T, from, channel string) {
 
 func clone(t *testing.T) (dir string) {
 	t.Helper()
-	forge := theLab.Forge()
-	remote, err := url.Parse("http://" + theLab.Direct("forge") + "/" + forge.Owner + "/" + forge.Repository + ".git")
-	require.NoError(t, err)
-	remote.User = url.UserPassword("operator", forge.OperatorToken)
 	dir = t.TempDir()
-	git(t, dir, "clone", "--quiet", remote.String(), ".")
+	git(t, dir, "clone", "--quiet", product.Remote(theLab), ".")
 	return dir
 }
 
 func git(t *testing.T, dir string, args ...string) string {
 	t.Helper()
-	cmd := exec.Command("git", args...)
-	cmd.Dir = dir
-	var stderr bytes.Buffer
-	cmd.Stderr = &stderr
-	out, err := cmd.Output()
-	require.NoError(t, err, "git %v: %s", args, stderr.String())
-	return string(out)
+	out, err := product.Git(t.Context(), dir, args...)
+	require.NoError(t, err)
+	return out
 }
 
 // ---- the registry
@@ -219,20 +209,10 @@ func fairway(t *testing.T, args ...string) answer {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(t.Context()), patience) // what is given has to be lifted
 	defer cancel()
-	cmd := exec.CommandContext(ctx, program("starter"), args...)
-	cmd.Env = append(product.Environment(env), "PATH="+os.Getenv("PATH"), "HOME="+os.Getenv("HOME"))
-	var stdout, stderr bytes.Buffer
-	cmd.Stdout, cmd.Stderr = &stdout, &stderr
-	err := cmd.Run()
-	if exit := new(exec.ExitError); !errors.As(err, &exit) {
-		require.NoError(t, err)
-	}
-	require.NoError(t, ctx.Err(), "fairway %v did not end; it printed:\n%s", args, stderr.String())
-	return answer{stdout.String(), stderr.String(), cmd.ProcessState.ExitCode()}
+	stdout, stderr, status, err := product.Execute(ctx, env, product.Program("starter"), args...)
+	require.NoError(t, err)
+	return answer{stdout, stderr, status}
 }
-
-// unreachable is the exit status of a command that found nobody to answer.
-const unreachable = 3
 
 // succeeds runs the command line, which has to succeed, and reads its JSON. While another test kills
 // whoever answers it asks again.
@@ -244,7 +224,7 @@ func succeeds(t *testing.T, out any, args ...string) answer {
 	var got answer
 	require.Eventually(t, func() bool {
 		got = fairway(t, args...)
-		return got.status != unreachable
+		return got.status != product.Unreachable
 	}, patience, time.Second, "fairway %v", args)
 	require.Zero(t, got.status, "fairway %v: %s", args, got.stderr)
 	if out != nil {

@@ -7,7 +7,6 @@ import (
 	"encoding/hex"
 	"flag"
 	"fmt"
-	"net"
 	"os"
 	"path/filepath"
 	"testing"
@@ -17,7 +16,6 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/cloudformation"
 	"github.com/goccy/go-yaml"
 	"go.temporal.io/sdk/client"
-	"golang.org/x/sync/errgroup"
 
 	"github.com/fairway-project/fairway/config"
 	"github.com/fairway-project/fairway/lab"
@@ -51,60 +49,21 @@ func TestMain(m *testing.M) {
 	if err := flag.Set("test.parallel", "10"); err != nil {
 		panic(err)
 	}
-	os.Exit(run(m))
-}
-
-func run(m *testing.M) (code int) {
-	var err error
-	if dir, err = os.MkdirTemp("", "fairway-fleet-"); err != nil {
-		return fail(err)
-	}
-	defer func() {
-		if code == 0 {
-			_ = os.RemoveAll(dir)
-			return
+	os.Exit(product.Main("../..", "fleet", lab.Options{}, func(ctx context.Context, l *lab.Lab, folder string) (int, error) {
+		theLab, dir = l, folder
+		if err := startProduct(ctx); err != nil {
+			return 0, err
 		}
-		fmt.Fprintf(os.Stderr, "logs and audit logs are in %s\n", filepath.Join(dir, "lab"))
-	}()
-	ctx := context.Background() // a cold machine builds for a quarter of an hour
-	group, groupCtx := errgroup.WithContext(ctx)
-	group.Go(func() error { return product.Build(groupCtx, "../..", program("")) })
-	group.Go(func() (err error) {
-		theLab, err = lab.Start(groupCtx, lab.Options{Dir: filepath.Join(dir, "lab"), Out: os.Stderr})
-		return err
-	})
-	err = group.Wait()
-	if theLab != nil {
-		defer func() {
-			if err := theLab.Stop(); err != nil && code == 0 {
-				code = fail(err)
-			}
-		}()
-	}
-	if err == nil {
-		err = startProduct(ctx)
-	}
-	if err != nil {
-		return fail(err)
-	}
-	defer temporal.Close()
-	return m.Run()
+		defer temporal.Close()
+		return m.Run(), nil
+	}))
 }
-
-func fail(err error) int {
-	fmt.Fprintln(os.Stderr, err)
-	return 1
-}
-
-func program(name string) string { return filepath.Join(dir, "bin", name) }
 
 // startProduct starts the registry server with the sample fleet in it, and the worker.
 func startProduct(ctx context.Context) (err error) {
 	scaling, stacks = autoscaling.NewFromConfig(theLab.AWSConfig()), cloudformation.NewFromConfig(theLab.AWSConfig())
-	if temporal, err = client.DialContext(ctx, client.Options{
-		HostPort: theLab.Direct("temporal"), Namespace: lab.TemporalNamespace, Logger: product.Silence{},
-	}); err != nil {
-		return fmt.Errorf("connecting to Temporal: %w", err)
+	if temporal, err = product.Dial(ctx, theLab); err != nil {
+		return err
 	}
 	env = theLab.Env()
 	c, err := config.Load(env["FAIRWAY_CONFIG"])
@@ -145,7 +104,7 @@ func startProduct(ctx context.Context) (err error) {
 		return err
 	}
 	worker, err = theLab.Run(ctx, lab.Process{
-		Name: "worker", Command: []string{program("worker")}, Env: product.Environment(env),
+		Name: "worker", Command: []string{product.Program("worker")}, Env: product.Environment(env),
 		Ready: func(ctx context.Context) error { return product.Answers(ctx, "http://"+c.Worker.Listen+"/readyz") },
 	})
 	return err
@@ -163,18 +122,14 @@ func startRegistry(ctx context.Context, file string) error {
 `, hash(writeToken), hash(statusToken))), 0o600); err != nil {
 		return err
 	}
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	address, err := product.FreeAddress()
 	if err != nil {
-		return err
-	}
-	address := listener.Addr().String()
-	if err := listener.Close(); err != nil {
 		return err
 	}
 	registryURL = "http://" + address
 	server, err = theLab.Run(ctx, lab.Process{
 		Name: "registry",
-		Command: []string{program("starter"), "registry", "serve", "--listen", address, "--database", filepath.Join(dir, "registry.db"),
+		Command: []string{product.Program("starter"), "registry", "serve", "--listen", address, "--database", filepath.Join(dir, "registry.db"),
 			"--tokens-file", tokens, "--import", file},
 		Ready: func(ctx context.Context) error { return product.Answers(ctx, registryURL+"/healthz") },
 	})

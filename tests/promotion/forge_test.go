@@ -1,13 +1,10 @@
 package promotion
 
 import (
-	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
-	"errors"
-	"net/url"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -26,43 +23,23 @@ const patience = 2 * time.Minute
 
 // ---- the configuration repository, past the proxies
 
-// remote is the address of the repository for somebody who may push everywhere.
-func remote() string {
-	forge := theLab.Forge()
-	address := url.URL{Scheme: "http", Host: theLab.Direct("forge"), Path: "/" + forge.Owner + "/" + forge.Repository + ".git",
-		User: url.UserPassword("operator", forge.OperatorToken)}
-	return address.String()
-}
-
 // makeBranches makes the channels that the sample repository lacks; they begin at stable.
 func makeBranches(ctx context.Context, channels []string) error {
 	clone, err := os.MkdirTemp(dir, "branches-")
 	if err != nil {
 		return err
 	}
-	if _, err := runGit(ctx, clone, "clone", "--quiet", remote(), "."); err != nil {
+	if _, err := product.Git(ctx, clone, "clone", "--quiet", product.Remote(theLab), "."); err != nil {
 		return err
 	}
 	push := []string{"push", "--quiet", "origin"}
 	for _, channel := range channels {
-		if _, err := runGit(ctx, clone, "rev-parse", "--verify", "origin/"+channel); err != nil {
+		if _, err := product.Git(ctx, clone, "rev-parse", "--verify", "origin/"+channel); err != nil {
 			push = append(push, "origin/stable:refs/heads/"+channel)
 		}
 	}
-	_, err = runGit(ctx, clone, push...)
+	_, err = product.Git(ctx, clone, push...)
 	return err
-}
-
-func runGit(ctx context.Context, in string, args ...string) (string, error) {
-	cmd := exec.CommandContext(ctx, "git", append([]string{"-c", "user.name=author", "-c", "user.email=author@fairway.test"}, args...)...)
-	cmd.Dir = in
-	var stderr bytes.Buffer
-	cmd.Stderr = &stderr
-	out, err := cmd.Output()
-	if err != nil {
-		return "", errors.Join(err, errors.New(stderr.String()))
-	}
-	return strings.TrimSpace(string(out)), nil
 }
 
 // clone is a copy of the repository that a test works in.
@@ -74,14 +51,14 @@ type clone struct {
 func newClone(t *testing.T) clone {
 	t.Helper()
 	c := clone{t, t.TempDir()}
-	c.git("clone", "--quiet", remote(), ".")
+	c.git("clone", "--quiet", product.Remote(theLab), ".")
 	return c
 }
 
 func (c clone) git(args ...string) string {
 	c.Helper()
-	out, err := runGit(c.Context(), c.dir, args...)
-	require.NoError(c, err, "git %v", args)
+	out, err := product.Git(c.Context(), c.dir, args...)
+	require.NoError(c, err)
 	return out
 }
 
@@ -121,7 +98,7 @@ func (c clone) head(branch string) string {
 func (c clone) has(branch, commit string) bool {
 	c.Helper()
 	c.fetch()
-	_, err := runGit(c.Context(), c.dir, "merge-base", "--is-ancestor", commit, "origin/"+branch)
+	_, err := product.Git(c.Context(), c.dir, "merge-base", "--is-ancestor", commit, "origin/"+branch)
 	return err == nil
 }
 
@@ -252,22 +229,9 @@ func kill(t *testing.T) {
 func command(ctx context.Context, args ...string) (out string, status int, err error) {
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
-	cmd := exec.CommandContext(ctx, program("starter"), args...)
-	cmd.Env = append(product.Environment(env), "PATH="+os.Getenv("PATH"), "HOME="+os.Getenv("HOME"))
-	var stdout, stderr bytes.Buffer
-	cmd.Stdout, cmd.Stderr = &stdout, &stderr
-	err = cmd.Run()
-	if exit := (*exec.ExitError)(nil); errors.As(err, &exit) {
-		err = nil
-	}
-	if stdout.Len() == 0 {
-		return stderr.String(), cmd.ProcessState.ExitCode(), err
-	}
-	return stdout.String(), cmd.ProcessState.ExitCode(), err
+	out, problems, status, err := product.Execute(ctx, env, product.Program("starter"), args...)
+	return cmp.Or(out, problems), status, err
 }
-
-// unreachable is the exit status of a command that found nobody to answer.
-const unreachable = 3
 
 // fairway runs the command line, which has to succeed. While another test kills whoever answers it asks again.
 func fairway(t *testing.T, args ...string) string {
@@ -277,7 +241,7 @@ func fairway(t *testing.T, args ...string) string {
 	require.Eventually(t, func() bool {
 		var err error
 		out, status, err = command(t.Context(), args...)
-		return err == nil && status != unreachable
+		return err == nil && status != product.Unreachable
 	}, patience, time.Second, "fairway %v", args)
 	require.Zero(t, status, "fairway %v: %s", args, out)
 	return out

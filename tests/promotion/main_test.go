@@ -4,7 +4,6 @@ import (
 	"context"
 	"flag"
 	"fmt"
-	"net"
 	"os"
 	"path/filepath"
 	"slices"
@@ -13,7 +12,6 @@ import (
 
 	"github.com/goccy/go-yaml"
 	"go.temporal.io/sdk/client"
-	"golang.org/x/sync/errgroup"
 
 	"github.com/fairway-project/fairway/config"
 	"github.com/fairway-project/fairway/lab"
@@ -42,59 +40,20 @@ func TestMain(m *testing.M) {
 	if err := flag.Set("test.parallel", "20"); err != nil {
 		panic(err)
 	}
-	os.Exit(run(m))
-}
-
-func run(m *testing.M) (code int) {
-	var err error
-	if dir, err = os.MkdirTemp("", "fairway-promotion-"); err != nil {
-		return fail(err)
-	}
-	defer func() {
-		if code == 0 {
-			_ = os.RemoveAll(dir)
-			return
+	os.Exit(product.Main("../..", "promotion", lab.Options{Clusters: []string{cluster}}, func(ctx context.Context, l *lab.Lab, folder string) (int, error) {
+		theLab, dir = l, folder
+		if err := startProduct(ctx); err != nil {
+			return 0, err
 		}
-		fmt.Fprintf(os.Stderr, "logs are in %s\n", filepath.Join(dir, "lab"))
-	}()
-	ctx := context.Background() // a cold machine builds for a quarter of an hour
-	group, groupCtx := errgroup.WithContext(ctx)
-	group.Go(func() error { return product.Build(groupCtx, "../..", program("")) })
-	group.Go(func() (err error) {
-		theLab, err = lab.Start(groupCtx, lab.Options{Dir: filepath.Join(dir, "lab"), Clusters: []string{cluster}, Out: os.Stderr})
-		return err
-	})
-	err = group.Wait()
-	if theLab != nil {
-		defer func() {
-			if err := theLab.Stop(); err != nil && code == 0 {
-				code = fail(err)
-			}
-		}()
-	}
-	if err == nil {
-		err = startProduct(ctx)
-	}
-	if err != nil {
-		return fail(err)
-	}
-	defer temporal.Close()
-	return m.Run()
+		defer temporal.Close()
+		return m.Run(), nil
+	}))
 }
-
-func fail(err error) int {
-	fmt.Fprintln(os.Stderr, err)
-	return 1
-}
-
-func program(name string) string { return filepath.Join(dir, "bin", name) }
 
 // startProduct starts the worker with the pipeline of the tests, and makes the schedules.
 func startProduct(ctx context.Context) (err error) {
-	if temporal, err = client.DialContext(ctx, client.Options{
-		HostPort: theLab.Direct("temporal"), Namespace: lab.TemporalNamespace, Logger: product.Silence{},
-	}); err != nil {
-		return fmt.Errorf("connecting to Temporal: %w", err)
+	if temporal, err = product.Dial(ctx, theLab); err != nil {
+		return err
 	}
 	env = theLab.Env()
 	env["HOOK_SECRET"] = hookSecret
@@ -102,15 +61,11 @@ func startProduct(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
+	c.Worker.Webhook.SecretEnv = "HOOK_SECRET"
+	if c.Worker.Webhook.Listen, err = product.FreeAddress(); err != nil {
 		return err
 	}
-	c.Worker.Webhook = config.Webhook{Listen: listener.Addr().String(), SecretEnv: "HOOK_SECRET"}
 	hookURL = "http://" + c.Worker.Webhook.Listen + "/hooks/sync"
-	if err := listener.Close(); err != nil {
-		return err
-	}
 	if err := theLab.StartPrometheus(ctx, lab.Prometheus{Targets: []string{smoke.Listener.Addr().String()}}); err != nil {
 		return err
 	}
@@ -123,7 +78,7 @@ func startProduct(ctx context.Context) (err error) {
 		return err
 	}
 	worker, err = theLab.Run(ctx, lab.Process{
-		Name: "worker", Command: []string{program("worker")}, Env: product.Environment(env),
+		Name: "worker", Command: []string{product.Program("worker")}, Env: product.Environment(env),
 		Ready: func(ctx context.Context) error { return product.Answers(ctx, "http://"+c.Worker.Listen+"/readyz") },
 	})
 	if err != nil {

@@ -11,6 +11,7 @@ import (
 	enumspb "go.temporal.io/api/enums/v1"
 
 	"github.com/fairway-project/fairway/promotion"
+	"github.com/fairway-project/fairway/tests/product"
 	"github.com/fairway-project/fairway/workflows"
 )
 
@@ -82,7 +83,7 @@ func TestAPromotionIsMergedAgainstTheHeadOfThatMoment(t *testing.T) {
 		other.fetch()
 		other.git("checkout", "--quiet", "--detach", "origin/race-alpha")
 		other.git("commit", "--quiet", "--allow-empty", "-m", fmt.Sprint("Other ", i))
-		if _, err := runGit(t.Context(), other.dir, "push", "--quiet", "origin", "HEAD:refs/heads/race-alpha"); err == nil {
+		if _, err := product.Git(t.Context(), other.dir, "push", "--quiet", "origin", "HEAD:refs/heads/race-alpha"); err == nil {
 			pushed = append(pushed, other.git("rev-parse", "HEAD"))
 		}
 		if i > 20 {

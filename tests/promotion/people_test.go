@@ -9,6 +9,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/fairway-project/fairway/promotion"
+	"github.com/fairway-project/fairway/tests/product"
 	"github.com/fairway-project/fairway/workflows"
 )
 
@@ -113,7 +114,7 @@ func TestAConflictWaitsForPeopleAndRecoversByItself(t *testing.T) {
 	request = opened(t, "conflict-alpha", commit)
 	c.fetch()
 	c.git("checkout", "--quiet", "--detach", "origin/"+request.Head.Ref)
-	_, err := runGit(t.Context(), c.dir, "merge", "--quiet", "origin/conflict-alpha")
+	_, err := product.Git(t.Context(), c.dir, "merge", "--quiet", "origin/conflict-alpha")
 	require.Error(t, err, "it is a conflict")
 	c.commit(request.Head.Ref, "Resolve", map[string]string{file: configMap("conflict", "both")})
 	require.Eventually(t, func() bool {

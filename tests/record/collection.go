@@ -118,7 +118,8 @@ func deleteOutdated(dir string) error {
 			return fmt.Errorf("reading %s: %w", file, err)
 		}
 		replayer := worker.NewWorkflowReplayer()
-		for _, workflow := range []any{workflows.UpdateCluster, workflows.RollPool, workflows.ReplaceNode, workflows.Sync, workflows.Channel, workflows.Cluster, workflows.Fleet} {
+		for _, workflow := range []any{workflows.UpdateCluster, workflows.RollPool, workflows.ReplaceNode, workflows.Sync, workflows.WatchHealth,
+			workflows.ConsiderPromotion, workflows.Promote, workflows.Channel, workflows.Cluster, workflows.Fleet} {
 			replayer.RegisterWorkflow(workflow)
 		}
 		if err := replayer.ReplayWorkflowHistory(nil, history); err != nil {
@@ -133,7 +134,8 @@ func deleteOutdated(dir string) error {
 
 // shape is what a history says about the workflow's code: the commands that it gave, in their
 // order. Two histories of one shape replay alike. Actors never close and do the same few things
-// again and again, so it counts what they did at all, and not in which order.
+// again and again, as does every run that grew too long, so there it counts what they did at all, and
+// not in which order.
 func shape(history *historypb.History) string {
 	var form []string
 	for _, event := range history.Events {
@@ -143,6 +145,9 @@ func shape(history *historypb.History) string {
 			form = append(form, started.WorkflowType.Name)
 			if kind := kindOf(started.Input); kind != "" {
 				form = append(form, kind)
+			}
+			if started.ContinuedExecutionRunId != "" {
+				form = append(form, "follows another run")
 			}
 		case enums.EVENT_TYPE_ACTIVITY_TASK_SCHEDULED:
 			form = append(form, event.GetActivityTaskScheduledEventAttributes().ActivityType.Name)
@@ -161,7 +166,7 @@ func shape(history *historypb.History) string {
 			form = append(form, event.EventType.String())
 		}
 	}
-	if len(form) > 0 && slices.Contains(actors, form[0]) {
+	if len(form) > 0 && (slices.Contains(actors, form[0]) || form[len(form)-1] == enums.EVENT_TYPE_WORKFLOW_EXECUTION_CONTINUED_AS_NEW.String()) {
 		slices.Sort(form)
 		form = slices.Compact(form)
 	}

@@ -93,6 +93,25 @@ func TestOnlyRecordingsThatDoNotReplayAreOutdated(t *testing.T) {
 	require.Equal(t, "rollpool-completed.json.gz", left[0].Name())
 }
 
+// How often a run did the same before it grew too long is luck.
+func TestRunsThatGrewTooLongDifferByWhatTheyDidAtAll(t *testing.T) {
+	kept, err := readCollection(t.TempDir())
+	require.NoError(t, err)
+	follow := func(names ...string) *historypb.History {
+		history := activities(names...)
+		history.Events = append(history.Events, &historypb.HistoryEvent{EventType: enums.EVENT_TYPE_WORKFLOW_EXECUTION_CONTINUED_AS_NEW})
+		return history
+	}
+	first, err := kept.add("Promote", "continued", follow("OpenPromotion", "FollowPromotion"))
+	require.NoError(t, err)
+	same, err := kept.add("Promote", "continued", follow("OpenPromotion", "FollowPromotion", "FollowPromotion"))
+	require.NoError(t, err)
+	require.Equal(t, first, same)
+	other, err := kept.add("Promote", "continued", follow("FollowPromotion", "FollowPromotion"))
+	require.NoError(t, err)
+	require.NotEqual(t, first, other)
+}
+
 // activities is a history in which these were scheduled.
 func activities(names ...string) *historypb.History {
 	history := &historypb.History{}

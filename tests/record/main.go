@@ -28,8 +28,8 @@ import (
 
 const (
 	histories = "workflows/testdata/histories"
-	wanted    = `WorkflowType IN ("UpdateCluster", "RollPool", "ReplaceNode", "Sync") AND ExecutionStatus IN ("Completed", "Canceled", "Failed")` +
-		` OR WorkflowType IN ("Channel", "Cluster", "Fleet") AND ExecutionStatus = "Running"`
+	wanted    = `WorkflowType IN ("UpdateCluster", "RollPool", "ReplaceNode", "Sync", "WatchHealth", "ConsiderPromotion", "Promote") AND ExecutionStatus IN ("Completed", "Canceled", "Failed", "ContinuedAsNew")` +
+		` OR WorkflowType IN ("Channel", "Cluster", "Fleet") AND ExecutionStatus IN ("Running", "ContinuedAsNew")`
 )
 
 var actors = []string{"Channel", "Cluster", "Fleet"}
@@ -89,6 +89,8 @@ var outcomes = map[enums.WorkflowExecutionStatus]string{
 	enums.WORKFLOW_EXECUTION_STATUS_CANCELED:  "cancelled",
 	enums.WORKFLOW_EXECUTION_STATUS_FAILED:    "failed",
 	enums.WORKFLOW_EXECUTION_STATUS_RUNNING:   "running",
+	// A run that was followed by another one.
+	enums.WORKFLOW_EXECUTION_STATUS_CONTINUED_AS_NEW: "continued",
 }
 
 // list returns the workflows that may be kept, those closed first before others.

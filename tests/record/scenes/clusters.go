@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -31,7 +32,7 @@ func (s *stage) tell(ctx context.Context, each story) error {
 	}
 	defer os.RemoveAll(dir)
 	began := time.Now()
-	for i, next := range each.tell(s, &channel{stage: s, name: each.name, clone: dir}) {
+	for i, next := range each.tell(s, &channel{stage: s, name: each.name, clone: filepath.Join(dir, each.name)}) {
 		if err := next(ctx); err != nil {
 			return fmt.Errorf("%s, step %d: %w", each.name, i+1, err)
 		}
@@ -44,6 +45,7 @@ func (s *stage) tell(ctx context.Context, each story) error {
 type channel struct {
 	*stage
 	name  string
+	base  string // the branch that it begins at; default dev
 	clone string
 	head  string
 }
@@ -59,7 +61,7 @@ func (e edits) and(name string, change func(string) string) edits {
 	return out
 }
 
-// pushed makes a commit. The branch begins at dev.
+// pushed makes a commit.
 func (c *channel) pushed(title string, change edits) step {
 	return func(ctx context.Context) error {
 		if c.head == "" {
@@ -68,7 +70,10 @@ func (c *channel) pushed(title string, change edits) step {
 				return err
 			}
 			remote.User = url.UserPassword(c.config.Repository.User, os.Getenv("FORGE_OPERATOR_TOKEN"))
-			if err := errors.Join(c.git(ctx, "clone", "--quiet", "--branch", "dev", remote.String(), "."), c.git(ctx, "checkout", "--quiet", "-b", c.name)); err != nil {
+			if err := os.Mkdir(c.clone, 0o755); err != nil {
+				return err
+			}
+			if err := errors.Join(c.git(ctx, "clone", "--quiet", "--branch", cmp.Or(c.base, "dev"), remote.String(), "."), c.git(ctx, "checkout", "--quiet", "-b", c.name)); err != nil {
 				return err
 			}
 		}
@@ -89,10 +94,22 @@ func (c *channel) pushed(title string, change edits) step {
 		); err != nil {
 			return err
 		}
-		head, err := os.ReadFile(filepath.Join(c.clone, ".git", "refs", "heads", c.name))
-		c.head = strings.TrimSpace(string(head))
-		return errors.Join(err, c.sync(ctx))
+		return errors.Join(c.lookUp(), c.sync(ctx))
 	}
+}
+
+// fetched brings in what Fairway has pushed.
+func (c *channel) fetched() step {
+	return func(ctx context.Context) error {
+		return errors.Join(c.git(ctx, "fetch", "--quiet", "origin", c.name), c.git(ctx, "reset", "--quiet", "--hard", "FETCH_HEAD"), c.lookUp(), c.sync(ctx))
+	}
+}
+
+// lookUp learns the head of the clone.
+func (c *channel) lookUp() error {
+	head, err := os.ReadFile(filepath.Join(c.clone, ".git", "refs", "heads", c.name))
+	c.head = strings.TrimSpace(string(head))
+	return err
 }
 
 func (c *channel) git(ctx context.Context, args ...string) error {
@@ -105,8 +122,13 @@ func (c *channel) git(ctx context.Context, args ...string) error {
 }
 
 // sync has Fairway look at registry and repository now.
-func (s *stage) sync(ctx context.Context) error {
-	return s.temporal.ScheduleClient().GetHandle(ctx, workflows.SyncID).Trigger(ctx, client.ScheduleTriggerOptions{Overlap: enumspb.SCHEDULE_OVERLAP_POLICY_BUFFER_ONE})
+func (s *stage) sync(ctx context.Context) error { return s.triggered(workflows.SyncID)(ctx) }
+
+// triggered has a schedule start its workflow now.
+func (s *stage) triggered(schedule string) step {
+	return func(ctx context.Context) error {
+		return s.temporal.ScheduleClient().GetHandle(ctx, schedule).Trigger(ctx, client.ScheduleTriggerOptions{Overlap: enumspb.SCHEDULE_OVERLAP_POLICY_BUFFER_ONE})
+	}
 }
 
 // edited changes the entry of a cluster, entered adds one like that of the first cluster of the stories.

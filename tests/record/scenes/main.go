@@ -2,13 +2,15 @@
 // their histories. It is run at the root of the repository with the variables of the lab's env file,
 // while a worker runs. Scenes are about a pool each, which is added to the lab's registry file and to
 // its AWS account; stories are about clusters, which follow a branch that the story pushes to. The
-// names of those to play may follow; those named told-* are for a worker with a `notify.url_env`.
+// names of those to play may follow; those named told-* are for a worker with a `notify.url_env`. With
+// -configure it only adds what stories need to the configuration, before the worker is started.
 package main
 
 import (
 	"bytes"
 	"context"
 	"errors"
+	"flag"
 	"fmt"
 	"net/http"
 	"os"
@@ -38,7 +40,13 @@ const (
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()
-	if err := run(ctx, os.Args[1:]); err != nil {
+	only := flag.Bool("configure", false, "add the edges of the stories to the pipeline in $FAIRWAY_CONFIG, and play nothing")
+	flag.Parse()
+	play := func() error { return run(ctx, flag.Args()) }
+	if *only {
+		play = func() error { return configure(os.Getenv("FAIRWAY_CONFIG")) }
+	}
+	if err := play(); err != nil {
 		fmt.Fprintf(os.Stderr, "scenes: %v\n", err)
 		os.Exit(1)
 	}
@@ -65,13 +73,21 @@ func run(ctx context.Context, only []string) error {
 	}); err != nil {
 		return err
 	}
-	told := errgroup.Group{}
+	told, alone := errgroup.Group{}, []story{}
 	for _, each := range stories {
-		if len(only) == 0 || slices.Contains(only, each.name) {
+		switch {
+		case len(only) > 0 && !slices.Contains(only, each.name):
+		case each.alone:
+			alone = append(alone, each)
+		default:
 			told.Go(func() error { return s.tell(ctx, each) })
 		}
 	}
-	return errors.Join(s.playAll(ctx, choose(only)), told.Wait())
+	errs := errors.Join(s.playAll(ctx, choose(only)), told.Wait())
+	for _, each := range alone {
+		errs = errors.Join(errs, s.tell(ctx, each))
+	}
+	return errs
 }
 
 func (s *stage) playAll(ctx context.Context, chosen []scene) error {

@@ -11,16 +11,20 @@ import (
 	"github.com/fairway-project/fairway/workflows"
 )
 
-// story is what happens to clusters that follow a channel of its own.
+// story is what happens to a channel of its own, and to clusters that follow it.
 type story struct {
-	name string // also of the channel
-	tell func(*stage, *channel) []step
+	name  string // also of the channel
+	tell  func(*stage, *channel) []step
+	alone bool // its blocks would disturb others
 }
 
 // step is one thing that happens; the next one waits for its end.
 type step func(context.Context) error
 
-var stories = []story{{"train", train}, {"siding", siding}}
+var stories = []story{
+	{name: "train", tell: train}, {name: "siding", tell: siding},
+	{name: "spur", tell: spur}, {name: "junction", tell: junction, alone: true},
+}
 
 const (
 	canary = "dev-2"
