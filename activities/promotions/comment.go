@@ -46,7 +46,8 @@ func status(view view) string {
 		if holds {
 			mark = "✅"
 		}
-		fmt.Fprintf(&b, "| %s | %s | %s |\n", mark, strings.ReplaceAll(what, "|", `\|`), strings.ReplaceAll(detail, "|", `\|`))
+		// Forges do not agree on what a backslash before a bar means, which would end the cell and its code.
+		fmt.Fprintf(&b, "| %s | %s | %s |\n", mark, strings.ReplaceAll(what, "|", "¦"), strings.ReplaceAll(detail, "|", "¦"))
 	}
 	row(view.needed <= len(view.approvals), "approvals", fmt.Sprintf("%d of %d%s", len(view.approvals), view.needed, by(view.approvals)))
 	if len(view.rejections) > 0 {
