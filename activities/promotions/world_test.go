@@ -471,6 +471,8 @@ func (f *memoryForge) PullRequestsOf(_ context.Context, commit string) (all []fo
 	return all, f.call("PullRequestsOf", func() error { all = f.of[commit]; return nil })
 }
 
+func (f *memoryForge) Self(context.Context) (string, error) { return "fairway", nil }
+
 func (f *memoryForge) CompareURL(base, head string) string {
 	return "https://forge.example.org/compare/" + base + "..." + head
 }
