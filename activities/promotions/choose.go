@@ -56,7 +56,7 @@ func (a *Activities) ChoosePromotion(ctx context.Context, in workflows.ChoosePro
 	case err != nil || choice.Candidate == nil:
 		return choice, err
 	}
-	return choice, a.examine(ctx, edge, in, from, to, head, &choice)
+	return choice, a.examine(ctx, edge, in, from, to, heads[edge.From], head, &choice)
 }
 
 // question is what a choice depends on.
@@ -94,18 +94,31 @@ func (a *Activities) land(ctx context.Context, soak *promotion.Soak, head string
 	return nil
 }
 
-// examine says whether a candidate is to be promoted now.
-func (a *Activities) examine(ctx context.Context, edge promotion.Edge, in workflows.ChoosePromotion, from, to workflows.ChannelState, head string, choice *workflows.PromotionChoice) error {
+// examine says whether a candidate is to be promoted now, at these heads of source and target.
+func (a *Activities) examine(ctx context.Context, edge promotion.Edge, in workflows.ChoosePromotion, from, to workflows.ChannelState, source, head string, choice *workflows.PromotionChoice) error {
 	candidate := choice.Candidate.Commit
 	wait := func(format string, args ...any) error {
 		choice.Why = fmt.Sprintf(format, args...)
 		return nil
 	}
+	if gone, err := a.rewritten(ctx, edge, candidate, source); err != nil {
+		return err
+	} else if gone {
+		return wait("%s.", leftBehind(edge.From, candidate))
+	}
 	if done := slices.IndexFunc(to.Promotions.Records, func(r promotion.Record) bool {
 		return r.From == edge.From && r.Candidate == candidate && r.Outcome == promotion.Merged
 	}); done >= 0 && !in.Now {
+		record := to.Promotions.Records[done]
+		switch lost, err := a.lost(ctx, record.Merge, head); {
+		case err != nil:
+			return err
+		case lost:
+			return wait("%s had %s by %s, which somebody has taken away: it was rewritten. The next landing goes by itself, or this one by its name and at once.",
+				edge.To, short(candidate), short(record.Merge))
+		}
 		return wait("Pull request %d has brought what %s carries to %s, but without the commit: merge by a merge commit instead of squashing, so that git can tell.",
-			to.Promotions.Records[done].PullRequest, short(candidate), edge.To)
+			record.PullRequest, short(candidate), edge.To)
 	}
 	if edge.Mode == promotion.ByPullRequest || len(edge.PersonFor) > 0 {
 		if err := a.needForge(); err != nil {

@@ -32,6 +32,12 @@ func (a *Activities) OpenPromotion(ctx context.Context, in workflows.PromotionOf
 	if landed, found, err := a.landed(ctx, edge, record, head); found || err != nil {
 		return landed, err
 	}
+	switch gone, err := a.rewritten(ctx, edge, record.Candidate, heads[edge.From]); {
+	case err != nil:
+		return record, err
+	case gone:
+		return a.over(record, promotion.Held, "%s.", leftBehind(edge.From, record.Candidate)), nil
+	}
 	merge, conflict, err := a.merge(ctx, record, head)
 	if err != nil {
 		return record, err
@@ -43,7 +49,7 @@ func (a *Activities) OpenPromotion(ctx context.Context, in workflows.PromotionOf
 	}
 	if found == nil || found.State != forge.Open {
 		if found != nil {
-			over, outcome, err := a.before(ctx, in, *found)
+			over, outcome, err := a.before(ctx, in, *found, head)
 			if outcome || err != nil {
 				return over, err
 			}
@@ -88,11 +94,15 @@ func (a *Activities) OpenPromotion(ctx context.Context, in workflows.PromotionOf
 
 // before says whether a pull request of the candidate that is over ends the promotion. One that Fairway
 // has closed does not, nor one that was closed before a person asked for it again.
-func (a *Activities) before(ctx context.Context, in workflows.PromotionOf, found forge.PullRequest) (promotion.Record, bool, error) {
+func (a *Activities) before(ctx context.Context, in workflows.PromotionOf, found forge.PullRequest, head string) (promotion.Record, bool, error) {
 	record := in.Record
 	record.PullRequest, record.URL = found.Number, found.URL
 	if found.State == forge.Merged {
-		return a.squashed(record, found), true, nil
+		lost, err := a.lost(ctx, found.Merge, head)
+		if err != nil || lost && in.Now { // a person brings again what was taken away
+			return record, false, err
+		}
+		return a.squashed(record, found, lost), true, nil
 	}
 	if in.By != "" && found.Updated.Before(in.Began) {
 		return record, false, nil
@@ -114,9 +124,24 @@ func (a *Activities) refused(ctx context.Context, record promotion.Record) (prom
 }
 
 // squashed is a promotion whose pull request was merged so that the target does not contain the candidate.
-func (a *Activities) squashed(record promotion.Record, found forge.PullRequest) promotion.Record {
+func (a *Activities) squashed(record promotion.Record, found forge.PullRequest, lost bool) promotion.Record {
 	record.Merge, record.MergedBy = found.Merge, line(found.MergedBy, longTitle)
+	if lost {
+		return a.over(record, promotion.Merged, "Pull request %d was merged as %s, which somebody has taken away from %s: it was rewritten.", found.Number, short(found.Merge), record.To)
+	}
 	return a.over(record, promotion.Merged, "Pull request %d was merged without the commit itself, such as by squashing: git cannot tell that %s has it.", found.Number, record.To)
+}
+
+// lost says whether a head of the target does not have a merge that was there.
+func (a *Activities) lost(ctx context.Context, merge, head string) (bool, error) {
+	if merge == "" { // nobody knows
+		return false, nil
+	}
+	contained, err := a.Repository.Contains(ctx, merge, head)
+	if errors.Is(err, channels.ErrGone) {
+		return true, nil
+	}
+	return err == nil && !contained, err
 }
 
 // closedBy says who has closed a pull request that is closed: Fairway, by the marker in its own comment,
@@ -217,7 +242,12 @@ func body(edge promotion.Edge, record promotion.Record, report promotion.Report)
 		fmt.Fprintf(&b, "Clusters of %s: %s.\n", code(edge.To, longTitle), names(report.Clusters))
 	}
 	fmt.Fprintf(&b, "\n### %s\n\n", counted(len(report.Commits)+report.Omitted, "commit"))
+	listed := 0
 	for _, change := range report.Commits[:min(len(report.Commits), mostAsked)] {
+		if b.Len() > longList {
+			break
+		}
+		listed++
 		fmt.Fprintf(&b, "- %s %s, %s", code(short(change.Commit), 40), code(change.Title, longTitle), code(change.Author, longTitle))
 		if change.PullRequest > 0 {
 			fmt.Fprintf(&b, ", pull request %d", change.PullRequest)
@@ -227,7 +257,7 @@ func body(edge promotion.Edge, record promotion.Record, report promotion.Report)
 		}
 		b.WriteString("\n")
 	}
-	if more := len(report.Commits) + report.Omitted - mostAsked; more > 0 {
+	if more := len(report.Commits) + report.Omitted - listed; more > 0 {
 		fmt.Fprintf(&b, "- and %d more\n", more)
 	}
 	b.WriteString("\n### What changes\n\n")
