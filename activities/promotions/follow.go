@@ -12,6 +12,7 @@ import (
 	"go.temporal.io/sdk/temporal"
 
 	"github.com/fairway-project/fairway/activities"
+	"github.com/fairway-project/fairway/channels"
 	"github.com/fairway-project/fairway/forge"
 	"github.com/fairway-project/fairway/promotion"
 	"github.com/fairway-project/fairway/workflows"
@@ -22,6 +23,9 @@ const everyLook = time.Minute
 
 // lagging is how long a merge may be known to the forge before git shows it.
 const lagging = 5 * time.Minute
+
+// mostApprovals bounds those that are kept with a promotion.
+const mostApprovals = 20
 
 // FollowPromotion implements workflows.Promotions. What goes wrong outside ends nothing: it is one more
 // thing that is waited for.
@@ -73,12 +77,11 @@ func (a *Activities) follow(ctx context.Context, in workflows.PromotionOf) (prom
 		}
 		return a.withdraw(ctx, edge, record, promotion.Withdrawn, fmt.Sprintf("There is no channel %s any more.", code(edge.To, longTitle)))
 	}
-	reviews, err := a.reviews(ctx, edge, record, pr)
-	if err != nil {
-		return record, err
-	}
-	record.Approvals = reviews.approvals
+	reviews, unread := a.reviews(ctx, edge, record, pr) // what is over is so without them, too
+	record.Approvals = reviews.approvals[:min(len(reviews.approvals), mostApprovals)]
 	switch landed, found, err := a.landed(ctx, edge, record, heads[edge.To]); {
+	case errors.Is(err, channels.ErrGone) && pr.State == forge.Closed: // with its branches
+		return a.shut(ctx, edge, record, pr)
 	case err != nil:
 		return record, err
 	case found:
@@ -98,6 +101,9 @@ func (a *Activities) follow(ctx context.Context, in workflows.PromotionOf) (prom
 		return a.squashed(record, pr, lost), a.unpin(ctx, edge, record.Candidate)
 	case pr.State == forge.Closed:
 		return a.shut(ctx, edge, record, pr)
+	}
+	if unread != nil {
+		return record, unread
 	}
 	if !configured {
 		return a.withdraw(ctx, edge, record, promotion.Withdrawn, fmt.Sprintf("There is no promotion from %s to %s any more (pipeline.edges).", code(edge.From, longTitle), code(edge.To, longTitle)))

@@ -2,6 +2,7 @@ package promotions
 
 import (
 	"fmt"
+	"os"
 	"strings"
 	"testing"
 	"time"
@@ -191,4 +192,53 @@ func TestAPullRequestOfAnEdgeThatIsGoneWithItsTargetIsWithdrawn(t *testing.T) {
 	w.acts.Pipeline.Edges = w.acts.Pipeline.Edges[:1]
 	w.origin.Git("update-ref", "-d", "refs/heads/stable")
 	w.ends(in, promotion.Withdrawn)
+}
+
+func TestWhatTheForgeDoesNotTellKeepsNoPromotionThatIsOverAlive(t *testing.T) {
+	w, in := proposal(t)
+	w.approve(1, in.Candidate, "anna")
+	w.forge.down["CanWrite"] = forge.ErrRefused // the token may not ask
+	require.Contains(t, w.waits(in), "refuses")
+	w.forge.mergeAs(w.forge.requests[0], "anna", "Merge it")
+	require.Equal(t, "anna", w.ends(in, promotion.Merged).MergedBy)
+
+	w, in = proposal(t)
+	w.forge.down["Reviews"] = forge.ErrRefused
+	require.NoError(t, w.forge.closeAs(1, "anna"))
+	w.ends(in, promotion.Refused)
+}
+
+func TestABranchThatNobodyMayDeleteKeepsNoPromotionAlive(t *testing.T) {
+	for outcome, end := range map[promotion.Outcome]func(w *world){
+		promotion.Merged:    func(w *world) { w.forge.mergeAs(w.forge.requests[0], "anna", "Merge it") },
+		promotion.Refused:   func(w *world) { require.NoError(t, w.forge.closeAs(1, "anna")) },
+		promotion.Withdrawn: func(w *world) { w.acts.Pipeline.Edges = w.acts.Pipeline.Edges[:1] },
+	} {
+		w, in := proposal(t)
+		w.origin.Git("config", "receive.denyDeletes", "true")
+		end(w)
+		w.ends(in, outcome)
+		require.Equal(t, in.Candidate, w.head(pinned(promotion.Edge{From: "alpha", To: "stable"}, in.Candidate)), "it is left")
+	}
+}
+
+func TestACandidateThatIsNowhereAnyMoreIsRefusedWithItsPullRequest(t *testing.T) {
+	w, in := proposal(t)
+	require.NoError(t, w.forge.closeAs(1, "anna"))
+	w.origin.Git("update-ref", "-d", "refs/heads/"+pinned(*w.edge(1), in.Candidate))
+	w.origin.Git("update-ref", "refs/heads/alpha", in.Candidate+"^")
+	w.origin.Git("prune", "--expire=now")
+	require.NoError(t, os.RemoveAll(w.acts.Repository.(*memoryRepository).Dir), "a worker on another machine")
+	w.ends(in, promotion.Refused)
+}
+
+func TestApprovalsOfManyFillNoRecord(t *testing.T) {
+	w, in := proposal(t)
+	for i := range 500 {
+		w.approve(1, in.Candidate, fmt.Sprintf("user-%d", i))
+	}
+	w.edge(1).PullRequest.Approvals = new(400)
+	w.edge(1).PullRequest.Automerge = true
+	record := w.ends(in, promotion.Merged)
+	require.Len(t, record.Approvals, mostApprovals)
 }

@@ -217,12 +217,18 @@ func (a *Activities) withdraw(ctx context.Context, edge promotion.Edge, record p
 	return a.over(record, outcome, "%s", why), nil
 }
 
-// unpin deletes the branch of a candidate, unless somebody has put something else there.
+// unpin deletes the branch of a candidate, unless somebody has put something else there. One that nobody may
+// delete is left: it keeps no promotion alive.
 func (a *Activities) unpin(ctx context.Context, edge promotion.Edge, candidate string) error {
-	if err := a.Repository.DeleteBranch(ctx, pinned(edge, candidate), candidate); !errors.Is(err, channels.ErrMoved) {
-		return err
+	err := a.Repository.DeleteBranch(ctx, pinned(edge, candidate), candidate)
+	switch {
+	case errors.Is(err, channels.ErrProtected), errors.Is(err, channels.ErrRefused):
+		activity.GetLogger(ctx).Warn("the branch of a promotion that is over was not deleted", "branch", pinned(edge, candidate), "error", err)
+		return nil
+	case errors.Is(err, channels.ErrMoved):
+		return nil
 	}
-	return nil
+	return err
 }
 
 // body is what a pull request says of a promotion.
@@ -261,13 +267,18 @@ func body(edge promotion.Edge, record promotion.Record, report promotion.Report)
 		fmt.Fprintf(&b, "- and %d more\n", more)
 	}
 	b.WriteString("\n### What changes\n\n")
+	listed = 0
 	for _, area := range report.Areas[:min(len(report.Areas), mostAsked)] {
+		if b.Len() > longList+longList/2 {
+			break
+		}
+		listed++
 		fmt.Fprintf(&b, "- %s: %s\n", code(area.Name, longTitle), counted(len(area.Files)+area.Omitted, "file"))
 	}
 	if len(report.Areas) == 0 {
 		b.WriteString("- no file\n")
 	}
-	if more := len(report.Areas) - mostAsked; more > 0 {
+	if more := len(report.Areas) - listed; more > 0 {
 		fmt.Fprintf(&b, "- and %d more areas\n", more)
 	}
 	fmt.Fprintf(&b, "\nThe branch stays on this commit. Closing the pull request refuses it: %s is not promoted again by itself. How far it is, is in a comment.\n", code(short(record.Candidate), 40))
