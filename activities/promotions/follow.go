@@ -322,6 +322,14 @@ func (a *Activities) wait(ctx context.Context, edge promotion.Edge, in workflows
 		merge, err := a.Forge.Merge(ctx, pr.Number, in.Candidate, mergeTitle(in.Record), mergeMessage(in.Record, reviews.approvals))
 		switch {
 		case err == nil:
+			heads, err := a.heads(ctx, edge.To)
+			if err != nil {
+				return in.Record, err
+			}
+			// Somebody may have turned it to another branch in the last moment: that is for the next look.
+			if lost, err := a.lost(ctx, merge, heads[edge.To]); lost || err != nil {
+				return in.Record, cmp.Or(err, notYet(cmp.Or(a.Pipeline.Every, everyLook), "pull request %d is merged as %s, which %s does not have yet", pr.Number, short(merge), edge.To))
+			}
 			in.Merge, in.MergedBy = merge, pr.Author
 			return a.over(in.Record, promotion.Merged, "Merged into %s as %s by pull request %d.", edge.To, short(merge), pr.Number), a.tidy(ctx, edge, in.Record, merge)
 		case !errors.Is(err, forge.ErrNotMergeable) && !errors.Is(err, forge.ErrMoved):
@@ -333,7 +341,7 @@ func (a *Activities) wait(ctx context.Context, edge promotion.Edge, in workflows
 		hold("It is approved, and nothing is missing: a person merges it.")
 	}
 	shown.headline = waits[0]
-	shown.notes = append(shown.notes, waits[1:]...)
+	shown.notes = append(waits[1:], shown.notes...)
 	if err := a.Forge.Comment(ctx, pr.Number, statusMarker, status(shown)); err != nil {
 		return in.Record, err
 	}

@@ -242,3 +242,43 @@ func TestApprovalsOfManyFillNoRecord(t *testing.T) {
 	record := w.ends(in, promotion.Merged)
 	require.Len(t, record.Approvals, mostApprovals)
 }
+
+func TestARevertLeavesAloneWhatPeopleHaveDoneOnItsBranch(t *testing.T) {
+	w, good, _ := spoiled(t, "stable")
+	in := workflows.RevertChannel{Channel: "stable", To: good, By: "ben", Reason: "it breaks"}
+	w.revert(in)
+	branch := w.forge.requests[0].Head
+	theirs := w.commit(branch, "Keep the hotfix", files{"cluster/hotfix.yaml": "x\n"})
+	require.NoError(t, w.forge.closeAs(1, "anna"))
+	err := w.run(w.acts.RevertChannel, in, nil)
+	require.Equal(t, workflows.InvalidInput, typeOf(err), "%v", err)
+	require.ErrorContains(t, err, "somebody has worked on it")
+	require.Equal(t, theirs, w.head(branch))
+
+	w.origin.Git("update-ref", "-d", "refs/heads/"+branch)
+	require.Equal(t, 2, w.revert(in).PullRequest)
+}
+
+func TestAPullRequestThatIsTurnedElsewhereInTheLastMomentIsNoPromotion(t *testing.T) {
+	w, in := proposal(t)
+	w.edge(1).PullRequest.Automerge = true
+	w.approve(1, in.Candidate, "anna")
+	w.commit("elsewhere", "Begin", files{"x": "y"}, w.head("stable"))
+	before := w.head("stable")
+	w.forge.atMerge = func(pr *forge.PullRequest) { pr.Base = "elsewhere" }
+	require.Contains(t, w.waits(in), "does not have")
+	require.Equal(t, before, w.head("stable"))
+	require.Contains(t, w.ends(in, promotion.Withdrawn).Detail, "was merged into elsewhere instead")
+}
+
+func TestApprovalsOfStrangersFillNoComment(t *testing.T) {
+	w, in := proposal(t)
+	for i := range 900 {
+		user := fmt.Sprintf("stranger-%d", i)
+		w.approve(1, in.Candidate, user)
+		w.forge.readers = append(w.forge.readers, user)
+	}
+	w.waits(in)
+	require.Less(t, len(w.forge.comments[1]), 10_000)
+	require.Contains(t, w.forge.comments[1], "| approvals | 0 of 1 |", "what is waited for is not cut away")
+}

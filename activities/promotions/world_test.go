@@ -300,6 +300,7 @@ type memoryForge struct {
 	of       map[string][]forge.PullRequest // by commit
 	down     map[string]error               // by method
 	protects string                         // why nothing is merged
+	atMerge  func(*forge.PullRequest)       // what somebody does right before a merge
 }
 
 func (f *memoryForge) call(name string, do func() error) error {
@@ -410,6 +411,9 @@ func (f *memoryForge) Merge(_ context.Context, number int, head, title, message 
 			return nil
 		case pr.State == forge.Closed || f.protects != "":
 			return fmt.Errorf("%w: %s", forge.ErrNotMergeable, f.protects)
+		}
+		if f.atMerge != nil {
+			f.atMerge(pr)
 		}
 		commit = f.mergeAs(pr, "fairway", title+"\n\n"+message)
 		return nil
