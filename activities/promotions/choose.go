@@ -175,19 +175,20 @@ func (a *Activities) examine(ctx context.Context, edge promotion.Edge, in workfl
 		}
 	}
 	choice.Go = true
-	return a.classify(ctx, edge, candidate, head, merge, choice)
+	return a.classify(ctx, edge, candidate, head, merge, false, choice)
 }
 
 // keptPersons is how many answers are kept, and for how long: that a person is needed is found out once,
-// not at each look while people take their time, since it may cost many requests to the forge.
+// not at each look while people take their time, since it may cost many requests to the forge. That none is
+// needed each choice finds out anew, but not each attempt to merge what it has chosen.
 const (
 	keptPersons = 100
 	keepPersons = 10 * time.Minute
 )
 
 // classify says what a candidate may do, and so how it is promoted. The forge is asked for labels only where
-// a person may be needed for them.
-func (a *Activities) classify(ctx context.Context, edge promotion.Edge, candidate, head, merge string, choice *workflows.PromotionChoice) error {
+// a person may be needed for them; chosen means that it was not long ago.
+func (a *Activities) classify(ctx context.Context, edge promotion.Edge, candidate, head, merge string, chosen bool, choice *workflows.PromotionChoice) error {
 	if len(edge.PersonFor) == 0 {
 		impact, err := a.impact(ctx, head, candidate, merge)
 		choice.Class = impact.Class
@@ -195,7 +196,7 @@ func (a *Activities) classify(ctx context.Context, edge promotion.Edge, candidat
 	}
 	a.once.Do(func() { a.persons = expirable.NewLRU[string, workflows.PromotionChoice](keptPersons, nil, keepPersons) })
 	key := strings.Join([]string{edge.From, edge.To, candidate, head}, "\x00")
-	if known, found := a.persons.Get(key); found {
+	if known, found := a.persons.Get(key); found && (chosen || known.Mode == promotion.ByPullRequest) {
 		choice.Class, choice.Mode, choice.Why = known.Class, known.Mode, known.Why
 		return nil
 	}
@@ -208,8 +209,6 @@ func (a *Activities) classify(ctx context.Context, edge promotion.Edge, candidat
 		// A label that nobody has read may be one for which a person has to look.
 		choice.Mode, choice.Why = promotion.ByPullRequest, unread
 	}
-	if choice.Mode == promotion.ByPullRequest {
-		a.persons.Add(key, workflows.PromotionChoice{Choice: promotion.Choice{Why: choice.Why}, Class: choice.Class, Mode: choice.Mode})
-	}
+	a.persons.Add(key, workflows.PromotionChoice{Choice: promotion.Choice{Why: choice.Why}, Class: choice.Class, Mode: choice.Mode})
 	return nil
 }

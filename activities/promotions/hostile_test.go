@@ -282,3 +282,20 @@ func TestApprovalsOfStrangersFillNoComment(t *testing.T) {
 	require.Less(t, len(w.forge.comments[1]), 10_000)
 	require.Contains(t, w.forge.comments[1], "| approvals | 0 of 1 |", "what is waited for is not cut away")
 }
+
+func TestAMergeThatIsTriedAgainAndAgainDoesNotAskForAllLabelsEachTime(t *testing.T) {
+	w := newWorld(t)
+	w.edge(0).PersonFor = []promotion.Class{promotion.Breaking}
+	candidate := w.commit("dev", "Change", files{"cluster/manifests/a/b.yaml": "kind: ConfigMap\n"})
+	w.soak("dev", 2*time.Hour)
+	require.True(t, w.choose(devToAlpha).Go)
+	w.blocks = []workflows.Block{{Scope: "fleet", Reason: "we look", By: "anna"}}
+	w.life.reset(0)
+	for range 5 {
+		require.NoError(t, w.run(w.acts.MergePromotion, w.promotes("dev", "alpha", candidate), nil))
+	}
+	require.Zero(t, w.life.count("forge PullRequestsOf"), "the look has asked")
+	w.forge.of[candidate] = []forge.PullRequest{{Number: 7, Labels: []string{"breaking"}}}
+	w.blocks = nil
+	require.Equal(t, promotion.ByPullRequest, w.choose(devToAlpha).Mode, "who chooses asks")
+}

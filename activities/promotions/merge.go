@@ -183,7 +183,7 @@ func (a *Activities) personal(ctx context.Context, edge promotion.Edge, candidat
 		return "", err
 	}
 	var now workflows.PromotionChoice
-	if err := a.classify(ctx, edge, candidate, head, merge, &now); err != nil || now.Mode == promotion.Merge {
+	if err := a.classify(ctx, edge, candidate, head, merge, true, &now); err != nil || now.Mode == promotion.Merge {
 		return "", err
 	}
 	return strings.TrimSpace(fmt.Sprintf("It needs a person by now, since its class is %s. %s", now.Class, now.Why)), nil
