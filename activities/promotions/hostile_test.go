@@ -299,3 +299,17 @@ func TestAMergeThatIsTriedAgainAndAgainDoesNotAskForAllLabelsEachTime(t *testing
 	w.blocks = nil
 	require.Equal(t, promotion.ByPullRequest, w.choose(devToAlpha).Mode, "who chooses asks")
 }
+
+func TestAPullRequestThatSomebodyElseHasOpenedSaysWhatFairwaySays(t *testing.T) {
+	w := newWorld(t)
+	candidate := w.commit("alpha", "Change", files{"cluster/cluster.yaml": "x\n"})
+	w.soak("alpha", 2*time.Hour)
+	w.origin.Git("update-ref", "refs/heads/"+pinned(*w.edge(1), candidate), candidate)
+	_, err := w.forge.Open(t.Context(), forge.NewPullRequest{Head: pinned(*w.edge(1), candidate), Base: "stable", Title: "Harmless", Body: "nothing changes"})
+	require.NoError(t, err)
+	w.forge.requests[0].Author = "mallory"
+	in := w.open(w.promotes("alpha", "stable", candidate))
+	require.Equal(t, 1, in.PullRequest)
+	require.Contains(t, w.forge.requests[0].Title, "Promote alpha to stable")
+	require.Contains(t, w.forge.requests[0].Body, "cluster-stack")
+}

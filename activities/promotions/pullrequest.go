@@ -77,12 +77,22 @@ func (a *Activities) OpenPromotion(ctx context.Context, in workflows.PromotionOf
 	if err != nil {
 		return record, err
 	}
+	title, text := mergeTitle(record), body(edge, record, report)
 	opened, err := a.Forge.Open(ctx, forge.NewPullRequest{
-		Head: branch, Base: edge.To, Title: mergeTitle(record), Body: body(edge, record, report),
+		Head: branch, Base: edge.To, Title: title, Body: text,
 		Labels: edge.PullRequest.Labels, Reviewers: edge.PullRequest.Reviewers,
 	})
 	if err != nil {
 		return record, err
+	}
+	self, err := a.Forge.Self(ctx)
+	if err != nil {
+		return record, err
+	}
+	if !strings.EqualFold(opened.Author, self) { // people approve what Fairway says, not what somebody else does
+		if err := a.Forge.Edit(ctx, opened.Number, title, text); err != nil {
+			return record, err
+		}
 	}
 	for _, warning := range opened.Warnings {
 		activity.GetLogger(ctx).Warn("a pull request is not quite as configured", "promotion", record.ID, "warning", warning)
