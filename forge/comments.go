@@ -2,6 +2,7 @@ package forge
 
 import (
 	"context"
+	"fmt"
 	"strings"
 )
 
@@ -15,7 +16,7 @@ type comment struct {
 // commenter is what a forge offers for comments.
 type commenter interface {
 	Self(context.Context) (string, error)
-	comments(ctx context.Context, number int) ([]comment, error) // oldest first
+	comments(ctx context.Context, number int) ([]comment, error) // oldest first, the first 1000 at least
 	addComment(ctx context.Context, number int, body string) error
 	editComment(ctx context.Context, id int64, body string) error
 	deleteComment(ctx context.Context, id int64) error
@@ -27,7 +28,7 @@ func keepComment(ctx context.Context, c commenter, number int, marker, text stri
 	if err != nil {
 		return err
 	}
-	body := hidden(marker) + "\n" + cut(text, mostComment)
+	body := hidden(marker) + "\n" + cutText(text)
 	if len(own) == 0 {
 		return failure(ctx, c.addComment(ctx, number, body), "commenting on pull request %d", number)
 	}
@@ -76,6 +77,10 @@ func ownComments(ctx context.Context, c commenter, number int, marker string) ([
 		if strings.EqualFold(comment.author, self) && marked(comment.body, marker) {
 			own = append(own, comment)
 		}
+	}
+	// Ours is among the first ones. If it is not there it may be among those that were not read.
+	if len(own) == 0 && len(all) >= mostItems {
+		return nil, failure(ctx, fmt.Errorf("there are more than %d comments", mostItems), "reading the comments on pull request %d", number)
 	}
 	return own, nil
 }

@@ -181,7 +181,7 @@ func (g *giteaForge) Open(ctx context.Context, wanted NewPullRequest) (PullReque
 	found, err := g.find(ctx, wanted.Base, wanted.Head, "open")
 	if err == nil && found == nil {
 		found, _, err = g.sdk(ctx).CreatePullRequest(g.settings.Owner, g.settings.Repository, gitea.CreatePullRequestOption{
-			Head: wanted.Head, Base: wanted.Base, Title: cut(wanted.Title, mostTitle), Body: cut(wanted.Body, mostComment),
+			Head: wanted.Head, Base: wanted.Base, Title: cut(wanted.Title, mostTitle), Body: cutText(wanted.Body),
 		})
 		if isStatus(err, http.StatusConflict) { // somebody was faster
 			if faster, findErr := g.find(ctx, wanted.Base, wanted.Head, "open"); findErr == nil && faster != nil {
@@ -207,7 +207,7 @@ func (g *giteaForge) Open(ctx context.Context, wanted NewPullRequest) (PullReque
 }
 
 func (g *giteaForge) Edit(ctx context.Context, number int, title, body string) error {
-	body = cut(body, mostComment)
+	body = cutText(body)
 	_, _, err := g.sdk(ctx).EditPullRequest(g.settings.Owner, g.settings.Repository, int64(number), gitea.EditPullRequestOption{Title: cut(title, mostTitle), Body: &body})
 	return failure(ctx, err, "editing pull request %d", number)
 }

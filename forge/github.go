@@ -141,7 +141,7 @@ func (g *gitHub) PullRequests(ctx context.Context, filter Filter) ([]PullRequest
 
 func (g *gitHub) Open(ctx context.Context, wanted NewPullRequest) (PullRequest, error) {
 	const doing = "opening a pull request from %s into %s"
-	title, body := cut(wanted.Title, mostTitle), cut(wanted.Body, mostComment)
+	title, body := cut(wanted.Title, mostTitle), cutText(wanted.Body)
 	found, err := g.find(ctx, wanted.Base, wanted.Head, "open")
 	if err == nil && found == nil {
 		found, _, err = g.client.PullRequests.Create(ctx, g.settings.Owner, g.settings.Repository, github.CreatePullRequest{
@@ -171,7 +171,7 @@ func (g *gitHub) Open(ctx context.Context, wanted NewPullRequest) (PullRequest, 
 }
 
 func (g *gitHub) Edit(ctx context.Context, number int, title, body string) error {
-	title, body = cut(title, mostTitle), cut(body, mostComment)
+	title, body = cut(title, mostTitle), cutText(body)
 	_, _, err := g.client.PullRequests.Edit(ctx, g.settings.Owner, g.settings.Repository, number, &github.PullRequest{Title: &title, Body: &body})
 	return failure(ctx, err, "editing pull request %d", number)
 }
@@ -336,7 +336,7 @@ func (g *gitHub) OwnComment(ctx context.Context, number int, marker string) (str
 }
 
 func (g *gitHub) comments(ctx context.Context, number int) ([]comment, error) {
-	found, err := collect("comments", false, func(page int) ([]*github.IssueComment, int, error) {
+	found, err := collect("comments", true, func(page int) ([]*github.IssueComment, int, error) {
 		list, response, err := g.client.Issues.ListComments(ctx, g.settings.Owner, g.settings.Repository, number, &github.IssueListCommentsOptions{
 			ListOptions: github.ListOptions{Page: page, PerPage: 100},
 		})

@@ -732,3 +732,54 @@ func TestAddresses(t *testing.T) {
 		require.Equal(t, cmp.Or(strings.TrimRight(page, "/"), "https://github.com")+"/fairway/config/compare/stable...dev", d.CompareURL("stable", "dev"))
 	}
 }
+
+func TestManyCommentsOfOthersHideNotOurs(t *testing.T) {
+	var edited int
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		page, _ := strconv.Atoi(cmp.Or(r.URL.Query().Get("page"), "1"))
+		w.Header().Set("Link", fmt.Sprintf(`<http://%s%s?page=%d>; rel="next"`, r.Host, r.URL.Path, page+1))
+		others := slices.Repeat([]object{{"id": 1000 + page, "user": object{"login": "mallory"}, "body": "<!-- m -->\nno"}}, 99)
+		ours := object{"id": page, "user": object{"login": "fairway"}, "body": "nothing of note"}
+		if page == 1 {
+			ours["body"] = "<!-- m -->\nold"
+		}
+		var out any = append(others, ours)
+		switch {
+		case strings.HasSuffix(r.URL.Path, "/user"):
+			out = object{"login": "fairway"}
+		case r.Method == http.MethodPatch && strings.HasSuffix(r.URL.Path, "/comments/1"):
+			edited++
+			out = ours
+		}
+		require.NoError(t, json.NewEncoder(w).Encode(out))
+	}))
+	defer server.Close()
+	d := driverFor(t, "github", server.URL)
+	text, found, err := d.OwnComment(t.Context(), 1, "m")
+	require.NoError(t, err)
+	require.True(t, found)
+	require.Equal(t, "old", text)
+	require.NoError(t, d.Comment(t.Context(), 1, "m", "new"))
+	require.Equal(t, 1, edited)
+	_, _, err = d.OwnComment(t.Context(), 1, "other")
+	require.ErrorContains(t, err, "more than 1000 comments", "it may be among the rest")
+}
+
+func TestLongTextsAreCutAfterALine(t *testing.T) {
+	var sent string
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.Method == http.MethodPatch {
+			var in struct{ Body string }
+			require.NoError(t, json.NewDecoder(r.Body).Decode(&in))
+			sent = in.Body
+		}
+		require.NoError(t, json.NewEncoder(w).Encode(object{"number": 1, "state": "open"}))
+	}))
+	defer server.Close()
+	for _, kind := range []string{"github", "gitea"} {
+		line := "- `" + strings.Repeat("@everyone ", 11) + "`\n"
+		require.NoError(t, driverFor(t, kind, server.URL).Edit(t.Context(), 1, "title", strings.Repeat(line, 1000)))
+		require.LessOrEqual(t, len(sent), 60_000)
+		require.True(t, strings.HasSuffix(sent, "`\n…"), "%s: code that is left open is none: %q", kind, sent[len(sent)-20:])
+	}
+}

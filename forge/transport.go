@@ -292,6 +292,15 @@ func cut(text string, most int) string {
 	return strings.ToValidUTF8(text[:most-len("…")], "") + "…"
 }
 
+// cutText shortens a text in markdown after a line, so that no code that it holds is left open.
+func cutText(text string) string {
+	if len(text) <= mostComment {
+		return text
+	}
+	text = cut(text, mostComment)
+	return text[:strings.LastIndexByte(text, '\n')+1] + "…"
+}
+
 // boundedBody fails where an answer goes on beyond what is read of one.
 type boundedBody struct {
 	io.ReadCloser

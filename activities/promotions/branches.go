@@ -11,16 +11,19 @@ import (
 // Branches that Fairway makes. They are its own: what it finds at another commit than it has put there
 // somebody has worked on, and it is left alone.
 
+// ownBranches is what their names begin with.
+const ownBranches = "fairway/"
+
 // pinned is the branch that keeps the pull request of a promotion on its candidate.
 func pinned(edge promotion.Edge, candidate string) string {
-	return "fairway/promote/" + edge.Name() + "/" + short(candidate)
+	return ownBranches + "promote/" + edge.Name() + "/" + short(candidate)
 }
 
 // conflicted is the branch of the pull request in which people resolve the conflicts of an edge.
-func conflicted(edge promotion.Edge) string { return "fairway/conflict/" + edge.Name() }
+func conflicted(edge promotion.Edge) string { return ownBranches + "conflict/" + edge.Name() }
 
 // reverting is the branch of the pull request that sets a channel back.
-func reverting(revert promotion.Revert) string { return "fairway/revert/" + revert.ID }
+func reverting(revert promotion.Revert) string { return ownBranches + "revert/" + revert.ID }
 
 // pin has a branch of Fairway's at a commit. What others have put there stays, and is returned as where the
 // branch is; earlier says of such a commit whether Fairway has put it there before.

@@ -56,7 +56,7 @@ func (a *Activities) ChoosePromotion(ctx context.Context, in workflows.ChoosePro
 	case err != nil || choice.Candidate == nil:
 		return choice, err
 	}
-	return choice, a.examine(ctx, edge, in, from, to, head, &choice)
+	return choice, a.examine(ctx, edge, in, from, to, heads[edge.From], head, &choice)
 }
 
 // question is what a choice depends on.
@@ -94,18 +94,31 @@ func (a *Activities) land(ctx context.Context, soak *promotion.Soak, head string
 	return nil
 }
 
-// examine says whether a candidate is to be promoted now.
-func (a *Activities) examine(ctx context.Context, edge promotion.Edge, in workflows.ChoosePromotion, from, to workflows.ChannelState, head string, choice *workflows.PromotionChoice) error {
+// examine says whether a candidate is to be promoted now, at these heads of source and target.
+func (a *Activities) examine(ctx context.Context, edge promotion.Edge, in workflows.ChoosePromotion, from, to workflows.ChannelState, source, head string, choice *workflows.PromotionChoice) error {
 	candidate := choice.Candidate.Commit
 	wait := func(format string, args ...any) error {
 		choice.Why = fmt.Sprintf(format, args...)
 		return nil
 	}
+	if gone, err := a.rewritten(ctx, edge, candidate, source); err != nil {
+		return err
+	} else if gone {
+		return wait("%s.", leftBehind(edge.From, candidate))
+	}
 	if done := slices.IndexFunc(to.Promotions.Records, func(r promotion.Record) bool {
 		return r.From == edge.From && r.Candidate == candidate && r.Outcome == promotion.Merged
 	}); done >= 0 && !in.Now {
+		record := to.Promotions.Records[done]
+		switch lost, err := a.lost(ctx, record.Merge, head); {
+		case err != nil:
+			return err
+		case lost:
+			return wait("%s had %s by %s, which somebody has taken away: it was rewritten. The next landing goes by itself, or this one by its name and at once.",
+				edge.To, short(candidate), short(record.Merge))
+		}
 		return wait("Pull request %d has brought what %s carries to %s, but without the commit: merge by a merge commit instead of squashing, so that git can tell.",
-			to.Promotions.Records[done].PullRequest, short(candidate), edge.To)
+			record.PullRequest, short(candidate), edge.To)
 	}
 	if edge.Mode == promotion.ByPullRequest || len(edge.PersonFor) > 0 {
 		if err := a.needForge(); err != nil {
@@ -162,19 +175,20 @@ func (a *Activities) examine(ctx context.Context, edge promotion.Edge, in workfl
 		}
 	}
 	choice.Go = true
-	return a.classify(ctx, edge, candidate, head, merge, choice)
+	return a.classify(ctx, edge, candidate, head, merge, false, choice)
 }
 
 // keptPersons is how many answers are kept, and for how long: that a person is needed is found out once,
-// not at each look while people take their time, since it may cost many requests to the forge.
+// not at each look while people take their time, since it may cost many requests to the forge. That none is
+// needed each choice finds out anew, but not each attempt to merge what it has chosen.
 const (
 	keptPersons = 100
 	keepPersons = 10 * time.Minute
 )
 
 // classify says what a candidate may do, and so how it is promoted. The forge is asked for labels only where
-// a person may be needed for them.
-func (a *Activities) classify(ctx context.Context, edge promotion.Edge, candidate, head, merge string, choice *workflows.PromotionChoice) error {
+// a person may be needed for them; chosen means that it was not long ago.
+func (a *Activities) classify(ctx context.Context, edge promotion.Edge, candidate, head, merge string, chosen bool, choice *workflows.PromotionChoice) error {
 	if len(edge.PersonFor) == 0 {
 		impact, err := a.impact(ctx, head, candidate, merge)
 		choice.Class = impact.Class
@@ -182,7 +196,7 @@ func (a *Activities) classify(ctx context.Context, edge promotion.Edge, candidat
 	}
 	a.once.Do(func() { a.persons = expirable.NewLRU[string, workflows.PromotionChoice](keptPersons, nil, keepPersons) })
 	key := strings.Join([]string{edge.From, edge.To, candidate, head}, "\x00")
-	if known, found := a.persons.Get(key); found {
+	if known, found := a.persons.Get(key); found && (chosen || known.Mode == promotion.ByPullRequest) {
 		choice.Class, choice.Mode, choice.Why = known.Class, known.Mode, known.Why
 		return nil
 	}
@@ -195,8 +209,6 @@ func (a *Activities) classify(ctx context.Context, edge promotion.Edge, candidat
 		// A label that nobody has read may be one for which a person has to look.
 		choice.Mode, choice.Why = promotion.ByPullRequest, unread
 	}
-	if choice.Mode == promotion.ByPullRequest {
-		a.persons.Add(key, workflows.PromotionChoice{Choice: promotion.Choice{Why: choice.Why}, Class: choice.Class, Mode: choice.Mode})
-	}
+	a.persons.Add(key, workflows.PromotionChoice{Choice: promotion.Choice{Why: choice.Why}, Class: choice.Class, Mode: choice.Mode})
 	return nil
 }

@@ -32,13 +32,19 @@ func marked(text, marker string) bool {
 	return false
 }
 
+// mostNotes bounds those in a comment: anybody can approve what is public.
+const mostNotes = 20
+
 // status is the text of the comment: what holds and what is waited for. The same state makes the same
 // text, so that it is edited only when there is something to say.
 func status(view view) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "**%s**\n\n", view.headline)
-	for _, note := range view.notes {
+	for _, note := range view.notes[:min(len(view.notes), mostNotes)] {
 		fmt.Fprintf(&b, "- %s\n", note)
+	}
+	if more := len(view.notes) - mostNotes; more > 0 {
+		fmt.Fprintf(&b, "- and %d more\n", more)
 	}
 	b.WriteString("\n| | what | |\n|---|---|---|\n")
 	row := func(holds bool, what, detail string) {
@@ -46,7 +52,8 @@ func status(view view) string {
 		if holds {
 			mark = "✅"
 		}
-		fmt.Fprintf(&b, "| %s | %s | %s |\n", mark, strings.ReplaceAll(what, "|", `\|`), strings.ReplaceAll(detail, "|", `\|`))
+		// Forges do not agree on what a backslash before a bar means, which would end the cell and its code.
+		fmt.Fprintf(&b, "| %s | %s | %s |\n", mark, strings.ReplaceAll(what, "|", "¦"), strings.ReplaceAll(detail, "|", "¦"))
 	}
 	row(view.needed <= len(view.approvals), "approvals", fmt.Sprintf("%d of %d%s", len(view.approvals), view.needed, by(view.approvals)))
 	if len(view.rejections) > 0 {

@@ -74,6 +74,10 @@ func (a *Activities) ReportConflict(ctx context.Context, in workflows.PromotionO
 	return record, nil
 }
 
+// longList is the length of a list in bytes after which no more entries are begun, so that a text stays below
+// what forges cut, however long the names are. The longest entry has some 15 KB.
+const longList = 30_000
+
 // mostNamed bounds the files that a sentence about a conflict names.
 const mostNamed = 5
 
@@ -104,7 +108,12 @@ func conflictBody(edge promotion.Edge, record promotion.Record, head, at string,
 	from, to, branch := code(edge.From, longTitle), code(edge.To, longTitle), conflicted(edge)
 	fmt.Fprintf(&b, "%s\nFairway cannot merge %s from %s into %s at %s: both have changed %s, and it does not guess. The promotion waits; others go on.\n\n",
 		hidden(pair(record.Candidate, head)), code(short(record.Candidate), 40), from, to, code(short(head), 40), counted(len(conflict.Files), "file"))
-	for _, file := range conflict.Files[:min(len(conflict.Files), mostAsked)] {
+	listed := 0
+	for _, file := range conflict.Files {
+		if b.Len() > longList {
+			break
+		}
+		listed++
 		fmt.Fprintf(&b, "- %s\n", code(file.Path, longDetail))
 		for _, each := range []struct {
 			channel string
@@ -115,7 +124,7 @@ func conflictBody(edge promotion.Edge, record promotion.Record, head, at string,
 			}
 		}
 	}
-	if more := len(conflict.Files) - mostAsked; more > 0 {
+	if more := len(conflict.Files) - listed; more > 0 {
 		fmt.Fprintf(&b, "- and %s\n", counted(more, "more file"))
 	}
 	if at != record.Candidate {

@@ -12,6 +12,7 @@ import (
 	"go.temporal.io/sdk/temporal"
 
 	"github.com/fairway-project/fairway/activities"
+	"github.com/fairway-project/fairway/channels"
 	"github.com/fairway-project/fairway/forge"
 	"github.com/fairway-project/fairway/promotion"
 	"github.com/fairway-project/fairway/workflows"
@@ -19,6 +20,12 @@ import (
 
 // everyLook is the time between two looks at a pull request where the pipeline does not say it.
 const everyLook = time.Minute
+
+// lagging is how long a merge may be known to the forge before git shows it.
+const lagging = 5 * time.Minute
+
+// mostApprovals bounds those that are kept with a promotion.
+const mostApprovals = 20
 
 // FollowPromotion implements workflows.Promotions. What goes wrong outside ends nothing: it is one more
 // thing that is waited for.
@@ -60,16 +67,21 @@ func (a *Activities) follow(ctx context.Context, in workflows.PromotionOf) (prom
 		return record, err
 	}
 	record.PullRequest, record.URL = pr.Number, pr.URL
-	heads, err := a.heads(ctx, edge.To) // after the pull request, so that the target has what was merged
+	heads, err := a.heads(ctx) // after the pull request, so that the target has what was merged
 	if err != nil {
 		return record, err
 	}
-	reviews, err := a.reviews(ctx, edge, record, pr)
-	if err != nil {
-		return record, err
+	if heads[edge.To] == "" {
+		if configured {
+			return record, invalid("the configuration repository has no branch %q any more", line(edge.To, longTitle))
+		}
+		return a.withdraw(ctx, edge, record, promotion.Withdrawn, fmt.Sprintf("There is no channel %s any more.", code(edge.To, longTitle)))
 	}
-	record.Approvals = reviews.approvals
+	reviews, unread := a.reviews(ctx, edge, record, pr) // what is over is so without them, too
+	record.Approvals = reviews.approvals[:min(len(reviews.approvals), mostApprovals)]
 	switch landed, found, err := a.landed(ctx, edge, record, heads[edge.To]); {
+	case errors.Is(err, channels.ErrGone) && pr.State == forge.Closed: // with its branches
+		return a.shut(ctx, edge, record, pr)
 	case err != nil:
 		return record, err
 	case found:
@@ -79,12 +91,28 @@ func (a *Activities) follow(ctx context.Context, in workflows.PromotionOf) (prom
 	case pr.State == forge.Merged && pr.Base != edge.To:
 		return a.over(record, promotion.Withdrawn, "Pull request %d was merged into %s instead.", pr.Number, line(pr.Base, longTitle)), a.unpin(ctx, edge, record.Candidate)
 	case pr.State == forge.Merged:
-		return a.squashed(record, pr), a.unpin(ctx, edge, record.Candidate)
+		lost, err := a.lost(ctx, pr.Merge, heads[edge.To])
+		if err != nil {
+			return record, err
+		}
+		if lost && a.now().Sub(pr.Updated) < lagging { // where the forge answers from copies of its own
+			return record, notYet(cmp.Or(a.Pipeline.Every, everyLook), "pull request %d is merged as %s, which %s does not have yet", pr.Number, short(pr.Merge), edge.To)
+		}
+		return a.squashed(record, pr, lost), a.unpin(ctx, edge, record.Candidate)
 	case pr.State == forge.Closed:
 		return a.shut(ctx, edge, record, pr)
 	}
+	if unread != nil {
+		return record, unread
+	}
 	if !configured {
 		return a.withdraw(ctx, edge, record, promotion.Withdrawn, fmt.Sprintf("There is no promotion from %s to %s any more (pipeline.edges).", code(edge.From, longTitle), code(edge.To, longTitle)))
+	}
+	switch gone, err := a.rewritten(ctx, edge, record.Candidate, heads[edge.From]); {
+	case err != nil:
+		return record, err
+	case gone:
+		return a.withdraw(ctx, edge, record, promotion.Withdrawn, fmt.Sprintf("%s is not on %s any more, which somebody has rewritten.", code(short(record.Candidate), 40), code(edge.From, longTitle)))
 	}
 	from, to, err := a.both(ctx, edge)
 	if err != nil {
@@ -176,6 +204,10 @@ func (a *Activities) reviews(ctx context.Context, edge promotion.Edge, record pr
 	if err != nil {
 		return counted, err
 	}
+	self, err := a.Forge.Self(ctx)
+	if err != nil {
+		return counted, err
+	}
 	for _, review := range all {
 		ignore := func(format string, args ...any) {
 			counted.ignored = append(counted.ignored, fmt.Sprintf("The approval of %s does not count: ", code(review.User, longTitle))+fmt.Sprintf(format, args...))
@@ -186,7 +218,7 @@ func (a *Activities) reviews(ctx context.Context, edge promotion.Edge, record pr
 			continue
 		case review.State != forge.Approved:
 			continue
-		case strings.EqualFold(review.User, pr.Author):
+		case strings.EqualFold(review.User, pr.Author) || strings.EqualFold(review.User, self): // whoever has opened it
 			ignore("authors do not approve.")
 			continue
 		case review.Commit != record.Candidate:
@@ -290,6 +322,14 @@ func (a *Activities) wait(ctx context.Context, edge promotion.Edge, in workflows
 		merge, err := a.Forge.Merge(ctx, pr.Number, in.Candidate, mergeTitle(in.Record), mergeMessage(in.Record, reviews.approvals))
 		switch {
 		case err == nil:
+			heads, err := a.heads(ctx, edge.To)
+			if err != nil {
+				return in.Record, err
+			}
+			// Somebody may have turned it to another branch in the last moment: that is for the next look.
+			if lost, err := a.lost(ctx, merge, heads[edge.To]); lost || err != nil {
+				return in.Record, cmp.Or(err, notYet(cmp.Or(a.Pipeline.Every, everyLook), "pull request %d is merged as %s, which %s does not have yet", pr.Number, short(merge), edge.To))
+			}
 			in.Merge, in.MergedBy = merge, pr.Author
 			return a.over(in.Record, promotion.Merged, "Merged into %s as %s by pull request %d.", edge.To, short(merge), pr.Number), a.tidy(ctx, edge, in.Record, merge)
 		case !errors.Is(err, forge.ErrNotMergeable) && !errors.Is(err, forge.ErrMoved):
@@ -301,7 +341,7 @@ func (a *Activities) wait(ctx context.Context, edge promotion.Edge, in workflows
 		hold("It is approved, and nothing is missing: a person merges it.")
 	}
 	shown.headline = waits[0]
-	shown.notes = append(shown.notes, waits[1:]...)
+	shown.notes = append(waits[1:], shown.notes...)
 	if err := a.Forge.Comment(ctx, pr.Number, statusMarker, status(shown)); err != nil {
 		return in.Record, err
 	}

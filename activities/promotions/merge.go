@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"go.temporal.io/sdk/activity"
@@ -39,7 +40,7 @@ func (a *Activities) MergePromotion(ctx context.Context, in workflows.PromotionO
 			return a.over(in.Record, promotion.Conflicted, "%s", explained(edge, *conflict)), nil
 		}
 		// Blocks are asked for last: what is blocked by now is not pushed.
-		held, err := a.held(ctx, edge, &in)
+		held, err := a.held(ctx, edge, &in, heads, merge)
 		if err != nil {
 			return promotion.Record{}, err
 		}
@@ -63,7 +64,7 @@ func (a *Activities) MergePromotion(ctx context.Context, in workflows.PromotionO
 			return promotion.Record{}, err
 		}
 		again = min(again*2+100*time.Millisecond, 5*time.Second)
-		if heads, err = a.heads(ctx, edge.To); err != nil {
+		if heads, err = a.heads(ctx, edge.From, edge.To); err != nil {
 			return promotion.Record{}, err
 		}
 	}
@@ -118,9 +119,16 @@ func (a *Activities) merge(ctx context.Context, record promotion.Record, head st
 	return merge, nil, err
 }
 
-// held is why a promotion is not to be merged now; empty if nothing is against it. What the gates have
-// said it keeps in the promotion. The blocks are the last thing that is asked for.
-func (a *Activities) held(ctx context.Context, edge promotion.Edge, in *workflows.PromotionOf) (string, error) {
+// held is why a promotion is not to be merged now; empty if nothing is against it. Since the candidate was
+// chosen, which may be hours ago, everything may have changed: what the choice went by is asked for again.
+// What the gates have said it keeps in the promotion. The blocks are the last thing that is asked for.
+func (a *Activities) held(ctx context.Context, edge promotion.Edge, in *workflows.PromotionOf, heads map[string]string, merge string) (string, error) {
+	if edge.Mode != promotion.Merge {
+		return fmt.Sprintf("What is promoted from %s to %s goes by pull request by now.", edge.From, edge.To), nil
+	}
+	if gone, err := a.rewritten(ctx, edge, in.Candidate, heads[edge.From]); gone || err != nil {
+		return sentence(leftBehind(edge.From, in.Candidate)), err
+	}
 	from, to, err := a.both(ctx, edge)
 	if err != nil {
 		return "", err
@@ -142,8 +150,43 @@ func (a *Activities) held(ctx context.Context, edge promotion.Edge, in *workflow
 	if in.Gates, missed = judged(edge, verdicts, in.SkipGates); missed != "" {
 		return missed, nil
 	}
+	if why := a.unsoaked(edge, in.Candidate, from); why != "" && !in.Now {
+		return why, nil
+	}
+	if why, err := a.personal(ctx, edge, in.Candidate, heads[edge.To], merge); why != "" || err != nil {
+		return why, err
+	}
 	blocked, err := a.blocked(ctx, edge)
 	return sentence(blocked), err
+}
+
+// rewritten says whether a head of the source does not have a candidate any more.
+func (a *Activities) rewritten(ctx context.Context, edge promotion.Edge, candidate, head string) (bool, error) {
+	if head == "" {
+		return false, invalid("the configuration repository has no branch %q any more", line(edge.From, longTitle))
+	}
+	contained, err := a.Repository.Contains(ctx, candidate, head)
+	return err == nil && !contained, err
+}
+
+func leftBehind(channel, candidate string) string {
+	return fmt.Sprintf("%s is not on %s any more, which somebody has rewritten", short(candidate), channel)
+}
+
+// personal is why a person has to look at a candidate that is merged by itself otherwise: its class, and
+// what is configured about that, may have changed with each head of the target. Empty if nobody has to.
+func (a *Activities) personal(ctx context.Context, edge promotion.Edge, candidate, head, merge string) (string, error) {
+	if len(edge.PersonFor) == 0 {
+		return "", nil
+	}
+	if err := a.needForge(); err != nil {
+		return "", err
+	}
+	var now workflows.PromotionChoice
+	if err := a.classify(ctx, edge, candidate, head, merge, true, &now); err != nil || now.Mode == promotion.Merge {
+		return "", err
+	}
+	return strings.TrimSpace(fmt.Sprintf("It needs a person by now, since its class is %s. %s", now.Class, now.Why)), nil
 }
 
 // over is a promotion with its outcome.

@@ -123,7 +123,7 @@ func (a *Activities) heads(ctx context.Context, branches ...string) (map[string]
 
 // people leaves out the branches that Fairway itself makes.
 func people(branches []string) []string {
-	return slices.DeleteFunc(branches, func(branch string) bool { return strings.HasPrefix(branch, "fairway/") })
+	return slices.DeleteFunc(branches, func(branch string) bool { return strings.HasPrefix(branch, ownBranches) })
 }
 
 func (a *Activities) needRepository() error {
@@ -191,6 +191,7 @@ type Forge interface {
 	OwnComment(ctx context.Context, number int, marker string) (text string, found bool, err error)
 	PullRequestsOf(ctx context.Context, commit string) ([]forge.PullRequest, error)
 	CompareURL(base, head string) string
+	Self(ctx context.Context) (string, error)
 }
 
 var _ Repository = (*channels.Mirror)(nil)

@@ -32,6 +32,12 @@ func (a *Activities) OpenPromotion(ctx context.Context, in workflows.PromotionOf
 	if landed, found, err := a.landed(ctx, edge, record, head); found || err != nil {
 		return landed, err
 	}
+	switch gone, err := a.rewritten(ctx, edge, record.Candidate, heads[edge.From]); {
+	case err != nil:
+		return record, err
+	case gone:
+		return a.over(record, promotion.Held, "%s.", leftBehind(edge.From, record.Candidate)), nil
+	}
 	merge, conflict, err := a.merge(ctx, record, head)
 	if err != nil {
 		return record, err
@@ -43,7 +49,7 @@ func (a *Activities) OpenPromotion(ctx context.Context, in workflows.PromotionOf
 	}
 	if found == nil || found.State != forge.Open {
 		if found != nil {
-			over, outcome, err := a.before(ctx, in, *found)
+			over, outcome, err := a.before(ctx, in, *found, head)
 			if outcome || err != nil {
 				return over, err
 			}
@@ -71,12 +77,22 @@ func (a *Activities) OpenPromotion(ctx context.Context, in workflows.PromotionOf
 	if err != nil {
 		return record, err
 	}
+	title, text := mergeTitle(record), body(edge, record, report)
 	opened, err := a.Forge.Open(ctx, forge.NewPullRequest{
-		Head: branch, Base: edge.To, Title: mergeTitle(record), Body: body(edge, record, report),
+		Head: branch, Base: edge.To, Title: title, Body: text,
 		Labels: edge.PullRequest.Labels, Reviewers: edge.PullRequest.Reviewers,
 	})
 	if err != nil {
 		return record, err
+	}
+	self, err := a.Forge.Self(ctx)
+	if err != nil {
+		return record, err
+	}
+	if !strings.EqualFold(opened.Author, self) { // people approve what Fairway says, not what somebody else does
+		if err := a.Forge.Edit(ctx, opened.Number, title, text); err != nil {
+			return record, err
+		}
 	}
 	for _, warning := range opened.Warnings {
 		activity.GetLogger(ctx).Warn("a pull request is not quite as configured", "promotion", record.ID, "warning", warning)
@@ -88,11 +104,15 @@ func (a *Activities) OpenPromotion(ctx context.Context, in workflows.PromotionOf
 
 // before says whether a pull request of the candidate that is over ends the promotion. One that Fairway
 // has closed does not, nor one that was closed before a person asked for it again.
-func (a *Activities) before(ctx context.Context, in workflows.PromotionOf, found forge.PullRequest) (promotion.Record, bool, error) {
+func (a *Activities) before(ctx context.Context, in workflows.PromotionOf, found forge.PullRequest, head string) (promotion.Record, bool, error) {
 	record := in.Record
 	record.PullRequest, record.URL = found.Number, found.URL
 	if found.State == forge.Merged {
-		return a.squashed(record, found), true, nil
+		lost, err := a.lost(ctx, found.Merge, head)
+		if err != nil || lost && in.Now { // a person brings again what was taken away
+			return record, false, err
+		}
+		return a.squashed(record, found, lost), true, nil
 	}
 	if in.By != "" && found.Updated.Before(in.Began) {
 		return record, false, nil
@@ -114,9 +134,24 @@ func (a *Activities) refused(ctx context.Context, record promotion.Record) (prom
 }
 
 // squashed is a promotion whose pull request was merged so that the target does not contain the candidate.
-func (a *Activities) squashed(record promotion.Record, found forge.PullRequest) promotion.Record {
+func (a *Activities) squashed(record promotion.Record, found forge.PullRequest, lost bool) promotion.Record {
 	record.Merge, record.MergedBy = found.Merge, line(found.MergedBy, longTitle)
+	if lost {
+		return a.over(record, promotion.Merged, "Pull request %d was merged as %s, which somebody has taken away from %s: it was rewritten.", found.Number, short(found.Merge), record.To)
+	}
 	return a.over(record, promotion.Merged, "Pull request %d was merged without the commit itself, such as by squashing: git cannot tell that %s has it.", found.Number, record.To)
+}
+
+// lost says whether a head of the target does not have a merge that was there.
+func (a *Activities) lost(ctx context.Context, merge, head string) (bool, error) {
+	if merge == "" { // nobody knows
+		return false, nil
+	}
+	contained, err := a.Repository.Contains(ctx, merge, head)
+	if errors.Is(err, channels.ErrGone) {
+		return true, nil
+	}
+	return err == nil && !contained, err
 }
 
 // closedBy says who has closed a pull request that is closed: Fairway, by the marker in its own comment,
@@ -192,12 +227,18 @@ func (a *Activities) withdraw(ctx context.Context, edge promotion.Edge, record p
 	return a.over(record, outcome, "%s", why), nil
 }
 
-// unpin deletes the branch of a candidate, unless somebody has put something else there.
+// unpin deletes the branch of a candidate, unless somebody has put something else there. One that nobody may
+// delete is left: it keeps no promotion alive.
 func (a *Activities) unpin(ctx context.Context, edge promotion.Edge, candidate string) error {
-	if err := a.Repository.DeleteBranch(ctx, pinned(edge, candidate), candidate); !errors.Is(err, channels.ErrMoved) {
-		return err
+	err := a.Repository.DeleteBranch(ctx, pinned(edge, candidate), candidate)
+	switch {
+	case errors.Is(err, channels.ErrProtected), errors.Is(err, channels.ErrRefused):
+		activity.GetLogger(ctx).Warn("the branch of a promotion that is over was not deleted", "branch", pinned(edge, candidate), "error", err)
+		return nil
+	case errors.Is(err, channels.ErrMoved):
+		return nil
 	}
-	return nil
+	return err
 }
 
 // body is what a pull request says of a promotion.
@@ -217,7 +258,12 @@ func body(edge promotion.Edge, record promotion.Record, report promotion.Report)
 		fmt.Fprintf(&b, "Clusters of %s: %s.\n", code(edge.To, longTitle), names(report.Clusters))
 	}
 	fmt.Fprintf(&b, "\n### %s\n\n", counted(len(report.Commits)+report.Omitted, "commit"))
+	listed := 0
 	for _, change := range report.Commits[:min(len(report.Commits), mostAsked)] {
+		if b.Len() > longList {
+			break
+		}
+		listed++
 		fmt.Fprintf(&b, "- %s %s, %s", code(short(change.Commit), 40), code(change.Title, longTitle), code(change.Author, longTitle))
 		if change.PullRequest > 0 {
 			fmt.Fprintf(&b, ", pull request %d", change.PullRequest)
@@ -227,17 +273,22 @@ func body(edge promotion.Edge, record promotion.Record, report promotion.Report)
 		}
 		b.WriteString("\n")
 	}
-	if more := len(report.Commits) + report.Omitted - mostAsked; more > 0 {
+	if more := len(report.Commits) + report.Omitted - listed; more > 0 {
 		fmt.Fprintf(&b, "- and %d more\n", more)
 	}
 	b.WriteString("\n### What changes\n\n")
+	listed = 0
 	for _, area := range report.Areas[:min(len(report.Areas), mostAsked)] {
+		if b.Len() > longList+longList/2 {
+			break
+		}
+		listed++
 		fmt.Fprintf(&b, "- %s: %s\n", code(area.Name, longTitle), counted(len(area.Files)+area.Omitted, "file"))
 	}
 	if len(report.Areas) == 0 {
 		b.WriteString("- no file\n")
 	}
-	if more := len(report.Areas) - mostAsked; more > 0 {
+	if more := len(report.Areas) - listed; more > 0 {
 		fmt.Fprintf(&b, "- and %d more areas\n", more)
 	}
 	fmt.Fprintf(&b, "\nThe branch stays on this commit. Closing the pull request refuses it: %s is not promoted again by itself. How far it is, is in a comment.\n", code(short(record.Candidate), 40))

@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"slices"
 	"sort"
+	"strings"
 	"sync"
 
 	"go.temporal.io/sdk/activity"
@@ -159,9 +160,7 @@ func (a *Activities) origins(ctx context.Context, candidate, head string, report
 		change := &report.Commits[i]
 		if pr := of[change.Commit]; pr != nil {
 			change.PullRequest, change.URL = pr.Number, pr.URL
-			for _, label := range pr.Labels[:min(len(pr.Labels), 20)] {
-				change.Labels = append(change.Labels, line(label, longTitle))
-			}
+			change.Labels = a.labels(pr.Labels)
 		}
 	}
 	switch {
@@ -172,6 +171,48 @@ func (a *Activities) origins(ctx context.Context, candidate, head string, report
 		return fmt.Sprintf("The labels of %s were not read.", counted(left, "further commit")), nil
 	}
 	return "", nil
+}
+
+// mostLabels bounds those that are kept of a commit.
+const mostLabels = 20
+
+// labels are those of others, those first that say that a change is breaking: they are never left out.
+func (a *Activities) labels(all []string) []string {
+	all = slices.Clone(all)
+	slices.SortStableFunc(all, func(x, y string) int { return a.harm(y) - a.harm(x) })
+	all = all[:min(len(all), mostLabels)]
+	for i, label := range all {
+		all[i] = line(label, longTitle)
+	}
+	return all
+}
+
+func (a *Activities) harm(label string) int {
+	if slices.ContainsFunc(a.Pipeline.BreakingLabels, func(breaking string) bool { return strings.EqualFold(breaking, label) }) {
+		return 1
+	}
+	return 0
+}
+
+// origin is the pull request with which a commit was written, of all that have brought it to some branch, with
+// the labels of all: those of promotions are not those of the change.
+func origin(all []forge.PullRequest) *forge.PullRequest {
+	if len(all) == 0 {
+		return nil
+	}
+	first := all[0]
+	for _, pr := range all[1:] {
+		own, better := strings.HasPrefix(first.Head, ownBranches), strings.HasPrefix(pr.Head, ownBranches)
+		if own && !better || own == better && pr.Number < first.Number {
+			first = pr
+		}
+	}
+	var labels []string
+	for _, pr := range all {
+		labels = append(labels, pr.Labels...)
+	}
+	first.Labels = labels
+	return &first
 }
 
 // carried are the landings of the source that a head of the target lacks, newest first.
@@ -213,8 +254,8 @@ func (a *Activities) pullRequestsOf(ctx context.Context, commits []string) (foun
 			switch {
 			case err != nil && !errors.Is(err, forge.ErrNotFound):
 				failed = err
-			case len(all) > 0:
-				found[i] = &all[0]
+			default:
+				found[i] = origin(all)
 			}
 			return nil
 		})

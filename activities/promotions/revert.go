@@ -202,8 +202,14 @@ func (a *Activities) propose(ctx context.Context, channel string, revert *promot
 	if err != nil {
 		return err
 	}
-	if err := a.Repository.Reset(ctx, branch, commit, heads[branch]); err != nil {
+	at, err := a.pin(ctx, branch, commit, heads[branch], func(earlier string) (bool, error) {
+		return a.Repository.Same(ctx, earlier, revert.To) // on top of another head
+	})
+	switch {
+	case err != nil:
 		return err
+	case at != commit:
+		return invalid("branch %s is at %s: somebody has worked on it; merge that, or delete the branch", branch, short(at))
 	}
 	opened, err := a.Forge.Open(ctx, forge.NewPullRequest{Head: branch, Base: channel, Title: revertTitle(*revert, channel, title), Body: revertBody(channel, *revert, title)})
 	if err != nil {

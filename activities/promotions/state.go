@@ -89,6 +89,18 @@ func standing(channel string, known workflows.ChannelState) string {
 	return ""
 }
 
+// unsoaked is why a landing has not soaked by what is known now; empty if it has, or if it is so old that the
+// actor of the source has forgotten it.
+func (a *Activities) unsoaked(edge promotion.Edge, candidate string, from workflows.ChannelState) string {
+	choice, err := promotion.Choose(edge, from.Promotions.Soak, promotion.Question{
+		Now: a.now(), Has: func(string) (bool, error) { return false, nil }, Candidate: candidate,
+	})
+	if err == nil && choice.Candidate == nil {
+		return choice.Why
+	}
+	return ""
+}
+
 // tainted is why a landing of the source is promoted nowhere, whatever else holds; empty if it may be.
 func (a *Activities) tainted(edge promotion.Edge, candidate string, from workflows.ChannelState) string {
 	choice, err := promotion.Choose(edge, from.Promotions.Soak, promotion.Question{

@@ -27,8 +27,8 @@ func line(text string, most int) string {
 	return text
 }
 
-// inert are the signs by which forges find people and issues in a text.
-var inert = regexp.MustCompile(`[@#]|GH-|://`)
+// inert are the signs by which forges find people, issues and, on Gitea, pull requests in a text.
+var inert = regexp.MustCompile(`[@#]|!\b|(?i:gh-)|://`)
 
 // plain is a text of others for where there is no markup, such as titles and messages of commits: it
 // mentions nobody there, and closes no issue.

@@ -300,6 +300,7 @@ type memoryForge struct {
 	of       map[string][]forge.PullRequest // by commit
 	down     map[string]error               // by method
 	protects string                         // why nothing is merged
+	atMerge  func(*forge.PullRequest)       // what somebody does right before a merge
 }
 
 func (f *memoryForge) call(name string, do func() error) error {
@@ -411,6 +412,9 @@ func (f *memoryForge) Merge(_ context.Context, number int, head, title, message 
 		case pr.State == forge.Closed || f.protects != "":
 			return fmt.Errorf("%w: %s", forge.ErrNotMergeable, f.protects)
 		}
+		if f.atMerge != nil {
+			f.atMerge(pr)
+		}
 		commit = f.mergeAs(pr, "fairway", title+"\n\n"+message)
 		return nil
 	})
@@ -470,6 +474,8 @@ func (f *memoryForge) OwnComment(_ context.Context, number int, _ string) (text 
 func (f *memoryForge) PullRequestsOf(_ context.Context, commit string) (all []forge.PullRequest, err error) {
 	return all, f.call("PullRequestsOf", func() error { all = f.of[commit]; return nil })
 }
+
+func (f *memoryForge) Self(context.Context) (string, error) { return "fairway", nil }
 
 func (f *memoryForge) CompareURL(base, head string) string {
 	return "https://forge.example.org/compare/" + base + "..." + head
