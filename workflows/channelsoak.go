@@ -88,6 +88,8 @@ func (c *channelActor) problem(now time.Time, i int) string {
 	switch good := c.goodUntil(m); {
 	case m.FailedUnix > 0: // also if a person lets the rollout go on
 		return strings.TrimSuffix("an update has failed: "+forPeople(m.Problem), ": ")
+	case m.Broken != "": // also if a new head is wanted since
+		return "an update has failed, and none has mended it since: " + m.Broken
 	case want.Block != "":
 		return "it is blocked: " + forPeople(want.Block)
 	case m.Blocked != "":
