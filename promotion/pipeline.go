@@ -35,6 +35,20 @@ func (p Pipeline) OutOf(channel string) []Edge {
 	return p.edges(func(e Edge) bool { return e.From == channel })
 }
 
+// Upstream are the channels from which changes come to a channel, however many promotions away, the nearest first.
+func (p Pipeline) Upstream(channel string) []string {
+	var found []string
+	for next := []string{channel}; len(next) > 0; next = next[1:] {
+		for _, edge := range p.Into(next[0]) {
+			if edge.From != channel && !slices.Contains(found, edge.From) {
+				found = append(found, edge.From)
+				next = append(next, edge.From)
+			}
+		}
+	}
+	return found
+}
+
 func (p Pipeline) edges(wanted func(Edge) bool) []Edge {
 	var out []Edge
 	for _, edge := range p.Edges {

@@ -53,15 +53,15 @@ func landingsOf(mirror *channels.Mirror, pipeline promotion.Pipeline, driver for
 		if err != nil {
 			return nil, false, err
 		}
-		into := pipeline.Into(channel)
+		before := pipeline.Upstream(channel)
 		var sources []string
-		if len(into) > 0 && len(commits) > 0 {
+		if len(before) > 0 && len(commits) > 0 {
 			heads, err := mirror.Heads(ctx)
 			if err != nil {
 				return nil, false, err
 			}
-			for _, edge := range into {
-				if head := heads[edge.From]; head != "" {
+			for _, name := range before {
+				if head := heads[name]; head != "" {
 					sources = append(sources, head)
 				}
 			}

@@ -17,7 +17,7 @@ const mostLacking = 100
 func (a *Activities) ListLacking(ctx context.Context, in workflows.ListLacking) (lacking []workflows.Lacking, err error) {
 	ctx, end := a.begin(ctx, "comparing channel "+in.Channel+" with those before it")
 	defer end(&err)
-	before := a.upstream(in.Channel)
+	before := a.Pipeline.Upstream(in.Channel)
 	lacking = []workflows.Lacking{}
 	if len(before) == 0 {
 		return lacking, nil
@@ -39,18 +39,4 @@ func (a *Activities) ListLacking(ctx context.Context, in workflows.ListLacking) 
 		}
 	}
 	return lacking, nil
-}
-
-// upstream are the channels from which changes come to a channel, the nearest first.
-func (a *Activities) upstream(channel string) []string {
-	var found []string
-	for next := []string{channel}; len(next) > 0; next = next[1:] {
-		for _, edge := range a.Pipeline.Into(next[0]) {
-			if edge.From != channel && !slices.Contains(found, edge.From) {
-				found = append(found, edge.From)
-				next = append(next, edge.From)
-			}
-		}
-	}
-	return found
 }

@@ -221,7 +221,7 @@ func TestARevertStopsTheBadRangeInBothDirections(t *testing.T) {
 	}, patience, 300*time.Millisecond)
 	require.Contains(t, fairway(t, "channel", "describe", "revert-alpha"), "it breaks")
 
-	fix := c.push("revert-dev", "Take it back here too", map[string]string{file: configMap("revert", "good")})
+	fix := c.push("revert-dev", "Take it back here too", map[string]string{file: configMap("revert", "good"), "cluster/manifests/revert/more.yaml": configMap("more", "x")})
 	knows(t, "revert-dev", fix)
 	require.Contains(t, fairway(t, "promote", "revert-dev", "revert-alpha", "--dry-run"), "revert")
 	require.False(t, c.has("revert-alpha", fix))
