@@ -29,7 +29,11 @@ func (c *channelActor) land(now time.Time, s *ChannelSync) {
 			strays = append(strays, *each)
 		}
 	}
-	soak.Land(now, landings, rewritten)
+	var reverted []string // ends of ranges, without which nobody could tell what contains them
+	for _, revert := range c.Promotions.Reverts {
+		reverted = append(reverted, revert.Head, revert.Commit)
+	}
+	soak.Land(now, landings, rewritten, reverted...)
 	if len(strays) > 0 {
 		c.notes = append(c.notes, note{strays[len(strays)-1].Commit, StrayLanding, c.stray(strays)})
 	}
