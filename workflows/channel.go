@@ -288,7 +288,7 @@ func commitOf(version string) string {
 const clocks = time.Minute
 
 // mostProblem bounds what is kept of what is wrong with a cluster, in characters.
-const mostProblem = 1000
+const mostProblem = 300
 
 // report takes over what a cluster's actor says. What is about another version than the wanted one,
 // or older than what is known, is no news.

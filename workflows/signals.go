@@ -29,6 +29,18 @@ func hearAny[T any](ctx workflow.Context, selector workflow.Selector, name strin
 	})
 }
 
+// heardWord waits for a signal that carries a text, and stands for more than that: it is also heard with
+// something else, as the text otherwise.
+func heardWord(ctx workflow.Context, name, otherwise string) string {
+	var sent converter.RawValue
+	workflow.GetSignalChannel(ctx, name).Receive(ctx, &sent)
+	word, err := decoded[string](sent)
+	if err != nil {
+		return otherwise
+	}
+	return word
+}
+
 // decoded is what was sent by a signal, the zero value if that is nothing or no T.
 func decoded[T any](sent converter.RawValue) (T, error) {
 	var said, none T
