@@ -230,6 +230,7 @@ func follow(now time.Time, before *ChannelCluster, was *Member, next *ChannelClu
 	}
 	m, want, wanted := *was, next.Want, before.Want
 	m.Cluster = next.Cluster
+	m.Current = cmp.Or(m.Current, want.Current) // its update may not have said yet what it has made of it
 	becomes := func(state rollout.State) {
 		if m.State != state {
 			m.State, m.SinceUnix = state, now.Unix()

@@ -8,6 +8,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/fairway-project/fairway/promotion"
+	"github.com/fairway-project/fairway/registry"
 	"github.com/fairway-project/fairway/rollout"
 	"github.com/fairway-project/fairway/workflows"
 )
@@ -155,6 +156,35 @@ func TestWhatClustersSayIsBounded(t *testing.T) {
 	tr.at(2, func() {
 		require.NotEmpty(t, tr.member("a").Problem)
 		require.Less(t, len(tr.member("a").Problem), 2000)
+		tr.CancelWorkflow()
+	})
+	tr.run()
+}
+
+func TestAClusterThatIsReadyBeforeItsActorSaysSoEndsNoSoak(t *testing.T) {
+	tr := newTrain(t)
+	watched(tr)
+	tr.idle["b"] = true
+	with := func(lifecycle registry.LifecycleStatus, current string) workflows.ChannelSync {
+		s := landed(head("v1", "v1", "a b"), "v1")
+		s.Clusters[1].Want.Lifecycle, s.Clusters[1].Want.Current = lifecycle, current
+		return s
+	}
+	tr.at(0, func() { tr.sync(landed(head("v1", "v1", "a"), "v1")) })
+	tr.at(5, func() { tr.sync(with(registry.Requested, "")) })
+	tr.at(6, func() {
+		tr.SignalWorkflow(workflows.ReportName, workflows.ClusterReport{Cluster: "b", Version: "v1#b", State: rollout.Updating, At: tr.Now()})
+	})
+	tr.at(20, func() {
+		require.InDelta(t, 19, tr.soaked("v1"), 1, "a cluster that is made proves nothing")
+		tr.sync(with(registry.Ready, "v1#b")) // what the update has done stands in the registry first
+	})
+	tr.at(21, func() {
+		tr.SignalWorkflow(workflows.ReportName, workflows.ClusterReport{Cluster: "b", Version: "v1#b", State: rollout.Done, Current: "v1#b", At: tr.Now()})
+	})
+	tr.at(30, func() {
+		require.Empty(t, tr.held())
+		require.InDelta(t, 28, tr.soaked("v1"), 2)
 		tr.CancelWorkflow()
 	})
 	tr.run()
