@@ -24,8 +24,11 @@ func Promote(ctx workflow.Context, in PromoteInput) (promotion.Record, error) {
 	work, stop := workflow.WithCancel(ctx)
 	p.listen(ctx, stop)
 	err := p.carryOut(work)
-	if workflow.IsContinueAsNewError(err) {
+	switch {
+	case workflow.IsContinueAsNewError(err):
 		return p.Record, err
+	case err != nil && work.Err() != nil:
+		err = work.Err() // what is interrupted may fail otherwise, such as by the end of its worker
 	}
 	return p.Record, p.end(ctx, err)
 }
