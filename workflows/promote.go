@@ -58,11 +58,6 @@ func (p *promoting) choose(ctx workflow.Context) error {
 	if candidate := choice.Candidate; candidate != nil {
 		p.Candidate, p.Title = candidate.Commit, firstLine(candidate.Title)
 		p.ID = promotion.ID(p.From, p.To, p.Candidate)
-		for _, soaking := range choice.Waiting {
-			if soaking.Commit == p.Candidate {
-				p.Soaked = soaking.Soaked
-			}
-		}
 	}
 	switch {
 	case !choice.Go:
