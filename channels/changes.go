@@ -43,6 +43,18 @@ func (m *Mirror) Changes(ctx context.Context, base, head string) (changes []File
 	return changes, err
 }
 
+// Difference are the files that are not the same in two commits, however these are related. Bounds and paths
+// are those of Changes.
+func (m *Mirror) Difference(ctx context.Context, before, after string) (changes []FileChange, err error) {
+	err = m.on(ctx, []string{before, after}, func(dir string) error {
+		return m.apart(dir, func(apart []string) error {
+			changes, err = m.differing(ctx, dir, apart, before+"^{tree}", after+"^{tree}")
+			return err
+		})
+	})
+	return changes, err
+}
+
 // differing are the files that are not the same in two trees.
 func (m *Mirror) differing(ctx context.Context, dir string, environment []string, before, after string) (changes []FileChange, err error) {
 	answer, err := m.gitWith(ctx, dir, environment, "", "diff-tree", "-r", "-z", "--name-status", "--find-renames", "-l1000", before, after, "--")

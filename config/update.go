@@ -102,7 +102,7 @@ type Waves struct {
 	// Groups are the sizes of the groups after the canaries, each a number of clusters or a
 	// percentage; the last one goes on for the rest. Default: "10%", "30%", "100%".
 	Groups *[]string `yaml:"groups" validate:"omitempty,min=1"`
-	// Bake is how long a group has to be on the new version before the next one follows; default 10 m.
+	// Bake is how long a group has to be on the new version before the next one may follow; default 10 m.
 	Bake *time.Duration `yaml:"bake" validate:"omitempty,gte=0"`
 	// MaxFailed is how many clusters may fail before no more follow; default 0: the first one stops
 	// the rollout.

@@ -278,12 +278,12 @@ func (c *chooser) stopped(i int) string {
 		return fmt.Sprintf("Nothing of %s may go into %s: %s %s.", c.edge.From, c.edge.To, landing.name(), c.bad[i])
 	}
 	refused := c.soak.Landings[max(c.refused, 0)]
-	return fmt.Sprintf("%s was refused for %s; the next landing on %s goes by itself, or this one by its name and at once.", refused.name(), c.edge.To, c.edge.From)
+	return fmt.Sprintf("%s was refused for %s; the next landing on %s goes by itself, or this one by --candidate and --now.", refused.name(), c.edge.To, c.edge.From)
 }
 
-// name of a landing for people, such as 0123456 (title).
+// name of a landing for people, such as 01234567 (title).
 func (l Landing) name() string {
-	short := l.Commit[:min(7, len(l.Commit))]
+	short := l.Commit[:min(8, len(l.Commit))]
 	if l.Title == "" {
 		return short
 	}

@@ -3,7 +3,6 @@ package main
 import (
 	"cmp"
 	"context"
-	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -13,6 +12,7 @@ import (
 	"github.com/spf13/cobra"
 	"golang.org/x/sync/errgroup"
 
+	"github.com/fairway-project/fairway/promotion"
 	"github.com/fairway-project/fairway/rollout"
 	"github.com/fairway-project/fairway/workflows"
 )
@@ -70,6 +70,8 @@ type channelStatus struct {
 	OnHead  int            `json:"on_head"`
 	States  map[string]int `json:"states,omitempty"` // clusters by state
 	Stopped string         `json:"stopped,omitempty"`
+	// Reverts are those that keep promotions out of the channel.
+	Reverts []promotion.Revert `json:"reverts,omitempty"`
 	// Problem is why the head is not known.
 	Problem string             `json:"problem,omitempty"`
 	Oldest  *oldestVersion     `json:"oldest,omitempty"` // nil where all are on the head
@@ -92,12 +94,6 @@ type oldestVersion struct {
 	Version string    `json:"version"`
 	Cluster string    `json:"cluster"`
 	Since   time.Time `json:"since"`
-}
-
-// channelState is workflows.ChannelState, with why the head is not known.
-type channelState struct {
-	workflows.ChannelState
-	Problem string `json:"problem,omitempty"`
 }
 
 // channelsOf groups clusters by their channels, in the order of the registry.
@@ -156,6 +152,7 @@ func (s *channelStatus) add(state channelState, now time.Time) {
 	s.Problem = state.Problem
 	s.Head, s.Title, s.Since, s.Stopped, s.members = state.Commit, state.Title, state.Since, state.Stopped, state.Members
 	s.Blocks, s.States = holding(state.Blocks.Holding, "channel "+s.Channel, now), map[string]int{}
+	s.Reverts = unlifted(state.Promotions.Reverts)
 	s.wanted = map[string]string{}
 	for _, cluster := range state.Clusters {
 		s.wanted[cluster.ID] = cluster.Want.Version
@@ -208,6 +205,9 @@ func showChannels(t *table, channels []channelStatus) {
 		case s.Stopped != "":
 			t.line("Channel %s lets no more clusters go on: %s", s.Channel, s.Stopped)
 		}
+		for _, revert := range s.Reverts {
+			t.line("Nothing is promoted into channel %s, which was set back %s", s.Channel, revertText(revert))
+		}
 	}
 }
 
@@ -227,212 +227,6 @@ func cut(text string, atMost int) string {
 		return string(runes[:atMost-1]) + "…"
 	}
 	return text
-}
-
-func (c *cli) channelDescribeCommand() *cobra.Command {
-	return &cobra.Command{
-		Use:   "describe CHANNEL",
-		Short: "Show the head of a channel, how far its clusters are, and what is promoted into it and out of it",
-		Long: `Show the head of a channel and how far each of its clusters is on the way to it, and what is
-promoted into it and out of it: what soaks, and why the clock stands still if it does; the last
-promotions; what people refused; reverts; landings that are neither promotion nor hotfix; and what
-earlier channels lack of it, equal content counted as present.
-
-Clusters go on in waves: the canaries first, then growing groups, each when the one before has been
-on the new version for rollout.bake. A cluster is waiting (for its wave), allowed (let go on, but
-held by a block, a window or a limit), updating, done or failed.`,
-		Example:           "  fairway channel describe alpha\n  fairway channel describe alpha -o json",
-		Args:              cobra.ExactArgs(1),
-		ValidArgsFunction: c.completeChannel,
-		RunE: func(cmd *cobra.Command, args []string) error {
-			conn, channel, err := c.connectToChannel(cmd.Context(), args[0])
-			if err != nil {
-				return err
-			}
-			defer conn.Close()
-			var state channelState
-			exists, err := conn.query(cmd.Context(), workflows.ChannelID(channel), "", workflows.StateQuery, &state)
-			if err != nil {
-				return unreachable("no worker tells of channel %s: %w", channel, err)
-			}
-			if !exists {
-				return usage(fmt.Errorf("nobody has told channel %s anything yet; `fairway sync %s` does", channel, channel))
-			}
-			if soak := &state.Promotions.Soak; len(soak.Landings) > 0 {
-				*soak = soak.At(time.Now())
-			}
-			described := describedChannel{channelState: state}
-			if err := conn.describePromotions(cmd, &described); err != nil {
-				return err
-			}
-			return c.print(cmd.OutOrStdout(), described, func(t *table) {
-				showChannel(t, state, time.Now())
-				t.flush()
-				described.showPromotions(t)
-			})
-		},
-	}
-}
-
-func showChannel(t *table, state channelState, now time.Time) {
-	done := 0
-	for _, member := range state.Members {
-		if member.State == rollout.Done {
-			done++
-		}
-	}
-	t.row("Channel:", state.Channel)
-	t.row("Head:", strings.TrimSpace(shortCommit(state.Commit)+" "+cut(state.Title, 80)))
-	if state.Problem != "" {
-		t.row("Not known:", cut(state.Problem, 200))
-	}
-	t.row("Since:", sinceText(state.Since))
-	t.row("Clusters:", fmt.Sprintf("%d of %d on the head", done, len(state.Members)))
-	t.row("Waves:", wavesText(state, now))
-	if state.Stopped != "" {
-		t.row("Stopped:", state.Stopped)
-		t.row("", "`fairway channel resume "+state.Channel+"` lets it go on")
-	} else if state.Unhealthy != "" {
-		t.row("Waits for:", state.Unhealthy)
-		t.row("", "`fairway channel resume "+state.Channel+"` lets it go on all the same")
-	}
-	for i, block := range holding(state.Blocks.Holding, "channel "+state.Channel, now) {
-		t.row(map[bool]string{true: "Blocked:"}[i == 0], blockText(block))
-	}
-	t.flush()
-	t.line("")
-	t.row("WAVE", "CLUSTER", "STATE", "SINCE", "VERSION", "WANTED", "PROBLEM")
-	members := slices.Clone(state.Members)
-	slices.SortStableFunc(members, func(a, b workflows.Member) int { return cmp.Or(cmp.Compare(a.Wave, b.Wave), cmp.Compare(a.ID, b.ID)) })
-	wants := map[string]string{}
-	for _, cluster := range state.Clusters {
-		wants[cluster.ID] = cluster.Want.Version
-	}
-	for _, member := range members {
-		t.row(waveName(member.Wave), member.ID, member.State, age(time.Unix(member.SinceUnix, 0)), shortVersion(member.Current), shortVersion(wants[member.ID]), cut(problemText(member.ID, member.Problem), 120))
-	}
-}
-
-func waveName(wave int) string {
-	if wave == 0 {
-		return "canary"
-	}
-	return fmt.Sprint(wave)
-}
-
-// wavesText says how far the waves are and when the next one may go.
-func wavesText(state channelState, now time.Time) string {
-	last := 0
-	for _, member := range state.Members {
-		last = max(last, member.Wave)
-	}
-	text := fmt.Sprintf("%d of %d let go on", min(state.Wave, last+1), last+1)
-	switch {
-	case state.Stopped != "":
-		return text
-	case state.Wave > last:
-		return text
-	case !state.Next.IsZero() && state.Next.After(now):
-		return text + fmt.Sprintf("; the next one in %s", short(state.Next.Sub(now)))
-	}
-	return text + "; the next one when the one before has proved itself"
-}
-
-func sinceText(at time.Time) string {
-	if at.IsZero() {
-		return ""
-	}
-	return fmt.Sprintf("%s (%s ago)", at.Local().Format(time.DateTime), age(at))
-}
-
-func (c *cli) channelBlockCommand() *cobra.Command {
-	var flags blockFlags
-	cmd := &cobra.Command{
-		Use:   "block CHANNEL",
-		Short: "Change nothing in the clusters of a channel until the block is lifted",
-		Long: `Change nothing in the clusters of a channel until the block is lifted or expires.
-
-It holds as "fairway cluster block" does, for all clusters that follow the channel, before the next
-step of whatever is under way. The channel lets no more clusters go on, and nothing is promoted out of
-it or into it.
-
-In the Temporal UI, the signal "block" to workflow channel/<name> with {"reason": "...", "by":
-"..."} does the same.`,
-		Example: `  fairway channel block stable --reason "sale until Sunday" --for 72h`,
-		Args:    cobra.ExactArgs(1), ValidArgsFunction: c.completeChannel,
-		RunE: func(cmd *cobra.Command, args []string) error {
-			request, err := flags.request(cmd)
-			if err != nil {
-				return err
-			}
-			conn, channel, err := c.connectToChannel(cmd.Context(), args[0])
-			if err != nil {
-				return err
-			}
-			defer conn.Close()
-			return c.blockScope(cmd, conn, channelActor(channel), request)
-		},
-	}
-	flags.on(cmd)
-	return cmd
-}
-
-func (c *cli) channelUnblockCommand() *cobra.Command {
-	return &cobra.Command{
-		Use:     "unblock CHANNEL [BLOCK]",
-		Short:   "Lift a block of a channel, or all of them",
-		Long:    "Lift a block of a channel, or all of them. Blocks of the fleet and of clusters hold on.",
-		Example: "  fairway channel unblock stable\n  fairway channel unblock stable block-3",
-		Args:    cobra.RangeArgs(1, 2), ValidArgsFunction: c.completeChannelBlock,
-		RunE: func(cmd *cobra.Command, args []string) error {
-			conn, channel, err := c.connectToChannel(cmd.Context(), args[0])
-			if err != nil {
-				return err
-			}
-			defer conn.Close()
-			return c.unblock(cmd, conn, channelActor(channel), workflows.UnblockRequest{}, args[1:])
-		},
-	}
-}
-
-// resumeRequest lets a rollout go on.
-type resumeRequest struct {
-	Reason string `json:"reason"`
-	By     string `json:"by,omitempty"`
-}
-
-// resumeName is the update of a channel's actor.
-const resumeName = "resume"
-
-func (c *cli) channelResumeCommand() *cobra.Command {
-	var reason string
-	cmd := &cobra.Command{
-		Use:   "resume CHANNEL",
-		Short: "Let the rollout of a channel go on although clusters have failed",
-		Long: `Let the rollout of a channel go on although clusters have failed. The failures so far no
-longer count against rollout.max_failed; new ones do. The failed clusters are tried again as before.`,
-		Example: `  fairway channel resume alpha --reason "the failure was a spot shortage"`,
-		Args:    cobra.ExactArgs(1), ValidArgsFunction: c.completeChannel,
-		RunE: func(cmd *cobra.Command, args []string) error {
-			if strings.TrimSpace(reason) == "" {
-				return usage(errors.New("--reason is missing: others will ask why it went on"))
-			}
-			conn, channel, err := c.connectToChannel(cmd.Context(), args[0])
-			if err != nil {
-				return err
-			}
-			defer conn.Close()
-			forgiven := []string{}
-			if err := conn.tell(cmd.Context(), channelActor(channel), resumeName, resumeRequest{Reason: reason, By: whoami()}, &forgiven); err != nil {
-				return err
-			}
-			return c.print(cmd.OutOrStdout(), forgiven, func(t *table) {
-				t.line("The rollout of channel %s goes on; %s no longer against it: %s", channel, countVerb(len(forgiven), "failure", "counts", "count"), strings.Join(forgiven, ", "))
-			})
-		},
-	}
-	cmd.Flags().StringVar(&reason, "reason", "", "why, for those who look later (required)")
-	return cmd
 }
 
 // countVerb writes "1 failure counts" or "2 failures count".

@@ -35,7 +35,7 @@ func TestAChannelIsDescribedByItsWaves(t *testing.T) {
 	state.Stopped = "1 cluster has failed, and at most 0 may"
 	text = shown(t, func(table *table) { showChannel(table, state, now) })
 	requireRow(t, text, "Stopped:", "1 cluster has failed, and at most 0 may")
-	require.Contains(t, text, "`fairway channel resume dev` lets it go on")
+	require.Contains(t, text, "`fairway channel resume dev --reason ...` lets it go on")
 	state.Problem = "branch dev does not exist"
 	requireRow(t, shown(t, func(table *table) { showChannel(table, state, now) }), "Not known:", "branch dev does not exist")
 	state.Stopped, state.Wave = "", 3

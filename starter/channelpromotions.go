@@ -2,10 +2,8 @@ package main
 
 import (
 	"cmp"
-	"errors"
 	"fmt"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -85,8 +83,15 @@ func (d describedChannel) showPromotions(t *table) {
 	if len(p.Soak.Landings)+len(p.Records)+len(p.Refused)+len(p.Reverts)+len(d.Outgoing)+len(d.Lacking)+len(d.Unknown) == 0 {
 		return
 	}
-	t.line("")
-	if len(p.Soak.Landings) > 0 {
+	reverts := unlifted(p.Reverts)
+	if len(d.Outgoing)+len(reverts) > 0 {
+		t.line("")
+	}
+	switch {
+	case len(p.Soak.Landings) == 0 || len(d.Outgoing) == 0: // nobody asks for its soak
+	case !d.soaks():
+		t.row("Soak clock:", "nothing waits to be promoted, so nobody looks")
+	default:
 		t.row("Soak clock:", soakText(p.Soak))
 		for _, held := range p.Soak.Held {
 			t.row("", cut(held, 160))
@@ -100,11 +105,9 @@ func (d describedChannel) showPromotions(t *table) {
 			}
 		}
 	}
-	for _, revert := range p.Reverts {
-		if revert.Lifted.IsZero() {
-			t.row("Reverted:", revertText(revert))
-			t.row("", "nothing is promoted into the channel until `fairway channel revert "+d.Channel+" --lift`")
-		}
+	for _, revert := range reverts {
+		t.row("Reverted:", revertText(revert))
+		t.row("", "nothing is promoted into the channel; `fairway channel revert "+d.Channel+" --lift --reason ...` lets it go on")
 	}
 	t.flush()
 	for _, out := range d.Outgoing {
@@ -136,6 +139,14 @@ func (d describedChannel) showPromotions(t *table) {
 	}
 }
 
+// soaks says whether something waits for an edge out of the channel, or may do so. Where nothing does, the
+// health of the clusters is looked at no more, which is no problem of theirs.
+func (d describedChannel) soaks() bool {
+	return slices.ContainsFunc(d.Outgoing, func(o outgoingEdge) bool {
+		return o.Candidate != nil || len(o.Waiting) > 0 || o.UnderWay != nil || o.Why == ""
+	})
+}
+
 // soakText says whether the clock of a channel runs.
 func soakText(s promotion.Soak) string {
 	if len(s.Held) > 0 {
@@ -154,6 +165,16 @@ func (o outgoingEdge) text(now time.Time) string {
 		return fmt.Sprintf("due in %s, if nothing stops the clock. %s", short(o.Due.Sub(now)), cut(o.Why, 160))
 	}
 	return cmp.Or(cut(o.Why, 200), "nothing is known")
+}
+
+// unlifted are the reverts that keep promotions out.
+func unlifted(reverts []promotion.Revert) (out []promotion.Revert) {
+	for _, revert := range reverts {
+		if revert.Lifted.IsZero() {
+			out = append(out, revert)
+		}
+	}
+	return out
 }
 
 func revertText(r promotion.Revert) string {
@@ -199,138 +220,4 @@ func showOdd(t *table, landings []promotion.Landing) {
 		t.row(shortCommit(landing.Commit), age(landing.At), cut(landing.Author, 30), why[landing.Kind], cut(landing.Title, 60))
 	}
 	t.flush()
-}
-
-// revertedChannel is a channel that is set back, and what its clusters do.
-type revertedChannel struct {
-	promotion.Revert
-	Channel  string   `json:"channel"`
-	DryRun   bool     `json:"dry_run,omitempty"`
-	Clusters []string `json:"clusters"`
-}
-
-func (c *cli) channelRevertCommand() *cobra.Command {
-	var in workflows.RevertChannel
-	var lift bool
-	var id string
-	cmd := &cobra.Command{
-		Use:   "revert CHANNEL (--to SHA | --lift)",
-		Short: "Restore the content that a landing of a channel had, and stop what came after it",
-		Long: `Restore the content that a landing of a channel had, by a commit on top of its head. No history
-is rewritten. It takes the road of a promotion into the channel: where these are merged it is pushed,
-otherwise a pull request is opened.
-
-The landings after that one are promoted nowhere from then on, pull requests of theirs included, and
-nothing is promoted into the channel until --lift says so, once what was wrong is mended.
-
-The clusters of the channel follow it as they follow every landing: in waves, canaries first. To hold
-them up at once, block the channel.`,
-		Example: `  fairway channel revert alpha --to 3f2a9c41 --dry-run
-  fairway channel revert alpha --to 3f2a9c41 --reason "DNS is slow since then, incident 4711"
-  fairway channel revert alpha --lift --reason "mended by #812"`,
-		Args:              cobra.ExactArgs(1),
-		ValidArgsFunction: c.completeChannel,
-		RunE: func(cmd *cobra.Command, args []string) error {
-			if strings.TrimSpace(in.Reason) == "" && !in.DryRun {
-				return usage(errors.New("--reason is missing: others will ask for it"))
-			}
-			conn, channel, err := c.connectToChannel(cmd.Context(), args[0])
-			if err != nil {
-				return err
-			}
-			defer conn.Close()
-			if lift {
-				return c.liftRevert(cmd, conn, channel, workflows.LiftRevert{ID: id, Reason: in.Reason, By: whoami()})
-			}
-			in.Channel, in.By = channel, whoami()
-			result, err := conn.revert(cmd, in)
-			if err != nil {
-				return err
-			}
-			return c.print(cmd.OutOrStdout(), result, result.show)
-		},
-	}
-	cmd.Flags().StringVar(&in.To, "to", "", "the landing whose content is restored, by its commit or the first digits of it")
-	cmd.Flags().BoolVar(&lift, "lift", false, "let promotions into the channel go on in spite of a revert")
-	cmd.Flags().StringVar(&id, "id", "", "with --lift: only this revert (default: all)")
-	cmd.Flags().StringVar(&in.Reason, "reason", "", "why, for everybody who will ask (required)")
-	cmd.Flags().BoolVar(&in.DryRun, "dry-run", false, "say what would be done, and change nothing")
-	cmd.MarkFlagsOneRequired("to", "lift")
-	cmd.MarkFlagsMutuallyExclusive("to", "lift")
-	cmd.MarkFlagsMutuallyExclusive("dry-run", "lift")
-	cmd.MarkFlagsMutuallyExclusive("id", "to")
-	_ = cmd.RegisterFlagCompletionFunc("to", func(cmd *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
-		if len(args) == 0 {
-			return nil, cobra.ShellCompDirectiveNoFileComp
-		}
-		state, ok := c.completionState(cmd, args[0])
-		if !ok {
-			return nil, cobra.ShellCompDirectiveError
-		}
-		return landingChoices(state.Promotions.Soak.Landings), cobra.ShellCompDirectiveNoFileComp | cobra.ShellCompDirectiveKeepOrder
-	})
-	return cmd
-}
-
-// revert has the worker set a channel back, or say what that would do.
-func (c *connection) revert(cmd *cobra.Command, in workflows.RevertChannel) (revertedChannel, error) {
-	result := revertedChannel{Channel: in.Channel, DryRun: in.DryRun, Clusters: []string{}}
-	clusters, err := c.clusters(cmd.Context())
-	if err != nil {
-		return result, err
-	}
-	for _, cluster := range clusters {
-		if cluster.Channel == in.Channel {
-			result.Clusters = append(result.Clusters, cluster.ID)
-		}
-	}
-	err = patiently(cmd.ErrOrStderr(), "asks the repository", func() error { return c.askLong(cmd.Context(), "RevertChannel", in, &result.Revert) })
-	return result, err
-}
-
-func (r revertedChannel) show(t *table) {
-	would := map[bool]string{true: "would go", false: "goes"}[r.DryRun]
-	t.line("Channel %s %s back to the content of %s; its head was %s.", r.Channel, would, shortCommit(r.To), shortCommit(r.Head))
-	switch {
-	case r.Commit != "":
-		t.line("Commit %s does that.", shortCommit(r.Commit))
-	case r.PullRequest > 0:
-		t.line("Pull request #%d does that when people merge it; until then the clusters stay as they are.", r.PullRequest)
-	}
-	names := make([]string, 0, listedLandings)
-	for _, bad := range r.Bad[:min(len(r.Bad), listedLandings)] {
-		names = append(names, shortCommit(bad))
-	}
-	if more := len(r.Bad) - listedLandings; more > 0 {
-		names = append(names, fmt.Sprintf("%d more", more))
-	}
-	t.line("%s after it %s promoted nowhere: %s.", capital(counted(len(r.Bad), "landing")), map[bool]string{true: "is", false: "are"}[len(r.Bad) == 1], strings.Join(names, ", "))
-	t.line("Nothing is promoted into %s until `fairway channel revert %s --lift`.", r.Channel, r.Channel)
-	switch len(r.Clusters) {
-	case 0:
-		t.line("No cluster follows the channel.")
-	default:
-		t.line("%s the channel, and %s to the restored content in waves, canaries first: %s.", capital(countVerb(len(r.Clusters), "cluster", "follows", "follow")),
-			map[bool]string{true: "goes", false: "go"}[len(r.Clusters) == 1], strings.Join(r.Clusters[:min(len(r.Clusters), listedLandings)], ", "))
-		t.line("Stacks, manifests and nodes go back as they went forth; what applications have stored does not. `fairway channel describe %s` shows how far they are.", r.Channel)
-	}
-	if r.DryRun {
-		t.line("Nothing has been changed.")
-	}
-}
-
-// liftRevert lets promotions into a channel go on.
-func (c *cli) liftRevert(cmd *cobra.Command, conn *connection, channel string, lift workflows.LiftRevert) error {
-	lifted := []promotion.Revert{}
-	if err := conn.tell(cmd.Context(), channelActor(channel), workflows.LiftRevertName, lift, &lifted); err != nil {
-		return err
-	}
-	return c.print(cmd.OutOrStdout(), lifted, func(t *table) {
-		if len(lifted) == 0 {
-			t.line("Channel %s has no revert that keeps promotions out.", channel)
-		}
-		for _, revert := range lifted {
-			t.line("Promotions into channel %s go on in spite of the revert %s.", channel, revertText(revert))
-		}
-	})
 }

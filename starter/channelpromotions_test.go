@@ -11,6 +11,25 @@ import (
 	"github.com/fairway-project/fairway/workflows"
 )
 
+func TestAClockThatNobodyWaitsForIsNoProblem(t *testing.T) {
+	d := describedChannel{channelState: channelState{ChannelState: workflows.ChannelState{Promotions: workflows.ChannelPromotions{
+		Soak: promotion.Soak{Held: []string{"cluster alpha-1: it has not been seen to be healthy yet"}, Landings: []promotion.Landing{{Commit: "11111111"}}},
+	}}}}
+	require.NotContains(t, shown(t, d.showPromotions), "Soak clock", "nothing is promoted out of the last channel")
+
+	d.Outgoing = []outgoingEdge{{To: "stable", PromotionChoice: workflows.PromotionChoice{Choice: promotion.Choice{Why: "stable has all that has landed on alpha."}}}}
+	text := shown(t, d.showPromotions)
+	requireRow(t, text, "Soak clock:", "nothing waits to be promoted, so nobody looks")
+	require.NotContains(t, text, "has not been seen")
+
+	d.Outgoing[0].Waiting = []promotion.Soaking{{Landing: promotion.Landing{Commit: "11111111"}}}
+	require.Contains(t, shown(t, d.showPromotions), "has not been seen to be healthy yet")
+}
+
+func TestRevertsThatAreLiftedAreNotOffered(t *testing.T) {
+	require.Equal(t, []string{"r-2\tDNS is slow"}, revertChoices([]promotion.Revert{{ID: "r-1", Lifted: began}, {ID: "r-2", Reason: "DNS is slow"}}))
+}
+
 func TestAChannelIsDescribedByWhatIsPromoted(t *testing.T) {
 	f := dueForAlpha(t)
 	require.NoError(t, f.connection().applySchedule(t.Context(), scheduleChange{edgeSchedule: edgeSchedule{ID: "promotion/dev-to-alpha", From: "dev", To: "alpha", Every: time.Minute}, Action: makeIt}))
@@ -87,7 +106,7 @@ func TestChannelsThatNoClusterFollowsAreListedToo(t *testing.T) {
 
 func TestARevertSaysWhatClustersWillDo(t *testing.T) {
 	f := smallFleet(t)
-	f.activities["RevertChannel"] = promotion.Revert{ID: "revert-1", To: oldCommit, Head: newCommit, Bad: []string{newCommit}, By: "ann"}
+	f.activities["RevertChannel"] = promotion.Revert{ID: "revert-1", To: oldCommit, Head: newCommit, Bad: []string{newCommit}, By: "ann", Detail: "Then the 4 clusters go there. Nodes may be replaced."}
 	cmd, _, _ := typed(t)
 	in := workflows.RevertChannel{Channel: "dev", To: "1b7e", By: "ann", DryRun: true}
 	result, err := f.connection().revert(cmd, in)
@@ -96,14 +115,14 @@ func TestARevertSaysWhatClustersWillDo(t *testing.T) {
 	text := shown(t, result.show)
 	require.Contains(t, text, "Channel dev would go back to the content of 1b7e0055; its head was 9f2c41d3.")
 	require.Contains(t, text, "1 landing after it is promoted nowhere: 9f2c41d3.")
-	require.Contains(t, text, "4 clusters follow the channel, and go to the restored content in waves, canaries first: dev-1, dev-2, dev-3, dev-4.")
-	require.Contains(t, text, "Nothing is promoted into dev until `fairway channel revert dev --lift`.")
+	require.Contains(t, text, "Then the 4 clusters go there. Nodes may be replaced.\nClusters: dev-1, dev-2, dev-3, dev-4.")
+	require.Contains(t, text, "Nothing is promoted into dev until `fairway channel revert dev --lift --reason ...`.")
 	require.Contains(t, text, "Nothing has been changed.")
 
 	result.DryRun, result.PullRequest, result.Clusters = false, 12, nil
 	text = shown(t, result.show)
 	require.Contains(t, text, "Pull request #12 does that when people merge it")
-	require.Contains(t, text, "No cluster follows the channel.")
+	require.NotContains(t, text, "Clusters:")
 	result.Commit = oldCommit
 	require.Contains(t, shown(t, result.show), "Commit 1b7e0055 does that.")
 }

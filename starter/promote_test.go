@@ -2,6 +2,7 @@ package main
 
 import (
 	"encoding/json"
+	"strings"
 	"testing"
 	"time"
 
@@ -198,17 +199,18 @@ func TestASecondPromotionAlongAnEdgeIsRefused(t *testing.T) {
 
 func TestWhatIsNotExplainedIsRefused(t *testing.T) {
 	for name, args := range map[string][]string{
-		"not waiting":      {"promote", "dev", "alpha", "--now"},
-		"skipping a gate":  {"promote", "dev", "alpha", "--skip-gate", "e2e", "--reason", " "},
-		"a withdrawal":     {"promotion", "cancel", "dev", "alpha"},
-		"a revert":         {"channel", "revert", "alpha", "--to", "3f2a"},
-		"a lifted revert":  {"channel", "revert", "alpha", "--lift"},
-		"plan, to do it":   {"promote", "dev", "alpha", "--plan"},
-		"one end only":     {"promote", "dev"},
-		"neither":          {"channel", "revert", "alpha", "--reason", "r"},
-		"both":             {"channel", "revert", "alpha", "--reason", "r", "--to", "3f2a", "--lift"},
-		"no configuration": {"schedule", "apply"},
-		"no limit":         {"promotion", "list", "--limit", "0"},
+		"not waiting":         {"promote", "dev", "alpha", "--now"},
+		"skipping a gate":     {"promote", "dev", "alpha", "--skip-gate", "e2e", "--reason", " "},
+		"a withdrawal":        {"promotion", "cancel", "dev", "alpha"},
+		"a revert":            {"channel", "revert", "alpha", "--to", "3f2a"},
+		"a lifted revert":     {"channel", "revert", "alpha", "--lift"},
+		"plan, to do it":      {"promote", "dev", "alpha", "--plan"},
+		"nothing to wait for": {"promote", "dev", "alpha", "--dry-run", "--wait"},
+		"one end only":        {"promote", "dev"},
+		"neither":             {"channel", "revert", "alpha", "--reason", "r"},
+		"both":                {"channel", "revert", "alpha", "--reason", "r", "--to", "3f2a", "--lift"},
+		"no configuration":    {"schedule", "apply"},
+		"no limit":            {"promotion", "list", "--limit", "0"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Setenv("FAIRWAY_CONFIG", "")
@@ -227,6 +229,8 @@ func TestPromotionsAreListedWithThoseUnderWayFirst(t *testing.T) {
 	text := shown(t, func(table *table) { list.show(table, 2) })
 	requireRow(t, text, "dev-to-alpha/9f2c41d3aaaa", "following", "pull-request")
 	require.Contains(t, text, "nobody has approved")
+	lines := strings.Split(text, "\n")
+	require.Equal(t, strings.Index(lines[1], "following"), strings.Index(lines[3], "refused"), "what one waits for does not break the columns:\n%s", text)
 	requireRow(t, text, "alpha-to-stable/777777777777", "refused")
 	requireRow(t, text, "dev-to-alpha/1b7e0055bbbb", "merged", "merge", "nodes", "4")
 	require.Contains(t, text, "2 older ones are not listed")
@@ -234,11 +238,7 @@ func TestPromotionsAreListedWithThoseUnderWayFirst(t *testing.T) {
 
 	list, err = f.connection().promotions(t.Context(), "stable")
 	require.NoError(t, err)
-	require.True(t, list.known)
 	require.Len(t, list.Promotions, 1)
-	list, err = f.connection().promotions(t.Context(), "stabel")
-	require.NoError(t, err)
-	require.False(t, list.known)
 	require.Contains(t, shown(t, func(table *table) { promotionList{}.show(table, 0) }), "Nothing has been promoted yet.")
 }
 
@@ -288,6 +288,17 @@ func TestAPromotionIsFoundByItsEdgeOrItsID(t *testing.T) {
 			}
 		})
 	}
+}
+
+func TestWhoeverIsSilentMayKnowAPromotion(t *testing.T) {
+	list, err := promoted(t).connection().promotions(t.Context(), "")
+	require.NoError(t, err)
+	_, err = findPromotion(list, []string{"dev", "beta"})
+	requireStatus(t, exitUnreachable, err)
+	require.NoError(t, list.failure(), "some have answered")
+	requireStatus(t, exitUnreachable, promotionList{Silent: []string{"channel/alpha"}}.failure())
+	_, err = findPromotion(promotionList{Silent: []string{"channel/alpha"}}, []string{"dev-to-alpha/1b7e"})
+	requireStatus(t, exitUnreachable, err)
 }
 
 func TestAPromotionIsDescribedWithWhatItWaitsFor(t *testing.T) {

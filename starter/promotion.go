@@ -3,14 +3,12 @@ package main
 import (
 	"cmp"
 	"context"
-	"errors"
 	"fmt"
 	"slices"
 	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
-	"go.temporal.io/api/serviceerror"
 	"go.temporal.io/api/workflow/v1"
 	"golang.org/x/sync/errgroup"
 
@@ -64,6 +62,11 @@ last 50 promotions into each.`,
 				return err
 			}
 			defer conn.Close()
+			if channel != "" {
+				if channel, err = conn.knownChannel(cmd.Context(), channel); err != nil {
+					return err
+				}
+			}
 			var result promotionList
 			if err := patiently(cmd.ErrOrStderr(), "asks channels and promotions", func() (err error) {
 				result, err = conn.promotions(cmd.Context(), channel)
@@ -71,8 +74,8 @@ last 50 promotions into each.`,
 			}); err != nil {
 				return err
 			}
-			if channel != "" && !result.known {
-				return usage(fmt.Errorf("nobody has told channel %s anything yet; there are %s", channel, strings.Join(result.channels, ", ")))
+			if err := result.failure(); err != nil {
+				return err
 			}
 			more := max(0, len(result.Promotions)-limit)
 			result.Promotions = result.Promotions[:len(result.Promotions)-more]
@@ -91,9 +94,7 @@ last 50 promotions into each.`,
 type promotionList struct {
 	Promotions []listedPromotion `json:"promotions"`
 	// Silent are workflows that did not answer: what they know is missing here.
-	Silent   []string `json:"silent,omitempty"`
-	channels []string // that have an actor
-	known    bool     // the channel that was asked for is one of them
+	Silent []string `json:"silent,omitempty"`
 }
 
 // promotions asks all actors of channels, and the promotions under way. What does not answer is named.
@@ -103,7 +104,6 @@ func (c *connection) promotions(ctx context.Context, channel string) (promotionL
 	if err != nil {
 		return result, err
 	}
-	result.channels, result.known = names, slices.Contains(names, channel)
 	running, err := c.runningPromotions(ctx)
 	if err != nil {
 		return result, err
@@ -200,6 +200,14 @@ func (c *connection) promotionUnderWay(ctx context.Context, from, to string) (*l
 	return &each, nil
 }
 
+// failure says that nobody knows whether there are promotions.
+func (l promotionList) failure() error {
+	if len(l.Promotions) == 0 && len(l.Silent) > 0 {
+		return unreachable("no promotion is known, and no worker answered for %s", strings.Join(l.Silent, ", "))
+	}
+	return nil
+}
+
 func (l promotionList) show(t *table, more int) {
 	if len(l.Promotions) == 0 {
 		t.line("Nothing has been promoted yet.")
@@ -218,8 +226,8 @@ func (l promotionList) show(t *table, more int) {
 			number = fmt.Sprintf("#%d", p.PullRequest)
 		}
 		t.row(p.ID, cmp.Or(p.Phase, string(p.Outcome), unanswered), p.Mode, p.Class, p.Carried, age(p.Ended), took, p.By, number, cut(p.Title, 60))
-		for _, wait := range p.WaitsFor {
-			t.row("", cut(attempts.ReplaceAllString(wait, ""), 140))
+		for _, wait := range p.WaitsFor { // below the title: a row of fewer cells would break the columns
+			t.row("", "", "", "", "", "", "", "", "", "  "+cut(attempts.ReplaceAllString(wait, ""), 140))
 		}
 	}
 	t.flush()
@@ -229,207 +237,4 @@ func (l promotionList) show(t *table, more int) {
 	if len(l.Silent) > 0 {
 		t.line("No worker answered for %s: %s. What is known of them is missing here.", counted(len(l.Silent), "workflow"), strings.Join(l.Silent[:min(len(l.Silent), 5)], ", "))
 	}
-}
-
-// describedPromotion is a promotion and what it carries.
-type describedPromotion struct {
-	listedPromotion
-	Report     *promotion.Report `json:"report,omitempty"`
-	Unreported string            `json:"unreported,omitempty"` // why there is no report
-}
-
-func (c *cli) promotionDescribeCommand() *cobra.Command {
-	return &cobra.Command{
-		Use:   "describe FROM TO | ID",
-		Short: "Show a promotion: where it stands, its gates and approvals, and what it carries",
-		Long: `Show a promotion: where it stands and what it waits for, its gates and approvals, and what it
-carries and touches. FROM TO means the one under way, or else the last one; ID is that of
-"fairway promotion list", or the beginning of one.`,
-		Example:           "  fairway promotion describe alpha stable\n  fairway promotion describe dev-to-alpha/3f2a9c41",
-		Args:              cobra.RangeArgs(1, 2),
-		ValidArgsFunction: c.completePromotion,
-		RunE: func(cmd *cobra.Command, args []string) error {
-			conn, err := c.connect(cmd.Context())
-			if err != nil {
-				return err
-			}
-			defer conn.Close()
-			found, err := conn.promotions(cmd.Context(), "")
-			if err != nil {
-				return err
-			}
-			described := describedPromotion{}
-			if described.listedPromotion, err = findPromotion(found, args); err != nil {
-				return err
-			}
-			if described.Candidate != "" && described.Outcome != promotion.Merged { // what has arrived lacks nothing any more
-				described.Report, described.Unreported = conn.reportOf(cmd, described.Record)
-			}
-			return c.print(cmd.OutOrStdout(), described, described.show)
-		},
-	}
-}
-
-// findPromotion finds the newest promotion of an edge, or the one whose id begins so.
-func findPromotion(list promotionList, args []string) (listedPromotion, error) {
-	var matching []listedPromotion
-	for _, each := range list.Promotions {
-		name := promotion.Name(each.From, each.To)
-		if len(args) == 2 && (name == promotion.Name(args[0], args[1]) || each.Workflow == workflows.PromotionID(args[0], args[1])) {
-			return each, nil
-		}
-		if len(args) == 1 && (each.ID == args[0] || strings.HasPrefix(each.ID, args[0]) && strings.Contains(args[0], "/")) {
-			matching = append(matching, each)
-		}
-	}
-	missing := ""
-	if len(list.Silent) > 0 {
-		missing = fmt.Sprintf("; no worker answered for %s", strings.Join(list.Silent, ", "))
-	}
-	switch {
-	case len(args) == 2:
-		return listedPromotion{}, usage(fmt.Errorf("no promotion from %s to %s is known%s; `fairway promotion list` names those that are", args[0], args[1], missing))
-	case len(matching) == 0:
-		return listedPromotion{}, usage(fmt.Errorf("no promotion %s is known%s; `fairway promotion list` names those that are", args[0], missing))
-	case len(matching) > 1 && matching[0].ID != matching[len(matching)-1].ID:
-		return listedPromotion{}, usage(fmt.Errorf("several promotions begin with %s: %s and %s", args[0], matching[0].ID, matching[1].ID))
-	}
-	return matching[0], nil
-}
-
-func (d describedPromotion) show(t *table) {
-	showRecord(t, d.Record)
-	if d.Phase != "" {
-		t.row("Phase:", d.Phase)
-	}
-	if d.Step != "" {
-		t.row("Step:", cut(d.Step, 200))
-	}
-	for i, wait := range d.WaitsFor {
-		t.row(map[bool]string{true: "Waits for:"}[i == 0], cut(attempts.ReplaceAllString(wait, ""), 200))
-	}
-	t.flush()
-	showGates(t, d.Gates)
-	if d.Unreported != "" {
-		t.line("\nWhat it carries is not known: %s", d.Unreported)
-	}
-	if d.Report != nil {
-		showReport(t, *d.Report)
-	}
-}
-
-// showRecord shows what is known of a promotion itself.
-func showRecord(t *table, r promotion.Record) {
-	t.row("Promotion:", r.ID)
-	if r.From != "" {
-		t.row("Edge:", fmt.Sprintf("%s to %s, %s", r.From, r.To, modeText(r.Mode)))
-	}
-	t.row("Candidate:", strings.TrimSpace(shortCommit(r.Candidate)+" "+cut(r.Title, 80)))
-	if r.Outcome != "" {
-		t.row("Outcome:", r.Outcome)
-	}
-	for _, each := range []struct{ name, value string }{
-		{"Detail:", cut(r.Detail, 500)}, {"Merge:", shortCommit(r.Merge)}, {"Merged by:", r.MergedBy}, {"Pull request:", strings.TrimSpace(numberText(r.PullRequest) + " " + r.URL)},
-		{"Approved by:", strings.Join(r.Approvals, ", ")}, {"Asked by:", strings.Trim(r.By+": "+cut(r.Reason, 200), ": ")}, {"Class:", string(r.Class)},
-	} {
-		if each.value != "" {
-			t.row(each.name, each.value)
-		}
-	}
-	if r.Soaked > 0 {
-		t.row("Soaked:", short(r.Soaked))
-	}
-	t.row("Began:", sinceText(r.Began))
-	if !r.Ended.IsZero() {
-		t.row("Ended:", fmt.Sprintf("%s (after %s)", r.Ended.Local().Format(time.DateTime), short(r.Ended.Sub(r.Began))))
-	}
-}
-
-func numberText(number int) string {
-	if number == 0 {
-		return ""
-	}
-	return fmt.Sprintf("#%d", number)
-}
-
-func (c *cli) promotionCancelCommand() *cobra.Command {
-	var request workflows.WithdrawRequest
-	cmd := &cobra.Command{
-		Use:   "cancel FROM TO",
-		Short: "End a promotion that is under way, and close its pull request",
-		Long: `End a promotion that is under way: its pull request is closed and its branch deleted. What is
-merged already stays. The next look may promote the same candidate again; to keep it from that, close the
-pull request by hand, pause the schedule of the edge, or block the channel.
-
-Cancelling workflow promotion/<from>-to-<to> in the Temporal UI does the same, without a reason.`,
-		Example:           `  fairway promotion cancel alpha stable --reason "a better one comes tomorrow"`,
-		Args:              cobra.ExactArgs(2),
-		ValidArgsFunction: c.completeEdge,
-		RunE: func(cmd *cobra.Command, args []string) error {
-			if strings.TrimSpace(request.Reason) == "" {
-				return usage(errors.New("--reason is missing: others will ask for it"))
-			}
-			conn, err := c.connect(cmd.Context())
-			if err != nil {
-				return err
-			}
-			defer conn.Close()
-			request.By = whoami()
-			record, err := conn.withdraw(cmd, args[0], args[1], request)
-			if err != nil {
-				return err
-			}
-			if err := c.print(cmd.OutOrStdout(), record, func(t *table) { showRecord(t, record) }); err != nil {
-				return err
-			}
-			if record.Outcome != promotion.Withdrawn {
-				return fmt.Errorf("the promotion from %s to %s had ended before, as %s", args[0], args[1], cmp.Or(string(record.Outcome), "nobody knows what"))
-			}
-			return nil
-		},
-	}
-	cmd.Flags().StringVar(&request.Reason, "reason", "", "why, for everybody who will ask (required)")
-	return cmd
-}
-
-// withdraw has a promotion end, and waits for that.
-func (c *connection) withdraw(cmd *cobra.Command, from, to string, request workflows.WithdrawRequest) (record promotion.Record, err error) {
-	ctx, id := cmd.Context(), workflows.PromotionID(from, to)
-	err = c.SignalWorkflow(ctx, id, "", workflows.WithdrawName, request)
-	if missing := (*serviceerror.NotFound)(nil); errors.As(err, &missing) {
-		return record, usage(fmt.Errorf("no promotion from %s to %s is under way", from, to))
-	}
-	if err != nil {
-		return record, fmt.Errorf("telling workflow %s to end: %w", id, err)
-	}
-	err = patiently(cmd.ErrOrStderr(), "waiting until the promotion has ended; it was told to", func() error {
-		return c.GetWorkflow(ctx, id, "").Get(ctx, &record)
-	})
-	if ctx.Err() != nil {
-		return record, ctx.Err()
-	}
-	return record, c.explain(err)
-}
-
-// completePromotion offers the ends of edges and the ids of promotions.
-func (c *cli) completePromotion(cmd *cobra.Command, args []string, prefix string) ([]string, cobra.ShellCompDirective) {
-	out, directive := c.completeEdge(cmd, args, prefix)
-	if len(args) > 0 || directive == cobra.ShellCompDirectiveError {
-		return out, directive
-	}
-	conn, err := c.connect(cmd.Context())
-	if err != nil {
-		return out, directive
-	}
-	defer conn.Close()
-	found, err := conn.promotions(cmd.Context(), "")
-	if err != nil {
-		return out, directive
-	}
-	for _, each := range found.Promotions {
-		if each.Candidate != "" {
-			out = append(out, each.ID+"\t"+cut(each.Title, 60))
-		}
-	}
-	return out, directive
 }

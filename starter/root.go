@@ -49,6 +49,9 @@ it asks (an API server, AWS) does not answer, 4 something would change (only "cl
 		c.promoteCommand(), c.promotionCommand(), c.scheduleCommand(), c.syncCommand(), c.registryCommand(), c.configCommand())
 	for _, each := range all(cmd) {
 		wrapArgs(each)
+		for _, text := range []string{"reason", "for", "limit"} { // the shell would offer files
+			_ = each.RegisterFlagCompletionFunc(text, cobra.NoFileCompletions)
+		}
 	}
 	return cmd
 }

@@ -1,6 +1,8 @@
 package main
 
 import (
+	"regexp"
+	"slices"
 	"strings"
 	"testing"
 
@@ -17,6 +19,25 @@ func TestEveryCommandExplainsItself(t *testing.T) {
 		require.Contains(t, cmd.Example, cmd.CommandPath(), "%s needs an example", cmd.CommandPath())
 		if strings.Contains(cmd.Use, "CLUSTER") || strings.Contains(cmd.Use, "CHANNEL") {
 			require.NotNil(t, cmd.ValidArgsFunction, "%s does not complete", cmd.CommandPath())
+		}
+	}
+}
+
+func TestExamplesAreUnderstood(t *testing.T) {
+	quoted := regexp.MustCompile(`"[^"]*"`)
+	for _, cmd := range all(root()) {
+		for _, line := range strings.Split(strings.ReplaceAll(cmd.Example, "\\\n", ""), "\n") {
+			words := strings.Fields(quoted.ReplaceAllString(line, "x"))
+			if len(words) == 0 {
+				continue
+			}
+			at := slices.Index(words, "fairway")
+			require.GreaterOrEqual(t, at, 0, line)
+			found, rest, err := root().Find(words[at+1:])
+			require.NoError(t, err, line)
+			require.Equal(t, cmd.CommandPath(), found.CommandPath(), line)
+			require.NoError(t, found.ParseFlags(rest), line)
+			require.NoError(t, found.Args(found, found.Flags().Args()), line)
 		}
 	}
 }

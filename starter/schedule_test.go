@@ -98,7 +98,7 @@ func TestSchedulesAreMadeOfThePipeline(t *testing.T) {
 	require.True(t, f.schedules.kept["promotion/dev-to-alpha"].Schedule.State.Paused)
 	text = shown(t, result.show)
 	require.Contains(t, text, "every: 1m -> 5m; somebody has paused it, and it stays paused: incident 4711")
-	require.Contains(t, text, "the promotion under way goes on, unless `fairway promotion cancel alpha stable`")
+	require.Contains(t, text, "the promotion under way goes on, unless `fairway promotion cancel alpha stable --reason ...` ends it")
 
 	f.schedules.hidden = []string{"promotion/dev-to-alpha"}
 	apply(pipelineOf(5*time.Minute, "dev", "alpha"), false)

@@ -31,6 +31,8 @@ type fleetStatus struct {
 	Failed   []failedStatus  `json:"failed"`
 	Blocked  []blockStatus   `json:"blocked"`
 	Rolls    []rollStatus    `json:"rolls"`
+	// Promotions are those under way.
+	Promotions []listedPromotion `json:"promotions"`
 	// Turns are the nodes that are replaced now, as the limits across clusters count them.
 	Turns []workflows.Turn `json:"turns"`
 	// Silent are workflows that did not answer in time: what they know is missing here.
@@ -89,10 +91,11 @@ func (c *cli) statusCommand() *cobra.Command {
 	var watch bool
 	cmd := &cobra.Command{
 		Use:   "status",
-		Short: "Show the fleet by channel, and what is under way, blocked or failed",
+		Short: "Show the fleet by channel, and what is under way, promoted, blocked or failed",
 		Long: `Show the fleet by channel: its head, how many clusters are on it, and which of the others
-has not changed its state (waiting, updating, failed) for the longest, with its version; then what is being updated, what has failed and what is blocked, by whom,
-why and until when; then the rolls of pools, and which nodes the limits across clusters let go.
+has not changed its state (waiting, updating, failed) for the longest, with its version; whether it was
+set back, so that nothing is promoted into it; then what is being updated and promoted, what has
+failed and what is blocked, by whom, why and until when; then the rolls of pools, and which nodes the limits across clusters let go.
 
 --watch shows it again and again until interrupted: redrawn on a terminal, and otherwise whenever
 something changes, with -o json as one line each.`,
@@ -187,6 +190,7 @@ func (w *watching) show(status fleetStatus, now time.Time) error {
 func (s fleetStatus) show(t *table) {
 	showChannels(t, s.Channels)
 	s.showUpdating(t)
+	s.showPromoting(t)
 	if len(s.Failed) > 0 {
 		t.line("")
 		t.row("FAILED", "CHANNEL", "SINCE", "WANTED", "PROBLEM")
@@ -218,7 +222,7 @@ func (s fleetStatus) show(t *table) {
 		}
 		t.flush()
 	}
-	if len(s.Rolls) == 0 && len(s.Updating) == 0 {
+	if len(s.Rolls)+len(s.Updating)+len(s.Promotions) == 0 {
 		t.line("\nNothing is under way.")
 	}
 	if line := s.limits(); line != "" {
@@ -273,6 +277,22 @@ func (s fleetStatus) showUpdating(t *table) {
 	}
 }
 
+// showPromoting shows the promotions under way, and what they wait for.
+func (s fleetStatus) showPromoting(t *table) {
+	if len(s.Promotions) == 0 {
+		return
+	}
+	t.line("")
+	t.row("PROMOTING", "SINCE", "PHASE", "PULL REQUEST", "TITLE")
+	for _, each := range s.Promotions {
+		t.row(each.ID, age(each.Began), cmp.Or(each.Phase, unanswered), cmp.Or(each.URL, numberText(each.PullRequest)), cut(each.Title, 80))
+		for _, wait := range each.WaitsFor {
+			t.row("", "", "", "", "  "+cut(attempts.ReplaceAllString(wait, ""), 120))
+		}
+	}
+	t.flush()
+}
+
 // listedWaiting is how many clusters are named that wait for the same.
 const listedWaiting = 4
 
@@ -316,6 +336,7 @@ func (g *gathering) silent(id string) {
 func (c *connection) status(ctx context.Context) (fleetStatus, error) {
 	g := &gathering{connection: c, status: fleetStatus{
 		Channels: []channelStatus{}, Updating: []updateStatus{}, Failed: []failedStatus{}, Blocked: []blockStatus{}, Rolls: []rollStatus{}, Turns: []workflows.Turn{},
+		Promotions: []listedPromotion{},
 	}}
 	clusters, err := c.clusters(ctx)
 	if err != nil {
@@ -335,6 +356,7 @@ func (c *connection) status(ctx context.Context) (fleetStatus, error) {
 	})
 	group.Go(func() error { return g.updates(ctx) })
 	group.Go(func() error { return g.rolls(ctx) })
+	group.Go(func() error { return g.promoting(ctx) })
 	if err := group.Wait(); err != nil {
 		return g.status, err
 	}
@@ -510,6 +532,20 @@ func (g *gathering) rolls(ctx context.Context) error {
 	g.mutex.Lock()
 	defer g.mutex.Unlock()
 	g.status.Rolls = append(g.status.Rolls, rolls...)
+	return err
+}
+
+// promoting asks the promotions that run.
+func (g *gathering) promoting(ctx context.Context) error {
+	found, err := g.runningPromotions(ctx)
+	g.mutex.Lock()
+	defer g.mutex.Unlock()
+	g.status.Promotions = append(g.status.Promotions, found...)
+	for _, each := range found {
+		if each.Phase == "" {
+			g.status.Silent = append(g.status.Silent, each.Workflow)
+		}
+	}
 	return err
 }
 

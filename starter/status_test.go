@@ -10,6 +10,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/fairway-project/fairway/promotion"
 	"github.com/fairway-project/fairway/rollout"
 	"github.com/fairway-project/fairway/workflows"
 )
@@ -84,13 +85,37 @@ func TestTheStatusShowsTheFleetByChannel(t *testing.T) {
 	require.Contains(t, text, "No worker answered for 1 workflow: channel/stable.")
 }
 
+func TestTheStatusShowsPromotionsAndWhatKeepsThemOut(t *testing.T) {
+	f := smallFleet(t)
+	dev := f.queries["channel/dev"].(workflows.ChannelState)
+	dev.Promotions.Reverts = []promotion.Revert{{ID: "r-1", To: "11111111", By: "ann", Reason: "mended", Lifted: began}, {ID: "r-2", To: "22222222", By: "ben", Reason: "DNS is slow", Bad: []string{"a"}}}
+	f.queries["channel/dev"] = dev
+	f.running["Promote"] = []string{"promotion/alpha-to-stable", "promotion/dev-to-alpha"}
+	f.queries["promotion/alpha-to-stable"] = workflows.PromotionProgress{
+		Record: promotion.Record{ID: "alpha-to-stable/9f2c41d3aaaa", From: "alpha", To: "stable", Began: began, Title: "Raise the limits", URL: "https://forge/pulls/7", PullRequest: 7}, Phase: "following",
+	}
+	f.queries["promotion/dev-to-alpha"] = errSilent
+	status, err := f.connection().status(t.Context())
+	require.NoError(t, err)
+	text := shown(t, status.show)
+	requireRow(t, text, "alpha-to-stable/9f2c41d3aaaa")
+	require.Contains(t, text, "following")
+	require.Contains(t, text, "https://forge/pulls/7")
+	require.Contains(t, text, "Nothing is promoted into channel dev, which was set back to 22222222, by ben: DNS is slow")
+	require.NotContains(t, text, "mended", "a revert that is lifted holds nothing")
+	require.Equal(t, []string{"channel/stable", "promotion/dev-to-alpha"}, status.Silent)
+
+	status = fleetStatus{Promotions: status.Promotions}
+	require.NotContains(t, shown(t, status.show), "Nothing is under way.")
+}
+
 func TestTheStatusAsJSONHasNoNulls(t *testing.T) {
 	quiet := &fakeTemporal{t: t, activities: map[string]any{"ListClusters": []workflows.ClusterInfo{}}}
 	status, err := quiet.connection().status(t.Context())
 	require.NoError(t, err)
 	data, err := json.Marshal(status)
 	require.NoError(t, err)
-	require.JSONEq(t, `{"channels":[],"updating":[],"failed":[],"blocked":[],"rolls":[],"turns":[]}`, string(data))
+	require.JSONEq(t, `{"channels":[],"updating":[],"failed":[],"blocked":[],"rolls":[],"promotions":[],"turns":[]}`, string(data))
 	require.Contains(t, shown(t, status.show), "Nothing is under way.")
 }
 

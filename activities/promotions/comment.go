@@ -106,5 +106,5 @@ func ended(outcome promotion.Outcome, why string) string {
 	if outcome == promotion.Superseded {
 		marker = supersededMarker
 	}
-	return fmt.Sprintf("%s\n**%s**: %s\n\nFairway closes this pull request.\n", hidden(marker), sentence(string(outcome)), why)
+	return fmt.Sprintf("%s\n**%s** %s\n\nFairway closes this pull request.\n", hidden(marker), sentence(string(outcome)), why)
 }

@@ -143,7 +143,7 @@ func sentence(words string) string {
 	if words == "" {
 		return ""
 	}
-	return strings.ToUpper(words[:1]) + words[1:] + "."
+	return strings.ToUpper(words[:1]) + strings.TrimSuffix(words[1:], ".") + "."
 }
 
 // blocked is why the fleet or one of two channels must not be changed now; empty if nothing keeps it. An

@@ -163,6 +163,7 @@ type Repository interface {
 	Landings(ctx context.Context, known, head string, most int) (landings []channels.Commit, rewritten bool, err error)
 	Commits(ctx context.Context, base, head string, most int) (commits []channels.Commit, omitted int, err error)
 	Changes(ctx context.Context, base, head string) ([]channels.FileChange, error)
+	Difference(ctx context.Context, before, after string) ([]channels.FileChange, error)
 	Same(ctx context.Context, a, b string) (bool, error)
 	Tree(ctx context.Context, commit, folder string) (fs.FS, error)
 	Lacking(ctx context.Context, in, from string, most int) ([]channels.Commit, error)

@@ -1,6 +1,7 @@
 package promotions
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -88,15 +89,17 @@ func (a *Activities) impact(ctx context.Context, head, candidate, after string) 
 	if err != nil {
 		return promotion.Impact{}, err
 	}
+	return a.impactOf(ctx, changes, head, cmp.Or(after, candidate))
+}
+
+// impactOf says what changes between two commits may do.
+func (a *Activities) impactOf(ctx context.Context, changes []channels.FileChange, before, after string) (promotion.Impact, error) {
 	files := make([]promotion.File, len(changes))
 	for i, change := range changes {
 		files[i] = promotion.File{Path: change.Path, Before: change.Before}
 	}
-	if after == "" {
-		after = candidate
-	}
 	var trees [2]fs.FS
-	for i, commit := range []string{head, after} {
+	for i, commit := range []string{before, after} {
 		tree, err := a.Repository.Tree(ctx, commit, a.Folder)
 		switch {
 		case err == nil:

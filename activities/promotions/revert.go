@@ -24,7 +24,7 @@ import (
 func (a *Activities) RevertChannel(ctx context.Context, in workflows.RevertChannel) (revert promotion.Revert, err error) {
 	ctx, end := a.begin(ctx, "setting channel "+in.Channel+" back")
 	defer end(&err)
-	if strings.TrimSpace(in.Reason) == "" {
+	if strings.TrimSpace(in.Reason) == "" && !in.DryRun {
 		return revert, invalid("setting a channel back needs a reason: others will ask for it")
 	}
 	heads, err := a.heads(ctx, in.Channel)
@@ -227,7 +227,7 @@ func (a *Activities) told(ctx context.Context, in workflows.RevertChannel, rever
 func revertBody(channel string, revert promotion.Revert, title string) string {
 	return fmt.Sprintf(`%s has the content of %s %s again with this.
 
-Asked by %s because of %s. %s on the way to %s: none of them is promoted any more, and nothing is promoted into %s until the revert is lifted (fairway channel revert %s --lift).
+Asked by %s because of %s. %s on the way to %s: none of them is promoted any more, and nothing is promoted into %s until the revert is lifted (fairway channel revert %s --lift --reason R).
 `, code(channel, longTitle), code(short(revert.To), 40), code(title, longTitle), code(revert.By, longTitle), code(revert.Reason, longDetail),
 		counted(len(revert.Bad), "landing")+" came after it", code(short(revert.Head), 40), code(channel, longTitle), channel)
 }
@@ -244,7 +244,11 @@ func (a *Activities) consequences(ctx context.Context, channel string, revert pr
 			following++
 		}
 	}
-	impact, err := a.impact(ctx, revert.Head, revert.To, revert.To)
+	changes, err := a.Repository.Difference(ctx, revert.Head, revert.To)
+	if err != nil {
+		return "", err
+	}
+	impact, err := a.impactOf(ctx, changes, revert.Head, revert.To)
 	if err != nil {
 		return "", err
 	}

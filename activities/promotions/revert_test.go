@@ -165,3 +165,13 @@ func TestWhatAChannelCannotBeSetBackTo(t *testing.T) {
 	}
 	require.Empty(t, w.actors.channel("alpha").Promotions.Reverts)
 }
+
+func TestWhatClustersWillDoIsSaidFromWhatIsTakenBack(t *testing.T) {
+	w := newWorld(t)
+	good := w.commit("alpha", "Good", files{"cluster/node-pools/worker/userdata.yaml": "one\n", "cluster/manifests/a/a.yaml": "kind: ConfigMap\n"})
+	w.commit("alpha", "Other nodes", files{"cluster/node-pools/worker/userdata.yaml": "two\n"})
+	w.soak("alpha", 2*time.Hour)
+	require.Contains(t, w.revert(workflows.RevertChannel{Channel: "alpha", To: good, DryRun: true}).Detail, "Nodes may be replaced.")
+	last := w.commit("alpha", "More", files{"cluster/manifests/a/a.yaml": "kind: ConfigMap\ndata: {}\n"})
+	require.Contains(t, w.revert(workflows.RevertChannel{Channel: "alpha", To: w.origin.Git("rev-parse", last+"^"), DryRun: true}).Detail, "no node is replaced")
+}

@@ -82,7 +82,7 @@ func (a *Activities) RecordPromotion(ctx context.Context, record promotion.Recor
 func standing(channel string, known workflows.ChannelState) string {
 	for _, revert := range known.Promotions.Reverts {
 		if revert.Lifted.IsZero() {
-			return fmt.Sprintf("channel %s was set back to %s by %s (%s); nothing is promoted into it until that is lifted: fairway channel revert %s --lift",
+			return fmt.Sprintf("channel %s was set back to %s by %s (%s); nothing is promoted into it until that is lifted: fairway channel revert %s --lift --reason R",
 				channel, short(revert.To), line(revert.By, longTitle), line(revert.Reason, longDetail), channel)
 		}
 	}

@@ -122,7 +122,7 @@ func startProduct(ctx context.Context) (err error) {
 		return err
 	}
 	c.Registry = config.Registry{URL: registryProxy.URL, TokenFile: token, Timeout: 3 * time.Second}
-	c.Update.SyncEvery = 2 * time.Second
+	c.Update.SyncEvery, c.Update.HealthEvery = 2*time.Second, 2*time.Second
 	c.Update.Environments = map[string]config.Conduct{}
 	for _, environment := range []string{"production", "test"} {
 		c.Update.Environments[environment] = config.Conduct{RetryAfter: new(3 * time.Second), RetryAtMost: new(3 * time.Second)}

@@ -5,10 +5,12 @@ import (
 	"crypto/hmac"
 	"crypto/sha256"
 	"encoding/hex"
+	"fmt"
 	"net/http"
 	"net/http/httptest"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -19,10 +21,18 @@ import (
 	"github.com/fairway-project/fairway/promotion"
 )
 
-// smoke is what the gate of kind http asks. It answers 503 but for the paths that it was told are fine.
+// shopErrors is what Prometheus measures.
+var shopErrors atomic.Int64
+
+// smoke is what the gate of kind http asks, and Prometheus. It answers 503 but for the paths that it was
+// told are fine.
 var smoke, fine = func() (*httptest.Server, *sync.Map) {
 	paths := &sync.Map{}
 	return httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/metrics" {
+			fmt.Fprintf(w, "shop_errors{channel=\"gate-dev\"} %d\n", shopErrors.Load())
+			return
+		}
 		if _, found := paths.Load(r.URL.Path); !found {
 			w.WriteHeader(http.StatusServiceUnavailable)
 		}
@@ -32,6 +42,7 @@ var smoke, fine = func() (*httptest.Server, *sync.Map) {
 func TestAPromotionWaitsForItsGates(t *testing.T) {
 	t.Parallel()
 	c := newClone(t)
+	shopErrors.Store(7)
 	commit := c.push("gate-dev", "Tested later", map[string]string{"cluster/manifests/gate/config.yaml": configMap("gate", "x")})
 	knows(t, "gate-dev", commit)
 	dry := func() string { return fairway(t, "promote", "gate-dev", "gate-alpha", "--dry-run") }
@@ -42,15 +53,24 @@ func TestAPromotionWaitsForItsGates(t *testing.T) {
 	fine.Store("/gate-dev/"+commit, true)
 	status(t, commit, "fairway/e2e", gitea.StatusPending)
 	require.Eventually(t, func() bool { return strings.Contains(dry(), "pending") }, patience, time.Second)
-	require.False(t, c.has("gate-alpha", commit))
 	status(t, commit, "fairway/e2e", gitea.StatusSuccess)
+	require.Eventually(t, func() bool {
+		text := dry()
+		return strings.Contains(text, "shop_errors") && !strings.Contains(text, "pending")
+	}, patience, time.Second, "only Prometheus holds it")
+	require.False(t, c.has("gate-alpha", commit))
+	require.NoError(t, theLab.Fault("prometheus").Cut())
+	shopErrors.Store(0)
+	require.Eventually(t, func() bool { return strings.Contains(dry(), "cannot be asked") }, patience, time.Second, "a gate that cannot be read is not passed")
+	require.False(t, c.has("gate-alpha", commit))
+	require.NoError(t, theLab.Fault("prometheus").Heal())
 	c.arrives("gate-alpha", commit)
 	record := recorded(t, "gate-dev", "gate-alpha", commit, promotion.Merged)
 	passed := map[string]bool{}
 	for _, gate := range record.Gates {
 		passed[gate.Name] = gate.Passed
 	}
-	require.True(t, passed["e2e"] && passed["smoke"], "%v", record.Gates)
+	require.True(t, passed["e2e"] && passed["smoke"] && passed["errors"], "%v", record.Gates)
 
 	// In an emergency a person goes on without one of them, with a reason that is kept.
 	urgent := c.push("gate-dev", "Urgent", map[string]string{"cluster/manifests/gate/config.yaml": configMap("gate", "y")})

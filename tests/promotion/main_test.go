@@ -111,6 +111,9 @@ func startProduct(ctx context.Context) (err error) {
 	if err := listener.Close(); err != nil {
 		return err
 	}
+	if err := theLab.StartPrometheus(ctx, lab.Prometheus{Targets: []string{smoke.Listener.Addr().String()}}); err != nil {
+		return err
+	}
 	c.Update.SyncEvery, c.Update.HealthEvery = time.Second, time.Second
 	c.Pipeline = pipeline()
 	if env["FAIRWAY_CONFIG"], err = written("fairway.yaml", c); err != nil {
@@ -178,6 +181,9 @@ func pipeline() promotion.Pipeline {
 	edge("gate-dev", "gate-alpha", promotion.Merge, func(e *promotion.Edge) {
 		e.Gates = []promotion.Gate{
 			{Name: "e2e", Status: "fairway/e2e"},
+			{Name: "errors", Prometheus: &promotion.MetricGate{
+				URL: theLab.PrometheusURL(), Query: `shop_errors{channel="{from}"}`, Threshold: "< 0.01", For: 3 * time.Second,
+			}},
 			{Name: "smoke", HTTP: &promotion.HTTPGate{URL: smoke.URL + "/{from}/{candidate}"}},
 		}
 	})

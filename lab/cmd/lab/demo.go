@@ -35,8 +35,8 @@ func demoCommand(t *target) *cobra.Command {
 		Use:   "demo",
 		Short: "Start the lab and Fairway's worker; a node is replaced and a commit travels before your eyes",
 		Long: `Start the lab and Fairway's worker on it, replace a node of the sample fleet with progress in
-the terminal, push a commit to the channel dev and follow it into both of its clusters, say where to
-look, and leave everything running until Ctrl-C.`,
+the terminal, push a commit to the channel dev and follow it into both of its clusters, have it promoted from
+there on, say where to look, and leave everything running until Ctrl-C.`,
 		Example: "  lab demo --bin bin",
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -118,7 +118,8 @@ func demonstrate(ctx context.Context, out io.Writer, l *lab.Lab, bin string) err
 		return err
 	}
 	fmt.Fprintf(out, `
-From now on what has soaked on dev for a minute gets to alpha by itself, and waits for you as a pull request to stable.
+From now on what has soaked on dev for a minute gets to alpha by itself. What has soaked there for two minutes
+gets a pull request to stable, which waits for your approval.
 
 Look around:
   the workflows that did it     %s/namespaces/fairway/workflows
@@ -135,9 +136,11 @@ func things(env string) string {
   bin/fairway status --watch
   bin/fairway channel describe dev
   bin/fairway promote dev alpha --dry-run         # how far the commit is on its way to alpha
-  bin/fairway promotion list
+  bin/fairway promotion list                      # has the number of the pull request; approve it, here number 1:
+  curl --json '{"event": "APPROVED"}' -H "Authorization: token $FORGE_REVIEWER_TOKEN" $FORGE_URL/api/v1/repos/fairway/config/pulls/1/reviews
   bin/fairway cluster plan alpha-1 --ref dev      # what would change if alpha-1 followed dev
-  bin/fairway cluster rollback dev-1 --reason "I prefer it as it was" --wait
+  bin/fairway cluster rollback dev-1 --reason "I prefer it as it was" --wait    # nothing of dev soaks any more, until:
+  bin/fairway cluster update dev-1 --reason "on again" --wait
   bin/fairway fleet block --reason "nothing moves" --for 10m
   git clone http://author:$FORGE_AUTHOR_TOKEN@${FORGE_URL#http://}/fairway/config.git      # and push to dev yourself
   .lab/bin/kubectl --context dev-1 get nodes
