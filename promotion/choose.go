@@ -80,7 +80,9 @@ func (c *chooser) taint() {
 				end = len(c.soak.Landings)
 			}
 		}
-		for i := last + 1; last >= 0 && i < end; i++ {
+		// A range that is older than all that is known is in what has landed before its revert.
+		known := last >= 0 || c.soak.Index(revert.Commit) >= 0
+		for i := last + 1; known && i < end; i++ {
 			if c.bad[i] == "" {
 				c.bad[i] = "contains a range that is being reverted"
 			}

@@ -227,3 +227,22 @@ func TestTheTargetIsAskedFewTimes(t *testing.T) {
 		require.Len(t, choice.Waiting, promotion.MostLandings-1-has)
 	}
 }
+
+func TestWhatLandedBetweenARangeThatIsLongAgoAndItsRevertContainsTheRange(t *testing.T) {
+	c := newChannel()
+	c.land("b", "c", "d") // a, which is bad, was before the first landings that are known; c reverts it
+	c.see()
+	edge := promotion.Edge{From: "dev", To: "alpha", Soak: new(time.Duration(0))}
+	question := promotion.Question{
+		Now: c.now, Has: func(string) (bool, error) { return false, nil },
+		Reverts: []promotion.Revert{{Head: sha("a"), Bad: []string{sha("a")}, Commit: sha("c")}},
+	}
+	choice, err := promotion.Choose(edge, c.Soak, question)
+	require.NoError(t, err)
+	require.Equal(t, sha("d"), choice.Candidate.Commit)
+	question.Candidate = sha("b")
+	choice, err = promotion.Choose(edge, c.Soak, question)
+	require.NoError(t, err)
+	require.Nil(t, choice.Candidate)
+	require.Contains(t, choice.Why, "contains a range that is being reverted")
+}

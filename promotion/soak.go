@@ -11,7 +11,8 @@ import (
 // Soak is for how long the landings of a channel have run on all of its clusters, healthy and
 // unblocked. The zero value knows no landings and has seen no cluster.
 type Soak struct {
-	// Landings are the newest of the channel's first-parent line, oldest first; at most MostLandings.
+	// Landings are of the channel's first-parent line, oldest first; at most MostLandings. Where there have been
+	// more, those that have run for long are the fewer, the longer that is.
 	Landings []Landing `json:"landings,omitempty"`
 	// Clock is for how long altogether the clusters have been healthy and unblocked, up to Until.
 	Clock time.Duration `json:"clock,omitempty"`
@@ -66,16 +67,17 @@ type View struct {
 
 // Land takes landings in, oldest first, whose times are now. What is known already keeps its time and its
 // clock. Rewritten means that they are the newest of the line, not those that are new since the newest that
-// is known: what is on both lines keeps its clock too, what is only on the old one is forgotten.
-func (s *Soak) Land(now time.Time, landings []Landing, rewritten bool) {
+// is known: what is on both lines keeps its clock too, what is only on the old one is forgotten. What
+// is in keep is not forgotten for there being too many.
+func (s *Soak) Land(now time.Time, landings []Landing, rewritten bool, keep ...string) {
 	s.count(now)
 	kept := slices.Clone(s.Landings)
 	fresh := landings
 	if rewritten {
 		// Two lines that meet in a commit are the same before it.
 		kept = nil
-		if len(landings) > 0 {
-			kept = slices.Clone(s.Landings[:max(0, s.Index(landings[0].Commit))])
+		if i := slices.IndexFunc(landings, func(l Landing) bool { return s.Index(l.Commit) >= 0 }); i >= 0 {
+			kept = slices.Clone(s.Landings[:s.Index(landings[i].Commit)])
 		}
 	} else {
 		for i, landing := range slices.Backward(landings) {
@@ -99,8 +101,35 @@ func (s *Soak) Land(now time.Time, landings []Landing, rewritten bool) {
 			Commit: landing.Commit, Title: cut(landing.Title, mostTitle), Author: cut(landing.Author, mostPerson), At: now, Kind: landing.Kind,
 		})
 	}
-	s.Landings = kept[max(0, len(kept)-MostLandings):]
+	for len(kept) > MostLandings {
+		i := s.spare(kept, keep)
+		kept = slices.Delete(kept, i, i+1)
+	}
+	s.Landings = kept
 	s.mark()
+}
+
+// spare is which landing is missed least: not the oldest, which on a busy channel may soak for longer than it
+// takes for MostLandings to come after it. Of those that every cluster has, it is the one whose neighbours
+// began to soak closest to each other, compared with how long ago that was. What clusters run is kept.
+func (s *Soak) spare(landings []Landing, keep []string) int {
+	needed := func(l Landing) bool {
+		return slices.Contains(keep, l.Commit) || slices.ContainsFunc(s.Running, func(r Running) bool { return r.Commit == l.Commit })
+	}
+	best, least := -1, 0.0
+	for i := 1; i < len(landings)-1; i++ {
+		before, l, next := landings[i-1], landings[i], landings[i+1]
+		if !l.Ran || !next.Ran || needed(l) {
+			continue
+		}
+		if missed := float64(next.Began-before.Began) / float64(s.Clock-l.Began+time.Second); best < 0 || missed < least {
+			best, least = i, missed
+		}
+	}
+	if best < 0 {
+		best = slices.IndexFunc(landings[:len(landings)-1], func(l Landing) bool { return !l.Ran && !needed(l) })
+	}
+	return max(best, 0)
 }
 
 // Observe counts the time since the last call, as far as the view of then may be believed, and goes by

@@ -295,3 +295,69 @@ func commits(landings []promotion.Landing) []string {
 	}
 	return out
 }
+
+func TestWhatSoaksLongOnABusyChannelIsNotForgottenBeforeItIsDue(t *testing.T) {
+	const week, every = 7 * 24 * time.Hour, 20 * time.Minute // 504 landings while one soaks
+	for name, clusters := range map[string][]string{"without clusters": nil, "with a cluster": {"a"}} {
+		t.Run(name, func(t *testing.T) {
+			var s promotion.Soak
+			edge := promotion.Edge{From: "dev", To: "stable", Soak: new(week)}
+			landedAt := map[string]time.Duration{}
+			keep := fmt.Sprintf("%040d", 10)
+			for n := 0; n < 3000; n++ {
+				at := time.Duration(n) * every
+				commit := fmt.Sprintf("%040d", n)
+				landedAt[commit] = at
+				s.Land(after(at), []promotion.Landing{{Commit: commit}}, false, keep)
+				v := promotion.View{}
+				if clusters != nil {
+					v = promotion.View{Fresh: after(at + time.Hour), Clusters: []promotion.ClusterView{{ID: "dev-1", Commit: commit}}}
+				}
+				s.Observe(after(at), v)
+				require.LessOrEqual(t, len(s.Landings), promotion.MostLandings)
+				require.Equal(t, commit, s.Landings[len(s.Landings)-1].Commit)
+				if at <= week {
+					continue
+				}
+				choice, err := promotion.Choose(edge, s, promotion.Question{Now: after(at), Has: func(string) (bool, error) { return false, nil }})
+				require.NoError(t, err)
+				require.NotNil(t, choice.Candidate, choice.Why)
+				soaked := at - landedAt[choice.Candidate.Commit]
+				require.GreaterOrEqual(t, soaked, week)
+				require.Less(t, soaked, week+week/10, "the candidate is nearly the newest that has soaked")
+			}
+			require.GreaterOrEqual(t, s.Index(keep), 0, "what a revert is about is kept")
+			for i := 1; i < len(s.Landings); i++ {
+				require.Less(t, s.Landings[i-1].Commit, s.Landings[i].Commit, "in their order")
+			}
+		})
+	}
+}
+
+func TestAClusterThatLagsFarBehindKeepsWhatItRuns(t *testing.T) {
+	var s promotion.Soak
+	for n := range 1000 {
+		now := after(time.Duration(n) * time.Minute)
+		s.Land(now, []promotion.Landing{{Commit: fmt.Sprintf("%040d", n)}}, false)
+		s.Observe(now, promotion.View{Fresh: now.Add(time.Hour), Clusters: []promotion.ClusterView{
+			{ID: "dev-1", Commit: fmt.Sprintf("%040d", min(n, 7))}, {ID: "dev-2", Commit: fmt.Sprintf("%040d", min(n, 20))},
+		}})
+	}
+	s = s.At(after(1000 * time.Minute))
+	i := s.Index(fmt.Sprintf("%040d", 7))
+	require.GreaterOrEqual(t, i, 0)
+	require.Equal(t, 993*time.Minute, s.Soaked(i))
+	require.GreaterOrEqual(t, s.Index(fmt.Sprintf("%040d", 20)), 0)
+}
+
+func TestARewrittenLineKeepsWhatIsOnBothAlthoughNotAllOfItWasKept(t *testing.T) {
+	c := newChannel()
+	c.land("a", "c")
+	c.see()
+	c.now = c.now.Add(time.Hour)
+	c.Land(c.now, landed("b", "c", "d"), true) // b was forgotten
+	c.see()
+	require.Equal(t, []string{sha("a"), sha("b"), sha("c"), sha("d")}, []string{c.Landings[0].Commit, c.Landings[1].Commit, c.Landings[2].Commit, c.Landings[3].Commit})
+	require.Equal(t, time.Hour, c.Soaked(2))
+	require.Zero(t, c.Soaked(3))
+}

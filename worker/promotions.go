@@ -66,11 +66,12 @@ func landingsOf(mirror *channels.Mirror, pipeline promotion.Pipeline, driver for
 				}
 			}
 		}
+		requests := requestsOf(driver)
 		found := make([]promotion.Landing, len(commits))
 		for i, commit := range commits {
 			found[i] = promotion.Landing{Commit: commit.SHA, Title: commit.Title, Author: commit.Author, Kind: promotion.KindOf(promotion.Facts{})}
 			if len(sources) > 0 {
-				if found[i].Kind, err = kindOf(ctx, mirror, driver, commit.SHA, sources); err != nil {
+				if found[i].Kind, err = kindOf(ctx, mirror, requests, commit.SHA, sources); err != nil {
 					return nil, false, fmt.Errorf("channel %s: %w", channel, err)
 				}
 			}
@@ -81,7 +82,7 @@ func landingsOf(mirror *channels.Mirror, pipeline promotion.Pipeline, driver for
 
 // kindOf says how a landing got onto a channel to which the channels with some heads are promoted; empty
 // if the forge, which would know, does not answer.
-func kindOf(ctx context.Context, mirror *channels.Mirror, driver forge.Driver, landing string, sources []string) (promotion.Kind, error) {
+func kindOf(ctx context.Context, mirror *channels.Mirror, requests requests, landing string, sources []string) (promotion.Kind, error) {
 	of, err := mirror.FactsOf(ctx, landing, sources)
 	if err != nil {
 		return "", err
@@ -99,15 +100,36 @@ func kindOf(ctx context.Context, mirror *channels.Mirror, driver forge.Driver, l
 		return "", err
 	}
 	kind := promotion.KindOf(facts)
-	if kind != promotion.Direct || driver == nil {
+	if kind != promotion.Direct || requests == nil {
 		return kind, nil
 	}
-	requests, err := driver.PullRequestsOf(ctx, landing)
-	if err != nil && !errors.Is(err, forge.ErrNotFound) {
+	if facts.PullRequest, err = requests(ctx, landing); err != nil {
 		return "", ctx.Err()
 	}
-	facts.PullRequest = len(requests) > 0
 	return promotion.KindOf(facts), nil
+}
+
+// requests says whether a commit is what a pull request was merged as.
+type requests func(ctx context.Context, commit string) (bool, error)
+
+// requestsOf asks a forge, and not again once it has not answered: its landings would wait for a forge that
+// hangs until all time is over, each time anew, and nothing would ever soak. Nil without a forge.
+func requestsOf(driver forge.Driver) requests {
+	if driver == nil {
+		return nil
+	}
+	var silent error
+	return func(ctx context.Context, commit string) (bool, error) {
+		if silent != nil {
+			return false, silent
+		}
+		found, err := driver.PullRequestsOf(ctx, commit)
+		if err != nil && !errors.Is(err, forge.ErrNotFound) {
+			silent = err
+			return false, err
+		}
+		return len(found) > 0, nil
+	}
 }
 
 // carries says whether a landing brings a very commit that a source has.

@@ -113,6 +113,7 @@ func TestHowLandingsGotOntoAChannelIsSeenFromTheRepository(t *testing.T) {
 	found, _, err = landingsOf(mirror, pipeline, driver)(t.Context(), "alpha", squashed, head)
 	require.NoError(t, err)
 	require.Equal(t, []promotion.Kind{"", promotion.Reverted, ""}, kinds(found), "what the forge would know is left open")
+	require.Len(t, driver.asked, 5, "one that does not answer is not asked again for each landing")
 	found, _, err = landingsOf(mirror, pipeline, nil)(t.Context(), "alpha", squashed, head)
 	require.NoError(t, err)
 	require.Equal(t, want[6:], kinds(found))

@@ -105,7 +105,7 @@ type channelActor struct {
 func (c *channelActor) scope() string { return "channel " + c.Channel }
 
 func (c *channelActor) handle(ctx workflow.Context, selector workflow.Selector) error {
-	if err := c.Blocks.handle(ctx, selector, c.scope(), func(workflow.Context) { c.news = true }); err != nil {
+	if err := c.Blocks.handle(ctx, selector, c.scope(), c.learn); err != nil {
 		return err
 	}
 	hear(ctx, selector, SyncName, func(sync ChannelSync) {
@@ -115,11 +115,11 @@ func (c *channelActor) handle(ctx workflow.Context, selector workflow.Selector) 
 		}
 		c.land(workflow.Now(ctx), &sync)
 		c.sync(workflow.Now(ctx), sync)
-		c.news = true
+		c.learn(ctx)
 	})
 	hear(ctx, selector, ReportName, func(report ClusterReport) {
 		c.report(workflow.Now(ctx), report)
-		c.news = true
+		c.learn(ctx)
 	})
 	c.hearHealth(ctx, selector)
 	c.hearPromotions(ctx, selector)
@@ -138,6 +138,13 @@ func (c *channelActor) handle(ctx workflow.Context, selector workflow.Selector) 
 	return workflow.SetUpdateHandlerWithOptions(ctx, ResumeName,
 		func(ctx workflow.Context, _ ResumeRequest) ([]string, error) { return c.forgive(ctx), nil },
 		workflow.UpdateHandlerOptions{Validator: c.checkResume, Description: "let the rollout go on in spite of the clusters that have failed, or are not healthy, so far"})
+}
+
+// learn has what was heard decided about, as soon as clusters are not being told something. The soak
+// clock goes by it at once.
+func (c *channelActor) learn(ctx workflow.Context) {
+	c.news = true
+	c.observe(workflow.Now(ctx))
 }
 
 func (c *channelActor) checkResume(request ResumeRequest) error {
@@ -223,11 +230,15 @@ func follow(now time.Time, before *ChannelCluster, was *Member, next *ChannelClu
 	}
 	m, want, wanted := *was, next.Want, before.Want
 	m.Cluster = next.Cluster
+	m.Current = cmp.Or(m.Current, want.Current) // its update may not have said yet what it has made of it
 	becomes := func(state rollout.State) {
 		if m.State != state {
 			m.State, m.SinceUnix = state, now.Unix()
 		}
 		m.FailedUnix, m.Forgiven, m.Problem = 0, false, ""
+		if want.Block == "" { // it says anew whether a block of its own holds it
+			m.HeldUnix = 0
+		}
 	}
 	m.Tell = m.Tell || want.Block != wanted.Block || want.Lifecycle != wanted.Lifecycle
 	switch {
@@ -277,6 +288,9 @@ func commitOf(version string) string {
 // clocks is by how much those of Temporal's servers, which the actors go by, may differ.
 const clocks = time.Minute
 
+// mostProblem bounds what is kept of what is wrong with a cluster, in characters.
+const mostProblem = 300
+
 // report takes over what a cluster's actor says. What is about another version than the wanted one,
 // or older than what is known, is no news.
 func (c *channelActor) report(now time.Time, r ClusterReport) {
@@ -291,6 +305,7 @@ func (c *channelActor) report(now time.Time, r ClusterReport) {
 	if r.Current != "" {
 		m.Current = r.Current
 	}
+	m.Broken = forPeople(r.Broken)
 	switch {
 	case r.Version != cluster.Want.Version:
 		switch {
@@ -309,7 +324,7 @@ func (c *channelActor) report(now time.Time, r ClusterReport) {
 		}
 		m.State, m.SinceUnix = r.State, at.Unix()
 	}
-	m.Problem = r.Problem
+	m.Problem = clip(r.Problem, mostProblem)
 	switch {
 	case r.State == rollout.Done:
 		m.FailedUnix, m.HeldUnix = 0, 0

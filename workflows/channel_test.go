@@ -29,6 +29,7 @@ type train struct {
 	told   []string        // in order, such as "a=v1", "a!v1" for one on hold
 	calls  int
 	down   bool            // Temporal does not answer
+	slow   bool            // Temporal is asked again and again
 	deaf   map[string]bool // clusters that cannot be told
 	people []string        // what they were told
 }
@@ -42,6 +43,9 @@ func newTrain(t *testing.T) *train {
 		tr.calls++
 		if tr.down {
 			return nil, temporal.NewNonRetryableApplicationError("down", workflows.Unreachable, nil)
+		}
+		if tr.slow {
+			return nil, temporal.NewApplicationError("slow", workflows.Unreachable)
 		}
 		for _, want := range in.Wants {
 			if tr.deaf[want.Cluster] {
@@ -74,6 +78,8 @@ func (tr *train) hear(want workflows.Want) {
 			r := workflows.ClusterReport{Cluster: want.Cluster, Version: want.Version, State: state, At: tr.Now()}
 			if state == rollout.Done {
 				r.Current = want.Version
+			} else if state == rollout.Failed {
+				r.Broken = "the stack is stuck"
 			}
 			tr.SignalWorkflow(workflows.ReportName, r)
 		}, after)

@@ -24,7 +24,7 @@ const waitsForHealth = "waits-for-health"
 func (c *channelActor) hearHealth(ctx workflow.Context, selector workflow.Selector) {
 	hear(ctx, selector, HealthName, func(health ChannelHealth) {
 		c.look(workflow.Now(ctx), health)
-		c.news = true
+		c.learn(ctx)
 	})
 }
 
@@ -37,11 +37,11 @@ func (c *channelActor) look(now time.Time, h ChannelHealth) {
 	if !at.After(c.Looked.At) {
 		return
 	}
-	good := time.Duration(h.GoodSeconds) * time.Second
-	if h.GoodSeconds <= 0 || h.GoodSeconds > int64(lookGoodAtMost/time.Second) {
-		good = lookGood
+	good := int64(lookGood / time.Second)
+	if h.GoodSeconds > 0 {
+		good = min(h.GoodSeconds, int64(lookGoodAtMost/time.Second))
 	}
-	c.Looked = Looked{At: at, GoodSeconds: int64(good / time.Second), Blocked: forPeople(h.Blocked)}
+	c.Looked = Looked{At: at, GoodSeconds: good, Blocked: forPeople(h.Blocked)}
 	for _, seen := range h.Clusters {
 		_, m := c.find(seen.Cluster)
 		if m == nil {

@@ -29,7 +29,11 @@ func (c *channelActor) land(now time.Time, s *ChannelSync) {
 			strays = append(strays, *each)
 		}
 	}
-	soak.Land(now, landings, rewritten)
+	var reverted []string // ends of ranges, without which nobody could tell what contains them
+	for _, revert := range c.Promotions.Reverts {
+		reverted = append(reverted, revert.Head, revert.Commit)
+	}
+	soak.Land(now, landings, rewritten, reverted...)
 	if len(strays) > 0 {
 		c.notes = append(c.notes, note{strays[len(strays)-1].Commit, StrayLanding, c.stray(strays)})
 	}
@@ -88,6 +92,8 @@ func (c *channelActor) problem(now time.Time, i int) string {
 	switch good := c.goodUntil(m); {
 	case m.FailedUnix > 0: // also if a person lets the rollout go on
 		return strings.TrimSuffix("an update has failed: "+forPeople(m.Problem), ": ")
+	case m.Broken != "": // also if a new head is wanted since
+		return "an update has failed, and none has mended it since: " + m.Broken
 	case want.Block != "":
 		return "it is blocked: " + forPeople(want.Block)
 	case m.Blocked != "":

@@ -142,27 +142,10 @@ func Cluster(ctx workflow.Context, state ClusterState) error {
 		return err
 	}
 	c.tell(ctx)
-	blocks, unblocks := workflow.GetSignalChannel(ctx, BlockName), workflow.GetSignalChannel(ctx, UnblockName)
-	forces := workflow.GetSignalChannel(ctx, ForceName)
 	selector := workflow.NewSelector(ctx)
-	selector.AddReceive(blocks, func(channel workflow.ReceiveChannel, _ bool) {
-		var request BlockRequest
-		channel.Receive(ctx, &request)
-		if err := c.checkBlock(request); err != nil {
-			workflow.GetLogger(ctx).Error("a block was not understood, and blocks the whole cluster", "error", err)
-			// Somebody wants to stop something; better all of it than nothing.
-			request.Reason, request.For = strings.TrimSpace(request.Reason+" (not understood: "+err.Error()+")"), ""
-		}
-		c.block(ctx, request)
-	})
-	selector.AddReceive(unblocks, func(channel workflow.ReceiveChannel, _ bool) {
-		var request UnblockRequest
-		channel.Receive(ctx, &request)
-		c.unblock(ctx, request)
-	})
-	selector.AddReceive(forces, func(channel workflow.ReceiveChannel, _ bool) {
-		var request ForceRequest
-		channel.Receive(ctx, &request)
+	hearBlocks(ctx, selector, func(request BlockRequest) { c.block(ctx, request) })
+	hear(ctx, selector, UnblockName, func(request UnblockRequest) { c.unblock(ctx, request) })
+	hear(ctx, selector, ForceName, func(request ForceRequest) {
 		if err := c.checkForce(request); err != nil {
 			workflow.GetLogger(ctx).Error("an order about forcing pods was not understood and is left out", "error", err)
 			return

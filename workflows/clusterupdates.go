@@ -24,16 +24,8 @@ const registryBlock = "registry"
 
 // hear takes wanted versions, and the ends of updates.
 func (c *clusterActor) hear(ctx workflow.Context, selector workflow.Selector) {
-	selector.AddReceive(workflow.GetSignalChannel(ctx, WantName), func(channel workflow.ReceiveChannel, _ bool) {
-		var want Want
-		channel.Receive(ctx, &want)
-		c.want(ctx, want)
-	})
-	selector.AddReceive(workflow.GetSignalChannel(ctx, UpdatedName), func(channel workflow.ReceiveChannel, _ bool) {
-		var outcome UpdateOutcome
-		channel.Receive(ctx, &outcome)
-		c.ended(ctx, outcome)
-	})
+	hear(ctx, selector, WantName, func(want Want) { c.want(ctx, want) })
+	hear(ctx, selector, UpdatedName, func(outcome UpdateOutcome) { c.ended(ctx, outcome) })
 }
 
 func (c *clusterActor) handleUpdates(ctx workflow.Context) error {
@@ -326,6 +318,7 @@ func (c *clusterActor) report(ctx workflow.Context) {
 		return
 	}
 	c.reported = report
+	report.Broken = c.Updates.broken()
 	report.At = workflow.Now(ctx)
 	c.busy++
 	defer func() { c.busy-- }()

@@ -57,6 +57,9 @@ func newUpdates(t *testing.T, register ...func(*updates)) *updates {
 			if r.Held {
 				text += " held"
 			}
+			if r.Broken != "" {
+				text += " broken"
+			}
 			u.reports = append(u.reports, text)
 			return nil
 		})
@@ -606,4 +609,44 @@ func TestWhatAPersonHasStoppedIsNotTriedAgainUnlessSomebodyAsks(t *testing.T) {
 	u.at(48*time.Hour, u.ask(workflows.UpdateName, workflows.UpdateRequest{Reason: "it may go on"}))
 	u.live(72 * time.Hour)
 	require.Equal(t, []string{"update 2 after 0s", "update 2 after 48h0m0s"}, u.started)
+}
+
+func TestSignalsThatAreNonsenseKeepNoOtherFromAClustersActor(t *testing.T) {
+	u := newUpdates(t)
+	u.at(time.Minute, func() {
+		for _, name := range []string{workflows.WantName, workflows.UpdatedName, workflows.UnblockName, workflows.ForceName} {
+			u.env.SignalWorkflow(name, []string{"nonsense"})
+		}
+	})
+	u.at(2*time.Minute, u.want(v2))
+	u.at(2*time.Hour, func() {
+		require.Equal(t, v2, u.state().Updates.Current)
+		u.env.SignalWorkflow(workflows.BlockName, "stop everything")
+	})
+	u.at(2*time.Hour+time.Minute, func() {
+		require.Len(t, u.state().Blocks, 1, "better to stop than to guess")
+		require.Contains(t, u.state().Blocks[0].Reason, "not understood")
+		u.env.SignalWorkflow(workflows.UnblockName, workflows.UnblockRequest{})
+	})
+	state := u.live(3 * time.Hour)
+	require.Empty(t, state.Blocks)
+	require.Equal(t, v2, state.Updates.Current)
+}
+
+func TestAClusterSaysThatItIsBrokenWhateverIsWantedSince(t *testing.T) {
+	u := newUpdates(t)
+	u.end = func(in workflows.UpdateClusterInput, p *workflows.UpdateProgress) {
+		if in.Version == v2 {
+			p.Phase, p.Problems = "failed", []registry.Problem{{Title: "the stack is stuck"}}
+		}
+	}
+	u.at(0, u.want(v1))
+	u.at(time.Minute, u.want(v2))
+	u.at(30*time.Minute, u.want(v3, hold))
+	u.at(2*time.Hour, func() {
+		require.Equal(t, "3 waiting broken", u.reports[len(u.reports)-1])
+		u.want(v3)()
+	})
+	u.live(4 * time.Hour)
+	require.Equal(t, []string{"3 updating broken", "3 done"}, u.reports[len(u.reports)-2:])
 }

@@ -266,6 +266,14 @@ func (u ClusterUpdates) Standing() (state rollout.State, problem string) {
 	return rollout.Allowed, ""
 }
 
+// broken is why an update has failed that has left the cluster between versions; empty if none has.
+func (u ClusterUpdates) broken() string {
+	if len(u.Mixed) == 0 || u.Failed == nil {
+		return ""
+	}
+	return cmp.Or(clip(u.Failed.Problem, mostProblem), "nobody knows why")
+}
+
 // String says for people where the versions of the cluster stand; nothing before any is wanted.
 func (u ClusterUpdates) String() string {
 	if u.Want == nil {

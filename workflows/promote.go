@@ -24,8 +24,11 @@ func Promote(ctx workflow.Context, in PromoteInput) (promotion.Record, error) {
 	work, stop := workflow.WithCancel(ctx)
 	p.listen(ctx, stop)
 	err := p.carryOut(work)
-	if workflow.IsContinueAsNewError(err) {
+	switch {
+	case workflow.IsContinueAsNewError(err):
 		return p.Record, err
+	case err != nil && work.Err() != nil:
+		err = work.Err() // what is interrupted may fail otherwise, such as by the end of its worker
 	}
 	return p.Record, p.end(ctx, err)
 }
@@ -55,11 +58,6 @@ func (p *promoting) choose(ctx workflow.Context) error {
 	if candidate := choice.Candidate; candidate != nil {
 		p.Candidate, p.Title = candidate.Commit, firstLine(candidate.Title)
 		p.ID = promotion.ID(p.From, p.To, p.Candidate)
-		for _, soaking := range choice.Waiting {
-			if soaking.Commit == p.Candidate {
-				p.Soaked = soaking.Soaked
-			}
-		}
 	}
 	switch {
 	case !choice.Go:
@@ -130,7 +128,9 @@ func (p *promoting) follow(ctx workflow.Context) error {
 		if workflow.Now(ctx).Sub(began) > mostLook {
 			pause = leastLook / 2
 		}
-		if info := workflow.GetInfo(ctx); info.GetCurrentHistoryLength() >= followedHistory || info.GetContinueAsNewSuggested() {
+		// A withdrawal that has come, but not been heard yet, would not be known to the next run.
+		unheard := workflow.GetSignalChannel(ctx, WithdrawName).Len() > 0
+		if info := workflow.GetInfo(ctx); !unheard && (info.GetCurrentHistoryLength() >= followedHistory || info.GetContinueAsNewSuggested()) {
 			next := p.in
 			next.Record = &p.Record
 			return workflow.NewContinueAsNewError(ctx, Promote, next)
@@ -287,11 +287,9 @@ func (p *promoting) listen(ctx workflow.Context, stop workflow.CancelFunc) {
 
 // withdrawal makes the most of what somebody has sent, maybe by hand: it is to end, whatever the reason.
 func withdrawal(sent converter.RawValue) *WithdrawRequest {
-	var request WithdrawRequest
-	if payload := sent.Payload(); payload != nil {
-		if err := converter.GetDefaultDataConverter().FromPayload(payload, &request); err != nil {
-			request.Reason = "a reason that was not understood"
-		}
+	request, err := decoded[WithdrawRequest](sent)
+	if err != nil {
+		request.Reason = "a reason that was not understood"
 	}
 	return &WithdrawRequest{Reason: cmp.Or(firstLine(request.Reason), "no reason given"), By: firstLine(request.By)}
 }

@@ -116,8 +116,7 @@ func RollPool(ctx workflow.Context, in RollPoolInput) (RollProgress, error) {
 		r.progress = *in.Resume
 	}
 	workflow.GoNamed(ctx, "stop", func(ctx workflow.Context) {
-		workflow.GetSignalChannel(ctx, StopName).Receive(ctx, &r.stopped)
-		r.stopping = true
+		r.stopped, r.stopping = heardWord(ctx, StopName, "a reason that was not understood"), true
 	})
 	err := r.examine(ctx)
 	if err != nil && in.Resume == nil {

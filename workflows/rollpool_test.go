@@ -767,6 +767,21 @@ func TestARollThatIsToldToStopEndsAfterTheBatchInHand(t *testing.T) {
 	requireAsBefore(t, w, 3)
 }
 
+func TestARollThatIsToldToStopInNoWordsStopsAllTheSame(t *testing.T) {
+	w := newWorld()
+	w.settings.Parallel = 1
+	env := newEnvironment(t, w)
+	w.drain = func(context.Context, workflows.DrainNode) (bool, error) {
+		env.SignalWorkflow(workflows.StopName, map[string]string{"reason": "sent by hand"})
+		return false, nil
+	}
+	rollPool(env, workflows.RollPoolInput{})
+	var progress workflows.RollProgress
+	require.NoError(t, env.GetWorkflowResult(&progress))
+	require.Equal(t, "stopped", progress.Phase)
+	require.Equal(t, []string{"i-old0"}, w.terminated)
+}
+
 func TestAStopInTheLastBatchIsNoStop(t *testing.T) {
 	w := newWorld()
 	env := newEnvironment(t, w)

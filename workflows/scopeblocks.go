@@ -28,14 +28,16 @@ func checkBlock(request BlockRequest) error {
 	return nil
 }
 
-// understood makes the most of a block that came by signal. Somebody wants to stop something: better
-// all of it than nothing.
-func understood(ctx workflow.Context, request BlockRequest) BlockRequest {
-	if err := checkBlock(request); err != nil {
-		workflow.GetLogger(ctx).Error("a block was not understood, and blocks everything", "error", err)
-		request.Reason, request.For, request.Pool = strings.TrimSpace(request.Reason+" (not understood: "+err.Error()+")"), "", ""
-	}
-	return request
+// hearBlocks takes blocks that come by signal, and makes the most of those that are not understood: somebody
+// wants to stop something, and better all of it than nothing.
+func hearBlocks(ctx workflow.Context, selector workflow.Selector, do func(BlockRequest)) {
+	hearAny(ctx, selector, BlockName, func(request BlockRequest, err error) {
+		if err = cmp.Or(err, checkBlock(request)); err != nil {
+			workflow.GetLogger(ctx).Error("a block was not understood, and blocks everything", "error", err)
+			request.Reason, request.For, request.Pool = strings.TrimSpace(request.Reason+" (not understood: "+forPeople(err.Error())+")"), "", ""
+		}
+		do(request)
+	})
 }
 
 // handle lets people block and lift, by signals that the selector receives and by updates, and
@@ -51,7 +53,7 @@ func (s *ScopeBlocks) handle(ctx workflow.Context, selector workflow.Selector, s
 		changed(ctx)
 		return lifted
 	}
-	hear(ctx, selector, BlockName, func(request BlockRequest) { block(ctx, understood(ctx, request)) })
+	hearBlocks(ctx, selector, func(request BlockRequest) { block(ctx, request) })
 	hear(ctx, selector, UnblockName, func(request UnblockRequest) { unblock(ctx, request) })
 	if err := workflow.SetQueryHandler(ctx, BlocksQuery, func() (ScopeBlocks, error) { return *s, nil }); err != nil {
 		return err

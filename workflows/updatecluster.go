@@ -79,9 +79,7 @@ func newUpdating(ctx workflow.Context, in UpdateClusterInput) *updating {
 func (u *updating) listen(ctx workflow.Context) {
 	workflow.GoNamed(ctx, "supersede", func(ctx workflow.Context) {
 		for {
-			var version string
-			workflow.GetSignalChannel(ctx, SupersedeName).Receive(ctx, &version)
-			u.superseded = cmp.Or(version, "another version")
+			u.superseded = cmp.Or(heardWord(ctx, SupersedeName, ""), "another version")
 		}
 	})
 }

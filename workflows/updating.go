@@ -554,6 +554,9 @@ type ClusterReport struct {
 	At      time.Time     `json:"at"`
 	Problem string        `json:"problem,omitempty"`
 	Current string        `json:"current_version,omitempty"`
+	// Broken is why an update has failed that has left the cluster between versions, until it has one again:
+	// to whatever version, and whatever is wanted since.
+	Broken string `json:"broken,omitempty"`
 	// Held means that a block of this cluster alone, not one of its channel or the fleet, keeps it
 	// from going on.
 	Held bool `json:"held,omitempty"`
@@ -586,6 +589,8 @@ type Member struct {
 	rollout.Member
 	Current string `json:"current_version,omitempty"`
 	Problem string `json:"problem,omitempty"`
+	// Broken is as in ClusterReport.
+	Broken string `json:"broken,omitempty"`
 	// Tell means that the cluster's actor has yet to be told what is wanted.
 	Tell bool `json:"tell,omitempty"`
 	// Blocked is the reason of a block of this cluster alone at the last look; empty without one.

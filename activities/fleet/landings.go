@@ -2,8 +2,11 @@ package fleet
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
+
+	"golang.org/x/sync/errgroup"
 
 	"github.com/fairway-project/fairway/promotion"
 	"github.com/fairway-project/fairway/workflows"
@@ -15,6 +18,25 @@ const landingsWithin = 2 * time.Minute
 
 // firstLandings is how many an actor is told that knows none: what is older soaks no more.
 const firstLandings = 50
+
+// allLandings adds to each sync what has landed. A channel whose history takes its time keeps no other
+// from hearing of its own.
+func (m *Messages) allLandings(ctx context.Context, syncs []workflows.ChannelSync, known map[string]workflows.ChannelSynced, heads map[string]string) error {
+	ctx, cancel := context.WithTimeout(ctx, landingsWithin)
+	defer cancel()
+	errs := make([]error, len(syncs))
+	var group errgroup.Group
+	group.SetLimit(atOnce)
+	for i := range syncs {
+		group.Go(func() error {
+			name := syncs[i].Channel
+			errs[i] = m.landings(ctx, &syncs[i], known[name].Landing, heads[name])
+			return nil
+		})
+	}
+	_ = group.Wait()
+	return errors.Join(errs...)
+}
 
 // landings adds to a sync what has landed since the newest landing that the actor knows, which is none that
 // it was told of and has not got to. Without an answer the clusters follow the head all the same, and

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/stretchr/testify/require"
@@ -17,8 +18,14 @@ import (
 )
 
 // landings reads the lines of the fleet's repository.
-func (f *fleet) landings(_ context.Context, channel, known, head string) ([]promotion.Landing, bool, error) {
+func (f *fleet) landings(ctx context.Context, channel, known, head string) ([]promotion.Landing, bool, error) {
+	f.mu.Lock()
 	f.read = append(f.read, channel+" "+known+".."+head)
+	f.mu.Unlock()
+	if f.down["slow history of "+channel] {
+		<-ctx.Done()
+		return nil, false, ctx.Err()
+	}
 	if f.down["history"] || f.down["history of "+channel] {
 		return nil, false, errors.New("no route to host")
 	}
@@ -130,6 +137,19 @@ func TestWithoutAHistoryClustersFollowTheHeadAndLandingsComeLater(t *testing.T) 
 	f.heads["dev"] = "c3"
 	require.Equal(t, []string{"dev"}, f.synced().Told)
 	require.Equal(t, "c2 c3", f.landed("dev"), "nothing is lost")
+}
+
+func TestAHistoryThatTakesItsTimeKeepsNoOtherChannelFromHearingOfItsOwn(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newPipeline(t)
+		f.synced()
+		f.down["slow history of beta"] = true
+		f.heads["dev"], f.heads["beta"], f.lines["beta"] = "c2", "c2", "c0 c2"
+		_, err := f.sync(workflows.SyncFleet{})
+		require.ErrorContains(t, err, "reading what has landed on channel beta: context deadline exceeded")
+		require.Equal(t, "c2", f.landed("dev"))
+		require.Equal(t, "c2#x", f.syncs["beta"].Clusters[0].Want.Version, "its clusters follow all the same")
+	})
 }
 
 func TestAChannelOfThePipelineNeedsABranch(t *testing.T) {

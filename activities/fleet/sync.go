@@ -84,9 +84,7 @@ func (m *Messages) SyncFleet(ctx context.Context, in workflows.SyncFleet) (workf
 		result.Problems = append(result.Problems, problem)
 	}
 
-	reading, cancel := context.WithTimeout(ctx, landingsWithin)
-	defer cancel()
-	var news []workflows.ChannelSync
+	var syncs []workflows.ChannelSync
 	for _, name := range names {
 		if _, answered := known[name]; !answered {
 			continue
@@ -107,11 +105,13 @@ func (m *Messages) SyncFleet(ctx context.Context, in workflows.SyncFleet) (workf
 		lost, err := m.lost(ctx, &sync, known[name], running)
 		errs = append(errs, err)
 		result.Lost = append(result.Lost, lost...)
-		errs = append(errs, m.landings(reading, &sync, known[name].Landing, heads[name]))
-		if sync.Digest != known[name].Digest || overtaken(sync, known[name]) || len(sync.Landings) > 0 {
-			news = append(news, sync)
-		}
+		syncs = append(syncs, sync)
 	}
+	errs = append(errs, m.allLandings(ctx, syncs, known, heads))
+	news := slices.DeleteFunc(syncs, func(sync workflows.ChannelSync) bool {
+		known := known[sync.Channel]
+		return sync.Digest == known.Digest && !overtaken(sync, known) && len(sync.Landings) == 0
+	})
 	// Channels that clusters leave hear of it before those that they join.
 	slices.SortStableFunc(news, func(a, b workflows.ChannelSync) int {
 		return cmp.Compare(len(joined(a, known[a.Channel])), len(joined(b, known[b.Channel])))

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"sync"
 	"time"
+	"unicode"
 
 	"go.temporal.io/sdk/activity"
 	"go.temporal.io/sdk/client"
@@ -192,8 +193,18 @@ func (w *Watch) tell(ctx context.Context, actor string, wanted workflows.Watched
 	return nil
 }
 
-// brief keeps what clusters say of themselves from filling histories.
+// brief keeps what clusters and people say from filling histories. It is on one line and without what a
+// terminal obeys, as actors keep it, so that what one knows already can be told.
 func brief(text string) string {
+	text = strings.TrimSpace(strings.Map(func(r rune) rune {
+		switch {
+		case unicode.IsGraphic(r):
+			return r
+		case unicode.IsSpace(r):
+			return ' '
+		}
+		return -1
+	}, text))
 	if runes := []rune(text); len(runes) > mostText {
 		return string(runes[:mostText-1]) + "…"
 	}

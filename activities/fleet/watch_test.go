@@ -89,6 +89,19 @@ func TestOnlyThoseWhoWantToKnowAreToldAboutHealth(t *testing.T) {
 	require.NoError(t, err)
 	require.Empty(t, a.told)
 
+	// The actor keeps no more than one line of it.
+	a.blocks.Holding[0].Reason = "freeze:\n\x1b[31mall of it" + strings.Repeat(" é", 100)
+	_, err = lookAt(t, a, nil)
+	require.NoError(t, err)
+	require.Len(t, a.told, 1)
+	told := a.health["channel/lone"].Blocked
+	require.True(t, strings.HasPrefix(told, "blocked by ben (fleet): freeze: [31mall of it é"), told)
+	require.Len(t, []rune(told), 200)
+	a.watched["lone"], a.told = workflows.Watched{Soaks: true, Blocked: told}, nil
+	_, err = lookAt(t, a, nil)
+	require.NoError(t, err)
+	require.Empty(t, a.told, "it knows")
+
 	a.watched["lone"], a.requests = workflows.Watched{}, 0
 	looked, err = lookAt(t, a, nil)
 	require.NoError(t, err)
