@@ -233,6 +233,7 @@ type Record struct {
 	By          string        `json:"by,omitempty"`      // who asked for it; empty if it went by itself
 	Reason      string        `json:"reason,omitempty"`
 	MergedBy    string        `json:"merged_by,omitempty"`
+	ClosedBy    string        `json:"closed_by,omitempty"` // who refused it, where the forge tells
 	Approvals   []string      `json:"approvals,omitempty"`
 	Gates       []GateResult  `json:"gates,omitempty"`
 	Class       Class         `json:"class,omitempty"`

@@ -62,7 +62,7 @@ func (c *channelActor) promoted(r promotion.Record) {
 		return
 	}
 	p.Refused = slices.DeleteFunc(p.Refused, func(each promotion.Refusal) bool { return each.From == r.From && each.Candidate == r.Candidate })
-	p.Refused = append(p.Refused, promotion.Refusal{From: r.From, Candidate: r.Candidate, PullRequest: r.PullRequest, By: r.MergedBy, At: r.Ended})
+	p.Refused = append(p.Refused, promotion.Refusal{From: r.From, Candidate: r.Candidate, PullRequest: r.PullRequest, By: r.ClosedBy, At: r.Ended})
 	p.Refused = p.Refused[max(0, len(p.Refused)-mostRefused):]
 }
 

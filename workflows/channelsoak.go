@@ -28,6 +28,7 @@ func (c *channelActor) land(now time.Time, s *ChannelSync) {
 		if (each.Kind == promotion.Mixed || each.Kind == promotion.Direct) && len(soak.Landings) > 0 && soak.Index(each.Commit) < 0 {
 			strays = append(strays, *each)
 		}
+		c.restored(*each)
 	}
 	var reverted []string // ends of ranges, without which nobody could tell what contains them
 	for _, revert := range c.Promotions.Reverts {
@@ -36,6 +37,19 @@ func (c *channelActor) land(now time.Time, s *ChannelSync) {
 	soak.Land(now, landings, rewritten, reverted...)
 	if len(strays) > 0 {
 		c.notes = append(c.notes, note{strays[len(strays)-1].Commit, StrayLanding, c.stray(strays)})
+	}
+}
+
+// restored completes the newest revert that waited for people to merge its pull request.
+func (c *channelActor) restored(landing promotion.Landing) {
+	if landing.Kind != promotion.Reverted {
+		return
+	}
+	for i := range slices.Backward(c.Promotions.Reverts) {
+		if revert := &c.Promotions.Reverts[i]; revert.Commit == "" && revert.PullRequest > 0 && revert.Lifted.IsZero() {
+			revert.Commit = landing.Commit
+			return
+		}
 	}
 }
 

@@ -452,7 +452,7 @@ func TestPromotionsIntoAChannelAreRemembered(t *testing.T) {
 	tr := newTrain(t)
 	record := func(id string, outcome promotion.Outcome, ended time.Duration) promotion.Record {
 		return promotion.Record{
-			ID: "main-to-dev/" + id, From: "main", To: "dev", Candidate: id, Outcome: outcome, Began: noon, Ended: noon.Add(ended), MergedBy: "ben", PullRequest: 7,
+			ID: "main-to-dev/" + id, From: "main", To: "dev", Candidate: id, Outcome: outcome, Began: noon, Ended: noon.Add(ended), ClosedBy: "ben", PullRequest: 7,
 			Title: "a\ttitle",
 		}
 	}
@@ -591,4 +591,20 @@ func handedOn(tr *train) (state workflows.ChannelState) {
 	require.ErrorAs(tr.t, tr.GetWorkflowError(), &next)
 	require.NoError(tr.t, converter.GetDefaultDataConverter().FromPayloads(next.Input, &state))
 	return state
+}
+
+func TestARevertByPullRequestIsCompleteOnceItHasLanded(t *testing.T) {
+	tr := newTrain(t)
+	tr.at(0, func() { tr.sync(landed(head("m2", "v2", "a"), "m1 m2")) })
+	tr.at(1, func() {
+		tr.SignalWorkflow(workflows.RevertedName, promotion.Revert{ID: "r", To: "m1", Head: "m2", Bad: []string{"m2"}, PullRequest: 5, By: "ann", Reason: "it breaks"})
+	})
+	tr.at(2, func() {
+		tr.sync(landed(head("m3", "v3", "a"), "m3:revert"))
+	})
+	tr.at(3, func() {
+		require.Equal(t, "m3", tr.state().Promotions.Reverts[0].Commit)
+		tr.CancelWorkflow()
+	})
+	tr.run()
 }

@@ -179,7 +179,8 @@ func (a *Activities) shut(ctx context.Context, edge promotion.Edge, record promo
 	if outcome != promotion.Refused {
 		return a.over(record, outcome, "Fairway has closed pull request %d.", pr.Number), nil
 	}
-	return a.over(record, outcome, "Pull request %d was closed by %s.", pr.Number, cmp.Or(line(pr.ClosedBy, longTitle), "somebody")), nil
+	record.ClosedBy = line(pr.ClosedBy, longTitle)
+	return a.over(record, outcome, "Pull request %d was closed by %s.", pr.Number, cmp.Or(record.ClosedBy, "somebody")), nil
 }
 
 // reviews of a pull request, as far as they count.

@@ -130,7 +130,8 @@ func (a *Activities) refused(ctx context.Context, record promotion.Record) (prom
 	if err != nil {
 		return record, false, err
 	}
-	return a.over(record, promotion.Refused, "Pull request %d was closed by %s.", record.PullRequest, cmp.Or(line(found.ClosedBy, longTitle), "somebody")), true, nil
+	record.ClosedBy = line(found.ClosedBy, longTitle)
+	return a.over(record, promotion.Refused, "Pull request %d was closed by %s.", record.PullRequest, cmp.Or(record.ClosedBy, "somebody")), true, nil
 }
 
 // squashed is a promotion whose pull request was merged so that the target does not contain the candidate.
