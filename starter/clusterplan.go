@@ -147,14 +147,14 @@ func (c *connection) planStacks(ctx context.Context, steps *steps, update workfl
 	group.SetLimit(planning)
 	group.Go(func() error {
 		return steps.take("list the cluster's stacks", func() (string, error) {
-			err := c.askLong(ctx, "ListStacks", workflows.StacksOf{Cluster: plan.Cluster}, owned)
+			err := c.askWithin(ctx, askedLong, 0, "ListStacks", workflows.StacksOf{Cluster: plan.Cluster}, owned)
 			return counted(len(*owned), "stack"), err
 		})
 	})
 	for i, name := range names {
 		group.Go(func() error {
 			return steps.take("plan stack "+name, func() (string, error) {
-				err := c.askLong(ctx, "PlanStack", workflows.StackOf{Cluster: plan.Cluster, Version: plan.Version, Stack: name}, &plan.Stacks[i])
+				err := c.askWithin(ctx, askedLong, 0, "PlanStack", workflows.StackOf{Cluster: plan.Cluster, Version: plan.Version, Stack: name}, &plan.Stacks[i])
 				return stackText(plan.Stacks[i]), err
 			})
 		})

@@ -136,7 +136,7 @@ func TestAClusterIsDescribedByEverybodyWhoKnowsSomething(t *testing.T) {
 	require.NoError(t, err)
 	text = shown(t, func(table *table) { d.show(table, time.Now()) })
 	requireRow(t, text, "Health:", "unknown")
-	require.Contains(t, text, "the rollout of its channel: asking workflow channel/dev: no worker answers")
+	require.Contains(t, text, "the rollout of its channel: workflow channel/dev does not answer: no worker answers")
 	require.Contains(t, text, "Under way:")
 	require.Contains(t, text, "3 of 3")
 }

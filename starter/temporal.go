@@ -52,20 +52,24 @@ func (c *cli) connect(ctx context.Context) (*connection, error) {
 
 // ask has the worker run one activity and returns its answer. It tries once: somebody waits.
 func (c *connection) ask(ctx context.Context, activity string, in, out any) error {
-	return c.askWithin(ctx, 20*time.Second, activity, in, out)
+	return c.askWithin(ctx, 20*time.Second, 0, activity, in, out)
 }
 
-// askLong asks for what may take minutes, such as a plan of a stack.
+// askLong asks for what may take minutes and heartbeats, so that a worker that dies is noticed.
 func (c *connection) askLong(ctx context.Context, activity string, in, out any) error {
-	return c.askWithin(ctx, 10*time.Minute, activity, in, out)
+	return c.askWithin(ctx, askedLong, 30*time.Second, activity, in, out)
 }
 
-func (c *connection) askWithin(ctx context.Context, within time.Duration, activity string, in, out any) error {
+// askedLong bounds what may take minutes, such as a plan of a stack.
+const askedLong = 10 * time.Minute
+
+func (c *connection) askWithin(ctx context.Context, within, heartbeat time.Duration, activity string, in, out any) error {
 	handle, err := c.ExecuteActivity(ctx, client.StartActivityOptions{
 		ID:                     "ask/" + activity + "/" + uuid.NewString(),
 		TaskQueue:              c.taskQueue,
 		ScheduleToStartTimeout: 5 * time.Second,
 		StartToCloseTimeout:    within,
+		HeartbeatTimeout:       heartbeat,
 		RetryPolicy:            &temporal.RetryPolicy{MaximumAttempts: 1},
 		Summary:                "asked by the command line",
 	}, activity, in)
@@ -92,6 +96,9 @@ func (c *connection) query(ctx context.Context, id, run, query string, out any) 
 	}
 	if err == nil {
 		err = answer.Get(out)
+	}
+	if refused := (*serviceerror.QueryFailed)(nil); err != nil && !errors.As(err, &refused) {
+		return true, unreachable("workflow %s does not answer: %w; is fairway-worker running?", id, err)
 	}
 	if err != nil {
 		return true, fmt.Errorf("asking workflow %s: %w", id, err)

@@ -51,7 +51,7 @@ func choosePromotion(ctx workflow.Context, in ChoosePromotion) (choice Promotion
 	ctx = workflow.WithActivityOptions(ctx, workflow.ActivityOptions{
 		StartToCloseTimeout:    2 * time.Minute,
 		ScheduleToCloseTimeout: 5 * time.Minute,
-		HeartbeatTimeout:       promotionHeartbeat,
+		HeartbeatTimeout:       heartbeatTimeout,
 		RetryPolicy: &temporal.RetryPolicy{
 			InitialInterval: time.Second, BackoffCoefficient: 2, MaximumInterval: 30 * time.Second,
 			NonRetryableErrorTypes: []string{InvalidInput, AccessDenied},

@@ -363,7 +363,7 @@ func short12(commit string) string { return commit[:min(len(commit), 12)] }
 // telling is for what is nice to know. It heartbeats.
 func telling(ctx workflow.Context, summary string) workflow.Context {
 	return workflow.WithActivityOptions(ctx, workflow.ActivityOptions{
-		StartToCloseTimeout: time.Minute, ScheduleToCloseTimeout: 3 * time.Minute, HeartbeatTimeout: promotionHeartbeat, RetryPolicy: patient, Summary: summary,
+		StartToCloseTimeout: time.Minute, ScheduleToCloseTimeout: 3 * time.Minute, HeartbeatTimeout: heartbeatTimeout, RetryPolicy: patient, Summary: summary,
 	})
 }
 
@@ -375,7 +375,7 @@ func promotes(ctx workflow.Context, summary string) workflow.Context {
 	policy.NonRetryableErrorTypes = []string{InvalidInput}
 	return workflow.WithActivityOptions(ctx, workflow.ActivityOptions{
 		StartToCloseTimeout: 10 * time.Minute,
-		HeartbeatTimeout:    promotionHeartbeat,
+		HeartbeatTimeout:    heartbeatTimeout,
 		WaitForCancellation: true,
 		RetryPolicy:         &policy,
 		Summary:             summary,
@@ -397,7 +397,3 @@ func withdraws(ctx workflow.Context, summary string) workflow.Context {
 	options.ScheduleToCloseTimeout = time.Hour
 	return workflow.WithActivityOptions(ctx, options)
 }
-
-// promotionHeartbeat is how long a crashed worker goes unnoticed: a first fetch of a large repository
-// keeps a worker busy.
-const promotionHeartbeat = 30 * time.Second
