@@ -54,7 +54,7 @@ func (p *promoting) choose(ctx workflow.Context) error {
 	if err != nil {
 		return err
 	}
-	p.Mode, p.Class, p.Gates = choice.Mode, choice.Class, choice.Gates
+	p.Mode, p.Class, p.Gates, p.Soaked = choice.Mode, choice.Class, choice.Gates, choice.Soaked
 	if candidate := choice.Candidate; candidate != nil {
 		p.Candidate, p.Title = candidate.Commit, firstLine(candidate.Title)
 		p.ID = promotion.ID(p.From, p.To, p.Candidate)

@@ -65,6 +65,8 @@ type (
 		// Gates are the results of those that were asked, empty without a candidate.
 		Gates []promotion.GateResult `json:"gates,omitempty"`
 		Class promotion.Class        `json:"class,omitempty"`
+		// Soaked is for how long the candidate has.
+		Soaked time.Duration `json:"soaked,omitempty"`
 		// Go means that the candidate is to be promoted now; Choice.Why says why not otherwise.
 		Go bool `json:"go"`
 	}

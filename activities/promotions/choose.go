@@ -56,6 +56,7 @@ func (a *Activities) ChoosePromotion(ctx context.Context, in workflows.ChoosePro
 	case err != nil || choice.Candidate == nil:
 		return choice, err
 	}
+	choice.Soaked = soakedFor(soak, choice.Candidate.Commit, a.now())
 	return choice, a.examine(ctx, edge, in, from, to, heads[edge.From], head, &choice)
 }
 
