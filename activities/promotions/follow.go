@@ -155,6 +155,7 @@ func (a *Activities) followed(ctx context.Context, edge promotion.Edge, record p
 func (a *Activities) arrived(ctx context.Context, edge promotion.Edge, record promotion.Record, pr forge.PullRequest) (promotion.Record, error) {
 	if pr.State == forge.Merged {
 		record.MergedBy = line(pr.MergedBy, longTitle)
+		a.conclude(ctx, pr.Number, "**Merged**: "+code(record.Detail, longDetail))
 	}
 	if pr.State == forge.Open { // somebody has merged by hand, and the forge has not noticed
 		if err := a.Forge.Comment(ctx, pr.Number, statusMarker, "**Merged**: "+code(record.Detail, longDetail)); err != nil {
@@ -180,7 +181,15 @@ func (a *Activities) shut(ctx context.Context, edge promotion.Edge, record promo
 		return a.over(record, outcome, "Fairway has closed pull request %d.", pr.Number), nil
 	}
 	record.ClosedBy = line(pr.ClosedBy, longTitle)
+	a.conclude(ctx, pr.Number, fmt.Sprintf("**Refused**: %s is not proposed again along `%s`; what lands later is.", code(short(record.Candidate), 40), edge.Name()))
 	return a.over(record, outcome, "Pull request %d was closed by %s.", pr.Number, cmp.Or(record.ClosedBy, "somebody")), nil
+}
+
+// conclude has the comment say how it ended. What has ended does not depend on that.
+func (a *Activities) conclude(ctx context.Context, number int, text string) {
+	if err := a.Forge.Comment(ctx, number, statusMarker, text); err != nil && ctx.Err() == nil {
+		activity.GetLogger(ctx).Warn("the comment on a pull request does not say how it ended", "pull_request", number, "error", err)
+	}
 }
 
 // reviews of a pull request, as far as they count.

@@ -193,7 +193,11 @@ func (a *Activities) WithdrawPromotion(ctx context.Context, in workflows.Promoti
 	if err := a.needForge(); err != nil {
 		return err
 	}
-	_, err = a.withdraw(ctx, edge, in.Record, promotion.Withdrawn, "The promotion was cancelled.")
+	why := "The promotion was cancelled."
+	if in.Detail != "" { // who did it, and why
+		why = code(in.Detail, longDetail)
+	}
+	_, err = a.withdraw(ctx, edge, in.Record, promotion.Withdrawn, why)
 	return err
 }
 
