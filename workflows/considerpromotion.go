@@ -13,6 +13,7 @@ import (
 // for each edge starts it; what it cannot find out, or begin, is for the next look. The promotion goes
 // on without it: the id of Promote keeps a second one along the same edge from beginning.
 func ConsiderPromotion(ctx workflow.Context, in ChoosePromotion) (PromotionChoice, error) {
+	in.IfIdle = true // a pull request may wait for days, and its promotion looks for itself
 	choice, err := choosePromotion(ctx, in)
 	if err != nil {
 		return choice, err
@@ -30,13 +31,18 @@ func ConsiderPromotion(ctx workflow.Context, in ChoosePromotion) (PromotionChoic
 	}), Promote, PromoteInput{From: in.From, To: in.To, Candidate: in.Candidate, Now: in.Now, SkipGates: in.SkipGates})
 	err = child.GetChildWorkflowExecution().Get(ctx, nil)
 	if temporal.IsWorkflowExecutionAlreadyStartedError(err) {
-		choice.Go, choice.Why = false, fmt.Sprintf("A promotion from %s to %s is under way already.", in.From, in.To)
+		choice.Go, choice.Why = false, UnderWay(in.From, in.To)
 		err = nil
 	}
 	if err == nil {
 		workflow.SetCurrentDetails(ctx, map[bool]string{true: "It has begun a promotion, in workflow `" + PromotionID(in.From, in.To) + "`.", false: choice.Why}[choice.Go])
 	}
 	return choice, err
+}
+
+// UnderWay is why nothing is chosen while a promotion goes on.
+func UnderWay(from, to string) string {
+	return fmt.Sprintf("A promotion from %s to %s is under way already.", from, to)
 }
 
 // toldWaiting is how many landings that still soak are named in the result of a look.

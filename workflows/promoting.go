@@ -58,6 +58,8 @@ type (
 		Now bool `json:"now,omitempty"`
 		// SkipGates are the names of gates that need not be passed.
 		SkipGates []string `json:"skip_gates,omitempty"`
+		// IfIdle chooses nothing, and asks nobody else, while a promotion along the edge is under way.
+		IfIdle bool `json:"if_idle,omitempty"`
 	}
 	PromotionChoice struct {
 		promotion.Choice

@@ -31,6 +31,12 @@ func (a *Activities) ChoosePromotion(ctx context.Context, in workflows.ChoosePro
 	if err := edge.CheckSkips(in.SkipGates); err != nil {
 		return choice, invalid("%v", err)
 	}
+	if in.IfIdle {
+		if busy, err := a.underWay(ctx, edge); busy || err != nil {
+			choice.Mode, choice.Why = edge.Mode, workflows.UnderWay(edge.From, edge.To)
+			return choice, err
+		}
+	}
 	var heads map[string]string
 	var from, to workflows.ChannelState
 	asking, asked := errgroup.WithContext(ctx)

@@ -213,3 +213,17 @@ func TestAPullRequestMayBeOpenedWhileNoWindowIsOpen(t *testing.T) {
 	require.Equal(t, workflows.InvalidInput, typeOf(err))
 	require.True(t, strings.Contains(err.Error(), "set forge.kind"), err)
 }
+
+func TestALookAsksNobodyElseWhileAPromotionIsUnderWay(t *testing.T) {
+	w := newWorld(t)
+	w.commit("dev", "Change", files{"cluster/a.yaml": "a\n"})
+	w.soak("dev", 2*time.Hour)
+	in := workflows.ChoosePromotion{From: "dev", To: "alpha", IfIdle: true}
+	require.True(t, w.choose(in).Go)
+	w.life.reset(0)
+	w.actors.running = []string{"promotion/dev-to-alpha"}
+	choice := w.choose(in)
+	require.False(t, choice.Go)
+	require.Equal(t, "A promotion from dev to alpha is under way already.", choice.Why)
+	require.Equal(t, []string{"describe promotion/dev-to-alpha"}, w.life.calls)
+}

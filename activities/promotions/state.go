@@ -39,6 +39,21 @@ func (a *Activities) channel(ctx context.Context, name string) (workflows.Channe
 	return state, nil
 }
 
+// underWay says whether a promotion along an edge runs.
+func (a *Activities) underWay(ctx context.Context, edge promotion.Edge) (bool, error) {
+	ctx, cancel := context.WithTimeout(ctx, askWithin)
+	defer cancel()
+	id := workflows.PromotionID(edge.From, edge.To)
+	description, err := a.Temporal.DescribeWorkflowExecution(ctx, id, "")
+	if unknown := (*serviceerror.NotFound)(nil); errors.As(err, &unknown) {
+		return false, nil
+	}
+	if err != nil {
+		return false, temporal.NewApplicationError(fmt.Sprintf("asking whether workflow %s runs: %v", id, err), workflows.Unreachable)
+	}
+	return description.GetWorkflowExecutionInfo().GetStatus() == enumspb.WORKFLOW_EXECUTION_STATUS_RUNNING, nil
+}
+
 // both asks the actors of the two channels of an edge at once.
 func (a *Activities) both(ctx context.Context, edge promotion.Edge) (from, to workflows.ChannelState, err error) {
 	group, ctx := errgroup.WithContext(ctx)

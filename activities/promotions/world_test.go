@@ -13,7 +13,10 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+	enumspb "go.temporal.io/api/enums/v1"
 	"go.temporal.io/api/serviceerror"
+	workflowpb "go.temporal.io/api/workflow/v1"
+	"go.temporal.io/api/workflowservice/v1"
 	"go.temporal.io/sdk/client"
 	"go.temporal.io/sdk/converter"
 
@@ -244,6 +247,7 @@ type memoryActors struct {
 	w        *world
 	channels map[string]*workflows.ChannelState
 	down     map[string]bool
+	running  []string // ids of promotions
 }
 
 func (a *memoryActors) channel(name string) *workflows.ChannelState {
@@ -267,6 +271,16 @@ func (a *memoryActors) QueryWorkflow(_ context.Context, id, _, query string, _ .
 		payloads, err := converter.GetDefaultDataConverter().ToPayloads(*state)
 		value = client.NewValue(payloads)
 		return err
+	})
+}
+
+func (a *memoryActors) DescribeWorkflowExecution(_ context.Context, id, _ string) (description *workflowservice.DescribeWorkflowExecutionResponse, err error) {
+	return description, a.w.life.call("describe "+id, func() error {
+		if !slices.Contains(a.running, id) {
+			return serviceerror.NewNotFound("no such workflow")
+		}
+		description = &workflowservice.DescribeWorkflowExecutionResponse{WorkflowExecutionInfo: &workflowpb.WorkflowExecutionInfo{Status: enumspb.WORKFLOW_EXECUTION_STATUS_RUNNING}}
+		return nil
 	})
 }
 
