@@ -28,6 +28,7 @@ import (
 
 	"github.com/fairway-project/fairway/config"
 	"github.com/fairway-project/fairway/lab"
+	"github.com/fairway-project/fairway/promotion"
 	"github.com/fairway-project/fairway/workflows"
 )
 
@@ -145,7 +146,7 @@ func withoutChannels(l *lab.Lab, dir string) (path string, err error) {
 	if err != nil {
 		return "", err
 	}
-	c.Repository = config.Repository{}
+	c.Repository, c.Forge, c.Pipeline = config.Repository{}, config.Forge{}, promotion.Pipeline{}
 	data, err := yaml.Marshal(c)
 	if err != nil {
 		return "", err
