@@ -279,7 +279,7 @@ func testLegacyAndScaled(s *scene) {
 	s.must(err)
 	scale, err := s.client.AppsV1().Deployments(s.namespace).GetScale(s.Context(), "lonely", metav1.GetOptions{})
 	s.must(err)
-	scale.Spec.Replicas = 2
+	scale.Spec.Replicas, scale.ResourceVersion = 2, "" // whatever its controller does meanwhile
 	_, err = s.client.AppsV1().Deployments(s.namespace).UpdateScale(s.Context(), "lonely", scale, metav1.UpdateOptions{FieldManager: "fairway"})
 	s.must(err)
 	s.release.Manifests = nil
