@@ -6,12 +6,14 @@ import (
 	"crypto/rand"
 	"encoding/base64"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/http"
 	"os/user"
 	"path/filepath"
 	"strings"
 	"text/template"
+	"time"
 
 	"code.gitea.io/sdk/gitea"
 )
@@ -127,6 +129,9 @@ func (l *Lab) fillForge(ctx context.Context) (*forgeState, error) {
 	if err != nil {
 		return nil, err
 	}
+	if err := awaitForgeToken(ctx, operator); err != nil {
+		return nil, err
+	}
 	if state.authorToken, err = l.createForgeUser(ctx, operator, forgeAuthor); err != nil {
 		return nil, err
 	}
@@ -184,7 +189,28 @@ func (l *Lab) createForgeOperator(ctx context.Context) (token string, err error)
 	}
 	// As root Gitea may print a warning first.
 	lines := strings.Split(strings.TrimSpace(out), "\n")
-	return lines[len(lines)-1], nil
+	if token = lines[len(lines)-1]; token == "" {
+		return "", errors.New("the forge's command line has made a token and not printed it")
+	}
+	return token, nil
+}
+
+// awaitForgeToken waits until the server knows the token that the command line has made: on a busy machine
+// it has been seen to refuse it at first.
+func awaitForgeToken(ctx context.Context, operator *gitea.Client) error {
+	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+	defer cancel()
+	for {
+		_, _, err := operator.GetMyUserInfo()
+		if err == nil {
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("the forge does not know its operator: %w", err)
+		case <-time.After(100 * time.Millisecond):
+		}
+	}
 }
 
 // createForgeUser makes a user with a token that may do with repositories, pull requests and
