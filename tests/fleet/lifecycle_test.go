@@ -78,7 +78,8 @@ func TestAClusterComesAndGoesWithoutATrace(t *testing.T) {
 
 	// Where it is asked for, a cluster goes back by itself from a commit that fails halfway.
 	setItem(t, cluster, "fairway.update.rollback", "true")
-	reaches(t, cluster, commit)
+	asked := registry.Version(commit, entry(t, cluster)) // before that an update goes by the entry as it was
+	await(t, cluster, "the entry that asks for it", func(u workflows.ClusterUpdates) bool { return u.Current == asked && u.Running == nil })
 	goesBack := func(kind, title string, change edits) (broken string) {
 		t.Helper()
 		workers, data := instances(t, cluster, "worker"), instances(t, cluster, "worker-data")
