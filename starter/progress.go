@@ -25,43 +25,55 @@ func (c *cli) follow(cmd *cobra.Command, conn *connection, run client.WorkflowRu
 	ctx := cmd.Context()
 	// An estimate is nice to have; without a past there is none until the first node is replaced.
 	past, _ := conn.pastPace(ctx, plan.Cluster, plan.Name)
-	report := newReport(cmd.ErrOrStderr(), len(plan.Nodes))
-	ended := make(chan error, 1)
 	var result workflows.RollProgress
-	go func() { ended <- run.Get(ctx, &result) }()
-	look := time.NewTicker(500 * time.Millisecond)
-	defer look.Stop()
+	_, err := watch(ctx, newReport(cmd.ErrOrStderr(), len(plan.Nodes)), run, &result, func() (rollView, bool) {
+		progress, answered := conn.rollProgress(ctx, run.GetID())
+		view := rollView{Step: unanswered}
+		if answered {
+			view = viewOf(plan, past, progress, time.Now())
+			view.Waits = conn.waitsFor(ctx, run.GetID())
+		}
+		return view, false
+	})
+	if ctx.Err() != nil {
+		fmt.Fprintf(os.Stderr, "No longer watching; workflow %s goes on. `fairway status` shows how far it is.\n", run.GetID())
+		return ctx.Err()
+	}
+	told := err == nil
+	if err != nil { // what it has done until then is worth knowing, too
+		result, told = conn.rollProgress(ctx, run.GetID())
+	}
+	if told && (err == nil || len(plan.Nodes) > 1) {
+		err = cmp.Or(err, c.print(cmd.OutOrStdout(), result, func(t *table) {
+			for _, line := range describeResult(result, plan.Remove) {
+				t.line("%s", line)
+			}
+		}))
+	}
+	if temporal.IsCanceledError(err) {
+		return errors.New("the replacement was cancelled; what it had begun is undone")
+	}
+	return conn.explain(err)
+}
+
+// watch shows twice a second what look sees, until the workflow ends or look has seen enough. The error is
+// that with which the workflow, or the watching, ended.
+func watch(ctx context.Context, report report, run client.WorkflowRun, result any, look func() (view rollView, enough bool)) (ended bool, err error) {
+	defer report.end()
+	over := make(chan error, 1)
+	go func() { over <- run.Get(ctx, result) }()
+	again := time.NewTicker(500 * time.Millisecond)
+	defer again.Stop()
 	for {
 		select {
-		case err := <-ended:
-			report.end()
-			if ctx.Err() != nil {
-				fmt.Fprintf(os.Stderr, "No longer watching; workflow %s goes on. `fairway status` shows how far it is.\n", run.GetID())
-				return ctx.Err()
-			}
-			told := err == nil
-			if err != nil { // what it has done until then is worth knowing, too
-				result, told = conn.rollProgress(ctx, run.GetID())
-			}
-			if told && (err == nil || len(plan.Nodes) > 1) {
-				err = cmp.Or(err, c.print(cmd.OutOrStdout(), result, func(t *table) {
-					for _, line := range describeResult(result, plan.Remove) {
-						t.line("%s", line)
-					}
-				}))
-			}
-			if temporal.IsCanceledError(err) {
-				return errors.New("the replacement was cancelled; what it had begun is undone")
-			}
-			return conn.explain(err)
-		case <-look.C:
-			progress, answered := conn.rollProgress(ctx, run.GetID())
-			view := rollView{Step: unanswered}
-			if answered {
-				view = viewOf(plan, past, progress, time.Now())
-				view.Waits = conn.waitsFor(ctx, run.GetID())
-			}
+		case err := <-over:
+			return true, err
+		case <-again.C:
+			view, enough := look()
 			report.show(view)
+			if enough {
+				return false, nil
+			}
 		}
 	}
 }

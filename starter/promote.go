@@ -144,41 +144,30 @@ var promotionPhases = []string{"choosing", "merging", "following", "recording"}
 // followPromotion shows a promotion until its end, or until its pull request is open.
 func (c *cli) followPromotion(cmd *cobra.Command, conn *connection, run client.WorkflowRun, from, to string, wait bool) error {
 	ctx := cmd.Context()
-	report := newReport(cmd.ErrOrStderr(), len(promotionPhases))
-	ended := make(chan error, 1)
 	var record promotion.Record
-	go func() { ended <- run.Get(ctx, &record) }()
-	look := time.NewTicker(500 * time.Millisecond)
-	defer look.Stop()
-	for {
-		select {
-		case err := <-ended:
-			report.end()
-			if ctx.Err() != nil {
-				fmt.Fprintf(cmd.ErrOrStderr(), "No longer watching; the promotion goes on. `fairway promotion describe %s %s` shows how far it is.\n", from, to)
-				return ctx.Err()
-			}
-			if err != nil {
-				return c.promotionFailed(cmd, conn, run.GetID(), err)
-			}
-			return c.concludePromotion(cmd, record)
-		case <-look.C:
-			progress, answered := conn.promotionProgress(ctx, run.GetID())
-			view := rollView{Counts: counts{Total: len(promotionPhases)}, Step: unanswered}
-			if answered {
-				view = promotionView(progress)
-				view.Waits = conn.waitsFor(ctx, run.GetID())
-			}
-			report.show(view)
-			if answered && !wait && progress.Phase == "following" {
-				report.end()
-				return c.print(cmd.OutOrStdout(), progress.Record, func(t *table) {
-					t.line("Pull request #%d for %s waits for people: %s", progress.PullRequest, shortCommit(progress.Candidate), progress.URL)
-					t.line("`fairway promotion describe %s %s` says what it waits for.", from, to)
-				})
-			}
+	var progress workflows.PromotionProgress
+	ended, err := watch(ctx, newReport(cmd.ErrOrStderr(), len(promotionPhases)), run, &record, func() (rollView, bool) {
+		var answered bool
+		if progress, answered = conn.promotionProgress(ctx, run.GetID()); !answered {
+			return rollView{Counts: counts{Total: len(promotionPhases)}, Step: unanswered}, false
 		}
+		view := promotionView(progress)
+		view.Waits = conn.waitsFor(ctx, run.GetID())
+		return view, !wait && progress.Phase == "following"
+	})
+	switch {
+	case !ended:
+		return c.print(cmd.OutOrStdout(), progress.Record, func(t *table) {
+			t.line("Pull request #%d for %s waits for people: %s", progress.PullRequest, shortCommit(progress.Candidate), progress.URL)
+			t.line("`fairway promotion describe %s %s` says what it waits for.", from, to)
+		})
+	case ctx.Err() != nil:
+		fmt.Fprintf(cmd.ErrOrStderr(), "No longer watching; the promotion goes on. `fairway promotion describe %s %s` shows how far it is.\n", from, to)
+		return ctx.Err()
+	case err != nil:
+		return c.promotionFailed(cmd, conn, run.GetID(), err)
 	}
+	return c.concludePromotion(cmd, record)
 }
 
 // promotionFailed explains why a promotion ended without a result.

@@ -11,7 +11,6 @@ import (
 	"time"
 
 	"github.com/hashicorp/golang-lru/v2/expirable"
-	"go.temporal.io/sdk/activity"
 	"go.temporal.io/sdk/temporal"
 	"golang.org/x/sync/singleflight"
 
@@ -62,7 +61,7 @@ var _ workflows.Configuration = (*Activities)(nil)
 
 // PrepareUpdate implements workflows.Configuration.
 func (a *Activities) PrepareUpdate(ctx context.Context, in workflows.PrepareUpdate) (workflows.UpdatePlan, error) {
-	ctx, end := working(ctx, "rendering for cluster "+in.Cluster)
+	ctx, end := activities.Working(ctx, func() any { return "rendering for cluster " + in.Cluster })
 	defer end()
 	plan, err := a.prepare(ctx, in)
 	if err != nil && errors.Is(context.Cause(ctx), activities.ErrStopping) {
@@ -160,28 +159,6 @@ func (a *Activities) AwaitWindow(ctx context.Context, in workflows.AwaitWindow) 
 	}
 	return temporal.NewApplicationErrorWithOptions(fmt.Sprintf("cluster %s: %s waits: %s; %s", cluster.ID, in.What, reason, next), workflows.WindowClosed,
 		temporal.ApplicationErrorOptions{Category: temporal.ApplicationErrorCategoryBenign, NextRetryDelay: wait})
-}
-
-// working returns a context that ends with the activity or its worker, and heartbeats until the
-// returned function is called.
-func working(ctx context.Context, what string) (context.Context, func()) {
-	worked, cancel := context.WithCancelCause(ctx)
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		for again := time.Tick(activities.BeatEvery); ; {
-			select {
-			case <-worked.Done():
-				return
-			case <-activity.GetWorkerStopChannel(ctx):
-				cancel(activities.ErrStopping)
-				return
-			case <-again:
-				activity.RecordHeartbeat(ctx, what)
-			}
-		}
-	}()
-	return worked, func() { cancel(nil); <-done }
 }
 
 var errNoRepository = invalid("no configuration repository is configured; set repository.url")

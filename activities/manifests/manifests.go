@@ -8,7 +8,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"go.temporal.io/sdk/activity"
 	"go.temporal.io/sdk/temporal"
 	"k8s.io/client-go/rest"
 
@@ -72,32 +71,10 @@ func (p *progress) say(format string, args ...any) { p.text.Store(fmt.Sprintf(fo
 // begin returns a context that ends when the activity is cancelled or its worker stops, and
 // heartbeats the progress until the returned function is called.
 func begin(ctx context.Context) (context.Context, *progress, func()) {
-	working, cancel := context.WithCancelCause(ctx)
 	p := &progress{}
 	p.say("")
-	ended := make(chan struct{})
-	go func() {
-		defer close(ended)
-		clock := time.NewTicker(activities.BeatEvery)
-		defer clock.Stop()
-		for {
-			select {
-			case <-working.Done():
-				return
-			case <-activity.GetWorkerStopChannel(ctx):
-				cancel(activities.ErrStopping)
-				return
-			case <-clock.C:
-				// Not with the context of the work: the SDK takes the end of a heartbeat's context
-				// for the activity's.
-				activity.RecordHeartbeat(ctx, p.text.Load())
-			}
-		}
-	}()
-	return working, p, func() {
-		cancel(nil)
-		<-ended
-	}
+	working, end := activities.Working(ctx, p.text.Load)
+	return working, p, end
 }
 
 // pause waits, or says why the work ends.

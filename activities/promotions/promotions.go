@@ -15,7 +15,6 @@ import (
 	"time"
 
 	"github.com/hashicorp/golang-lru/v2/expirable"
-	"go.temporal.io/sdk/activity"
 	"go.temporal.io/sdk/client"
 
 	"github.com/fairway-project/fairway/activities"
@@ -63,29 +62,13 @@ func (a *Activities) now() time.Time {
 // begin is what every activity begins with: a context that ends with the activity or its worker, and
 // that heartbeats until the returned function is called, which also says what an error is.
 func (a *Activities) begin(ctx context.Context, what string) (context.Context, func(*error)) {
-	worked, cancel := context.WithCancelCause(ctx)
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		for again := time.Tick(activities.BeatEvery); ; {
-			select {
-			case <-worked.Done():
-				return
-			case <-activity.GetWorkerStopChannel(ctx):
-				cancel(activities.ErrStopping)
-				return
-			case <-again:
-				activity.RecordHeartbeat(ctx, what)
-			}
-		}
-	}()
+	worked, stop := activities.Working(ctx, func() any { return what })
 	return worked, func(err *error) {
 		if *err != nil && errors.Is(context.Cause(worked), activities.ErrStopping) {
 			*err = activities.ErrStopping
 		}
 		*err = typed(*err)
-		cancel(nil)
-		<-done
+		stop()
 	}
 }
 
