@@ -103,6 +103,38 @@ func TestABlockOfAChannelHoldsPromotionsOutOfItAndIntoIt(t *testing.T) {
 	}
 }
 
+// All other tests wait meanwhile: it stops the line for them, too.
+func TestABlockOfTheFleetStopsTheLine(t *testing.T) {
+	c := newClone(t)
+	fairway(t, "fleet", "block", "--reason", "an outage", "--for", "10m")
+	commit := c.push("fleet-dev", "Held by the fleet", map[string]string{"cluster/manifests/fleet/config.yaml": configMap("fleet", "x")})
+	knows(t, "fleet-dev", commit)
+	require.Eventually(t, func() bool {
+		return strings.Contains(fairway(t, "promote", "fleet-dev", "fleet-alpha", "--dry-run"), "an outage")
+	}, patience, time.Second)
+	_, code, err := command(t.Context(), "promote", "fleet-dev", "fleet-alpha", "--now", "--reason", "in a hurry")
+	require.NoError(t, err)
+	require.NotZero(t, code, "a block holds whoever is in a hurry")
+	require.False(t, c.has("fleet-alpha", commit))
+	fairway(t, "fleet", "unblock")
+	c.arrives("fleet-alpha", commit)
+	c.mergedOnce("fleet-alpha", "fleet-dev", commit)
+}
+
+func TestAFreezeHoldsAPromotionUntilAPersonGoesOnWithAReason(t *testing.T) {
+	t.Parallel()
+	c := newClone(t)
+	commit := c.push("night-dev", "In the sale", map[string]string{"cluster/manifests/night/config.yaml": configMap("night", "x")})
+	knows(t, "night-dev", commit)
+	require.Eventually(t, func() bool {
+		return strings.Contains(fairway(t, "promote", "night-dev", "night-alpha", "--dry-run"), "sale")
+	}, patience, time.Second)
+	require.False(t, c.has("night-alpha", commit))
+	fairway(t, "promote", "night-dev", "night-alpha", "--now", "--reason", "the sale breaks without it")
+	c.arrives("night-alpha", commit)
+	require.Contains(t, c.git("log", "-1", "--format=%B", c.mergedOnce("night-alpha", "night-dev", commit)), "the sale breaks without it")
+}
+
 // The forge tells of an approval by a webhook, so that nobody waits for the next look.
 func TestWebhooksOnlyHaveFairwayLookSooner(t *testing.T) {
 	t.Parallel()

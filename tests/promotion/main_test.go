@@ -13,6 +13,7 @@ import (
 	"github.com/goccy/go-yaml"
 	"go.temporal.io/sdk/client"
 
+	"github.com/fairway-project/fairway/calendar"
 	"github.com/fairway-project/fairway/config"
 	"github.com/fairway-project/fairway/lab"
 	"github.com/fairway-project/fairway/promotion"
@@ -144,6 +145,15 @@ func pipeline() promotion.Pipeline {
 	})
 	edge("block-dev", "block-alpha", promotion.Merge, nil)
 	edge("hook-alpha", "hook-stable", promotion.ByPullRequest, approved(true))
+	edge("newer-alpha", "newer-stable", promotion.ByPullRequest, func(e *promotion.Edge) {
+		approved(true)(e)
+		e.PullRequest.Supersede = promotion.Unapproved
+	})
+	edge("night-dev", "night-alpha", promotion.Merge, func(e *promotion.Edge) {
+		e.Freezes = []calendar.Freeze{{Name: "sale", From: time.Now().Add(-time.Hour), To: time.Now().Add(time.Hour)}}
+	})
+	edge("class-dev", "class-alpha", promotion.Merge, func(e *promotion.Edge) { e.PersonFor = []promotion.Class{promotion.NodesRoll} })
+	edge("fleet-dev", "fleet-alpha", promotion.Merge, nil)
 	edge("gone-dev", "gone-alpha", promotion.Merge, func(e *promotion.Edge) { e.Soak = new(time.Hour) })
 	return p
 }

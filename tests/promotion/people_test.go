@@ -84,6 +84,48 @@ func TestARefusedCandidateIsNotProposedAgain(t *testing.T) {
 	require.Equal(t, c.head("refuse-stable"), record.Merge)
 }
 
+// While nobody has approved, a newer candidate takes the place of one that waits.
+func TestANewerCandidateTakesThePlaceOfOneThatNobodyHasApproved(t *testing.T) {
+	t.Parallel()
+	c := newClone(t)
+	const file = "cluster/manifests/newer/config.yaml"
+	first := c.push("newer-alpha", "First", map[string]string{file: configMap("newer", "first")})
+	request := opened(t, "newer-stable", first)
+	second := c.push("newer-alpha", "Second", map[string]string{file: configMap("newer", "second")})
+	recorded(t, "newer-alpha", "newer-stable", first, promotion.Superseded)
+	next := opened(t, "newer-stable", second)
+	open := pullRequests(t, "newer-stable", gitea.StateOpen)
+	require.Len(t, open, 1)
+	require.Equal(t, next.Index, open[0].Index)
+	require.NotEqual(t, request.Index, next.Index)
+
+	review(t, next.Index, second, gitea.ReviewStateApproved)
+	third := c.push("newer-alpha", "Third", map[string]string{file: configMap("newer", "third")})
+	c.arrives("newer-stable", second)
+	require.False(t, c.has("newer-stable", third), "what is approved is not replaced")
+}
+
+// Manifests go by themselves along this edge; where nodes roll, a person has to look.
+func TestAClassOfChangeNeedsAPerson(t *testing.T) {
+	t.Parallel()
+	c := newClone(t)
+	harmless := c.push("class-dev", "A manifest", map[string]string{"cluster/manifests/class/config.yaml": configMap("class", "x")})
+	c.arrives("class-alpha", harmless)
+	c.mergedOnce("class-alpha", "class-dev", harmless)
+	const userData = "cluster/node-pools/worker-default/userdata.yaml"
+	nodes := c.push("class-dev", "Other nodes", map[string]string{userData: c.file("class-dev", userData) + "\n# other\n"})
+	request := opened(t, "class-alpha", nodes)
+	require.Contains(t, request.Body, "nodes")
+	says(t, request.Index, "approv")
+	require.False(t, c.has("class-alpha", nodes))
+	review(t, request.Index, nodes, gitea.ReviewStateApproved)
+	says(t, request.Index, "approved")
+	merged, _, err := as(t, theLab.Forge().ReviewerToken).MergePullRequest(owner(), repo(), request.Index, gitea.MergePullRequestOption{Style: gitea.MergeStyleMerge})
+	require.NoError(t, err)
+	require.True(t, merged)
+	require.Equal(t, promotion.NodesRoll, recorded(t, "class-dev", "class-alpha", nodes, promotion.Merged).Class)
+}
+
 // Both channels change the same lines.
 func TestAConflictWaitsForPeopleAndRecoversByItself(t *testing.T) {
 	t.Parallel()

@@ -60,8 +60,17 @@ func TestACommitTravelsFromDevToStableWhateverDies(t *testing.T) {
 	require.NoError(t, theLab.Part("temporal").Restart(t.Context()))
 	says(t, request.Index, "approv")
 
+	// An update that fails stops the clock, until a commit that mends it is on the cluster.
+	const brokenFile = "cluster/manifests/travel/broken.yaml"
+	c.push("dev", "Break it", map[string]string{brokenFile: "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: broken, namespace: default}\ndata: {value: 1}\n"})
+	soaks(func(s promotion.Soak, _ promotion.Landing) bool {
+		return strings.Contains(strings.Join(s.Held, " "), "failed")
+	}, "the clock stands still after a failed update")
+
 	// What lands later neither rides along nor takes its place.
-	later := c.push("dev", "And more of it", map[string]string{"cluster/manifests/travel/config.yaml": configMap("travel", "second")})
+	later := c.push("dev", "And more of it", map[string]string{
+		"cluster/manifests/travel/config.yaml": configMap("travel", "second"), brokenFile: configMap("mended", "x"),
+	})
 	c.arrives("alpha", later)
 	kill(t)
 	review(t, request.Index, merge, gitea.ReviewStateApproved)
