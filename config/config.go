@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/fairway-project/fairway/calendar"
+	"github.com/fairway-project/fairway/e2e"
 	"github.com/fairway-project/fairway/promotion"
 	"github.com/fairway-project/fairway/strictyaml"
 )
@@ -37,8 +38,10 @@ type Config struct {
 	Rollout    Rollout    `yaml:"rollout"`
 	// Pipeline is which promotions there are; default none.
 	Pipeline promotion.Pipeline `yaml:"pipeline"`
-	Notify   Notify             `yaml:"notify"`
-	Worker   Worker             `yaml:"worker"`
+	// E2E is how pull requests are tested; default not at all.
+	E2E    e2e.Settings `yaml:"e2e"`
+	Notify Notify       `yaml:"notify"`
+	Worker Worker       `yaml:"worker"`
 }
 
 // Kubernetes says how the API servers of clusters are reached.
@@ -221,6 +224,7 @@ func defaults() Config {
 			SyncEvery: time.Minute, HealthEvery: time.Minute,
 		},
 		Rollout: Rollout{Waves: Waves{CanaryLevel: new(-1), Groups: &[]string{"10%", "30%", "100%"}, Bake: new(10 * time.Minute), MaxFailed: new(0), Health: new(true)}},
+		E2E:     e2e.Defaults(),
 		Notify:  Notify{Timeout: 10 * time.Second},
 		Worker: Worker{
 			Listen:     "127.0.0.1:9464",
