@@ -113,6 +113,8 @@ type Suite struct {
 	// Retries is how often cases that failed are tried once more; where a suite cannot repeat single cases,
 	// all of it is. A case that passes then is flaky and counts as passed. Default 0.
 	Retries int `yaml:"retries" json:"retries,omitempty" validate:"gte=0,lte=10"`
+	// Channels are the bases of the pull requests that the suite is run for; none means all.
+	Channels []string `yaml:"channels" json:"channels,omitempty"`
 	// Optional suites are reported and fail nothing.
 	Optional bool `yaml:"optional" json:"optional,omitempty"`
 }

@@ -4,8 +4,6 @@ import (
 	"cmp"
 	"context"
 	"encoding/json"
-	"os"
-	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -23,82 +21,19 @@ const patience = 2 * time.Minute
 
 // ---- the configuration repository, past the proxies
 
-// makeBranches makes the channels that the sample repository lacks; they begin at stable.
-func makeBranches(ctx context.Context, channels []string) error {
-	clone, err := os.MkdirTemp(dir, "branches-")
-	if err != nil {
-		return err
-	}
-	if _, err := product.Git(ctx, clone, "clone", "--quiet", product.Remote(theLab), "."); err != nil {
-		return err
-	}
-	push := []string{"push", "--quiet", "origin"}
-	for _, channel := range channels {
-		if _, err := product.Git(ctx, clone, "rev-parse", "--verify", "origin/"+channel); err != nil {
-			push = append(push, "origin/stable:refs/heads/"+channel)
-		}
-	}
-	_, err = product.Git(ctx, clone, push...)
-	return err
-}
-
 // clone is a copy of the repository that a test works in.
-type clone struct {
-	*testing.T
-	dir string
-}
+type clone struct{ product.Clone }
 
 func newClone(t *testing.T) clone {
 	t.Helper()
-	c := clone{t, t.TempDir()}
-	c.git("clone", "--quiet", product.Remote(theLab), ".")
-	return c
-}
-
-func (c clone) git(args ...string) string {
-	c.Helper()
-	out, err := product.Git(c.Context(), c.dir, args...)
-	require.NoError(c, err)
-	return out
-}
-
-// fetch brings the clone up to date.
-func (c clone) fetch() { c.git("fetch", "--quiet", "--prune", "origin") }
-
-// push makes a commit on a branch that gives files a content, and returns it.
-func (c clone) push(branch, title string, files map[string]string) string {
-	c.Helper()
-	c.fetch()
-	c.git("checkout", "--quiet", "--detach", "origin/"+branch)
-	return c.commit(branch, title, files)
-}
-
-func (c clone) commit(branch, title string, files map[string]string) string {
-	c.Helper()
-	for name, content := range files {
-		path := filepath.Join(c.dir, name)
-		require.NoError(c, os.MkdirAll(filepath.Dir(path), 0o755))
-		require.NoError(c, os.WriteFile(path, []byte(content), 0o644))
-	}
-	c.git("add", "--all")
-	c.git("commit", "--quiet", "--allow-empty", "-m", title)
-	c.git("push", "--quiet", "origin", "HEAD:refs/heads/"+branch)
-	return c.git("rev-parse", "HEAD")
-}
-
-// head is the commit that a branch is at; empty if there is no such branch.
-func (c clone) head(branch string) string {
-	c.Helper()
-	line := c.git("ls-remote", "--heads", "origin", "refs/heads/"+branch)
-	commit, _, _ := strings.Cut(line, "\t")
-	return commit
+	return clone{product.NewClone(t, theLab)}
 }
 
 // has says whether a branch has got a commit.
 func (c clone) has(branch, commit string) bool {
 	c.Helper()
-	c.fetch()
-	_, err := product.Git(c.Context(), c.dir, "merge-base", "--is-ancestor", commit, "origin/"+branch)
+	c.Fetch()
+	_, err := product.Git(c.Context(), c.Dir, "merge-base", "--is-ancestor", commit, "origin/"+branch)
 	return err == nil
 }
 
@@ -112,8 +47,8 @@ func (c clone) arrives(branch, commit string) {
 // merges are the commits of a branch that promote a candidate, by what their trailers say.
 func (c clone) merges(branch, from, candidate string) []string {
 	c.Helper()
-	c.fetch()
-	return strings.Fields(c.git("log", "--format=%H", "--fixed-strings", "--grep=Fairway-Promotion: "+promotion.ID(from, branch, candidate), "origin/"+branch))
+	c.Fetch()
+	return strings.Fields(c.Git("log", "--format=%H", "--fixed-strings", "--grep=Fairway-Promotion: "+promotion.ID(from, branch, candidate), "origin/"+branch))
 }
 
 // mergedOnce checks that a candidate was merged by Fairway once, and returns the merge.
@@ -121,16 +56,10 @@ func (c clone) mergedOnce(branch, from, candidate string) string {
 	c.Helper()
 	found := c.merges(branch, from, candidate)
 	require.Len(c, found, 1, "%.8s was merged once into %s", candidate, branch)
-	parents := strings.Fields(c.git("log", "-1", "--format=%P", found[0]))
+	parents := strings.Fields(c.Git("log", "-1", "--format=%P", found[0]))
 	require.Len(c, parents, 2)
 	require.Equal(c, candidate, parents[1])
 	return found[0]
-}
-
-func (c clone) file(branch, path string) string {
-	c.Helper()
-	c.fetch()
-	return c.git("show", "origin/"+branch+":"+path)
 }
 
 // ---- the forge

@@ -43,7 +43,7 @@ func TestAPromotionWaitsForItsGates(t *testing.T) {
 	t.Parallel()
 	c := newClone(t)
 	shopErrors.Store(7)
-	commit := c.push("gate-dev", "Tested later", map[string]string{"cluster/manifests/gate/config.yaml": configMap("gate", "x")})
+	commit := c.Push("gate-dev", "Tested later", map[string]string{"cluster/manifests/gate/config.yaml": configMap("gate", "x")})
 	knows(t, "gate-dev", commit)
 	dry := func() string { return fairway(t, "promote", "gate-dev", "gate-alpha", "--dry-run") }
 	require.Eventually(t, func() bool {
@@ -73,7 +73,7 @@ func TestAPromotionWaitsForItsGates(t *testing.T) {
 	require.True(t, passed["e2e"] && passed["smoke"] && passed["errors"], "%v", record.Gates)
 
 	// In an emergency a person goes on without one of them, with a reason that is kept.
-	urgent := c.push("gate-dev", "Urgent", map[string]string{"cluster/manifests/gate/config.yaml": configMap("gate", "y")})
+	urgent := c.Push("gate-dev", "Urgent", map[string]string{"cluster/manifests/gate/config.yaml": configMap("gate", "y")})
 	knows(t, "gate-dev", urgent)
 	fine.Store("/gate-dev/"+urgent, true)
 	_, code, err := command(t.Context(), "promote", "gate-dev", "gate-alpha", "--now")
@@ -82,7 +82,7 @@ func TestAPromotionWaitsForItsGates(t *testing.T) {
 	fairway(t, "promote", "gate-dev", "gate-alpha", "--now", "--skip-gate", "e2e", "--reason", "the shop is down")
 	c.arrives("gate-alpha", urgent)
 	merge := c.mergedOnce("gate-alpha", "gate-dev", urgent)
-	require.Contains(t, c.git("log", "-1", "--format=%B", merge), "the shop is down")
+	require.Contains(t, c.Git("log", "-1", "--format=%B", merge), "the shop is down")
 	require.Equal(t, "the shop is down", recorded(t, "gate-dev", "gate-alpha", urgent, promotion.Merged).Reason)
 }
 
@@ -91,7 +91,7 @@ func TestABlockOfAChannelHoldsPromotionsOutOfItAndIntoIt(t *testing.T) {
 	c := newClone(t)
 	for _, name := range []string{"block-alpha", "block-dev"} {
 		fairway(t, "channel", "block", name, "--reason", "we look at something")
-		commit := c.push("block-dev", "Held by a block of "+name, map[string]string{"cluster/manifests/block/config.yaml": configMap("block", name)})
+		commit := c.Push("block-dev", "Held by a block of "+name, map[string]string{"cluster/manifests/block/config.yaml": configMap("block", name)})
 		knows(t, "block-dev", commit)
 		require.Eventually(t, func() bool {
 			return strings.Contains(fairway(t, "promote", "block-dev", "block-alpha", "--dry-run"), "we look at something")
@@ -107,7 +107,7 @@ func TestABlockOfAChannelHoldsPromotionsOutOfItAndIntoIt(t *testing.T) {
 func TestABlockOfTheFleetStopsTheLine(t *testing.T) {
 	c := newClone(t)
 	fairway(t, "fleet", "block", "--reason", "an outage", "--for", "10m")
-	commit := c.push("fleet-dev", "Held by the fleet", map[string]string{"cluster/manifests/fleet/config.yaml": configMap("fleet", "x")})
+	commit := c.Push("fleet-dev", "Held by the fleet", map[string]string{"cluster/manifests/fleet/config.yaml": configMap("fleet", "x")})
 	knows(t, "fleet-dev", commit)
 	require.Eventually(t, func() bool {
 		return strings.Contains(fairway(t, "promote", "fleet-dev", "fleet-alpha", "--dry-run"), "an outage")
@@ -124,7 +124,7 @@ func TestABlockOfTheFleetStopsTheLine(t *testing.T) {
 func TestAFreezeHoldsAPromotionUntilAPersonGoesOnWithAReason(t *testing.T) {
 	t.Parallel()
 	c := newClone(t)
-	commit := c.push("night-dev", "In the sale", map[string]string{"cluster/manifests/night/config.yaml": configMap("night", "x")})
+	commit := c.Push("night-dev", "In the sale", map[string]string{"cluster/manifests/night/config.yaml": configMap("night", "x")})
 	knows(t, "night-dev", commit)
 	require.Eventually(t, func() bool {
 		return strings.Contains(fairway(t, "promote", "night-dev", "night-alpha", "--dry-run"), "sale")
@@ -132,7 +132,7 @@ func TestAFreezeHoldsAPromotionUntilAPersonGoesOnWithAReason(t *testing.T) {
 	require.False(t, c.has("night-alpha", commit))
 	fairway(t, "promote", "night-dev", "night-alpha", "--now", "--reason", "the sale breaks without it")
 	c.arrives("night-alpha", commit)
-	require.Contains(t, c.git("log", "-1", "--format=%B", c.mergedOnce("night-alpha", "night-dev", commit)), "the sale breaks without it")
+	require.Contains(t, c.Git("log", "-1", "--format=%B", c.mergedOnce("night-alpha", "night-dev", commit)), "the sale breaks without it")
 }
 
 // The forge tells of an approval by a webhook, so that nobody waits for the next look.
@@ -156,7 +156,7 @@ func TestWebhooksOnlyHaveFairwayLookSooner(t *testing.T) {
 		return answer.StatusCode
 	}
 	c := newClone(t)
-	commit := c.push("hook-alpha", "Tell by hook", map[string]string{"cluster/manifests/hook/config.yaml": configMap("hook", "x")})
+	commit := c.Push("hook-alpha", "Tell by hook", map[string]string{"cluster/manifests/hook/config.yaml": configMap("hook", "x")})
 	request := opened(t, "hook-stable", commit)
 
 	// What hooks say is not believed: these claim that it is approved and merged.

@@ -75,7 +75,7 @@ func startProduct(ctx context.Context) (err error) {
 	if env["FAIRWAY_CONFIG"], err = written("fairway.yaml", c); err != nil {
 		return err
 	}
-	if err := makeBranches(ctx, c.Pipeline.Channels); err != nil {
+	if err := product.MakeBranches(ctx, theLab, c.Pipeline.Channels); err != nil {
 		return err
 	}
 	worker, err = theLab.Run(ctx, lab.Process{

@@ -39,7 +39,7 @@ func during(t *testing.T, from, to, activity string) {
 func TestAPromotionIsMergedOnceWhateverIsKilledBetweenMergePushAndRecord(t *testing.T) {
 	t.Parallel()
 	c := newClone(t)
-	before := c.head("once-alpha")
+	before := c.Head("once-alpha")
 	var commits []string
 	for _, moment := range []struct {
 		name  string
@@ -48,8 +48,8 @@ func TestAPromotionIsMergedOnceWhateverIsKilledBetweenMergePushAndRecord(t *test
 	}{
 		{"worker, while it merges", func(string) { during(t, "once-dev", "once-alpha", "MergePromotion") }, func() { kill(t) }},
 		{"worker, once it has pushed", func(string) {
-			head := c.head("once-alpha")
-			require.Eventually(t, func() bool { return c.head("once-alpha") != head }, patience, 5*time.Millisecond)
+			head := c.Head("once-alpha")
+			require.Eventually(t, func() bool { return c.Head("once-alpha") != head }, patience, 5*time.Millisecond)
 		}, func() { kill(t) }},
 		{"Temporal and worker, while it merges", func(string) { during(t, "once-dev", "once-alpha", "MergePromotion") }, func() {
 			require.NoError(t, theLab.Part("temporal").Kill())
@@ -58,7 +58,7 @@ func TestAPromotionIsMergedOnceWhateverIsKilledBetweenMergePushAndRecord(t *test
 			require.NoError(t, worker.Restart(t.Context()))
 		}},
 	} {
-		commit := c.push("once-dev", "Before the death of "+moment.name, map[string]string{"cluster/manifests/once/" + fmt.Sprint(len(commits)) + ".yaml": configMap("once", "x")})
+		commit := c.Push("once-dev", "Before the death of "+moment.name, map[string]string{"cluster/manifests/once/" + fmt.Sprint(len(commits)) + ".yaml": configMap("once", "x")})
 		moment.await(commit)
 		moment.die()
 		c.arrives("once-alpha", commit)
@@ -68,7 +68,7 @@ func TestAPromotionIsMergedOnceWhateverIsKilledBetweenMergePushAndRecord(t *test
 		merge := c.mergedOnce("once-alpha", "once-dev", commit)
 		require.Equal(t, merge, recorded(t, "once-dev", "once-alpha", commit, promotion.Merged).Merge)
 	}
-	line := strings.Fields(c.git("log", "--first-parent", "--format=%H", before+"..origin/once-alpha"))
+	line := strings.Fields(c.Git("log", "--first-parent", "--format=%H", before+"..origin/once-alpha"))
 	require.Len(t, line, len(commits), "nothing else was pushed")
 }
 
@@ -76,15 +76,15 @@ func TestAPromotionIsMergedOnceWhateverIsKilledBetweenMergePushAndRecord(t *test
 func TestAPromotionIsMergedAgainstTheHeadOfThatMoment(t *testing.T) {
 	t.Parallel()
 	c, other := newClone(t), newClone(t)
-	commit := c.push("race-dev", "Race", map[string]string{"cluster/manifests/race/dev.yaml": configMap("race", "dev")})
+	commit := c.Push("race-dev", "Race", map[string]string{"cluster/manifests/race/dev.yaml": configMap("race", "dev")})
 	var pushed []string
 	for i := 0; !c.has("race-alpha", commit); i++ {
 		require.Less(t, i, 500, "the promotion never wins")
-		other.fetch()
-		other.git("checkout", "--quiet", "--detach", "origin/race-alpha")
-		other.git("commit", "--quiet", "--allow-empty", "-m", fmt.Sprint("Other ", i))
-		if _, err := product.Git(t.Context(), other.dir, "push", "--quiet", "origin", "HEAD:refs/heads/race-alpha"); err == nil {
-			pushed = append(pushed, other.git("rev-parse", "HEAD"))
+		other.Fetch()
+		other.Git("checkout", "--quiet", "--detach", "origin/race-alpha")
+		other.Git("commit", "--quiet", "--allow-empty", "-m", fmt.Sprint("Other ", i))
+		if _, err := product.Git(t.Context(), other.Dir, "push", "--quiet", "origin", "HEAD:refs/heads/race-alpha"); err == nil {
+			pushed = append(pushed, other.Git("rev-parse", "HEAD"))
 		}
 		if i > 20 {
 			time.Sleep(100 * time.Millisecond) // it has to get in between at some time

@@ -27,7 +27,7 @@ func TestAProtectedBranchTakesWhatWasTestedAndApprovedAsItIs(t *testing.T) {
 	t.Parallel()
 	c := newClone(t)
 	protect(t, "review-stable", "fairway/e2e")
-	commit := c.push("review-alpha", "Change something", map[string]string{"cluster/manifests/review/config.yaml": configMap("review", "one")})
+	commit := c.Push("review-alpha", "Change something", map[string]string{"cluster/manifests/review/config.yaml": configMap("review", "one")})
 	request := opened(t, "review-stable", commit)
 	says(t, request.Index, "approv")
 	review(t, request.Index, commit, gitea.ReviewStateApproved)
@@ -35,14 +35,14 @@ func TestAProtectedBranchTakesWhatWasTestedAndApprovedAsItIs(t *testing.T) {
 	require.False(t, c.has("review-stable", commit))
 
 	// Somebody pushes to the branch of the pull request: what was approved is not what would be merged.
-	c.fetch()
-	c.git("checkout", "--quiet", "--detach", "origin/"+request.Head.Ref)
-	sneaked := c.commit(request.Head.Ref, "Sneak something in", map[string]string{"cluster/manifests/review/more.yaml": configMap("sneaked", "in")})
+	c.Fetch()
+	c.Git("checkout", "--quiet", "--detach", "origin/"+request.Head.Ref)
+	sneaked := c.Commit(request.Head.Ref, "Sneak something in", map[string]string{"cluster/manifests/review/more.yaml": configMap("sneaked", "in")})
 	status(t, sneaked, "fairway/e2e", gitea.StatusSuccess)
 	says(t, request.Index, sneaked[:7])
 	require.False(t, c.has("review-stable", sneaked))
 
-	c.git("push", "--quiet", "--force", "origin", commit+":refs/heads/"+request.Head.Ref)
+	c.Git("push", "--quiet", "--force", "origin", commit+":refs/heads/"+request.Head.Ref)
 	status(t, commit, "fairway/e2e", gitea.StatusSuccess)
 	says(t, request.Index, "approv") // the approval is stale by now
 	require.Eventually(t, func() bool {
@@ -59,7 +59,7 @@ func TestAProtectedBranchTakesWhatWasTestedAndApprovedAsItIs(t *testing.T) {
 func TestARefusedCandidateIsNotProposedAgain(t *testing.T) {
 	t.Parallel()
 	c := newClone(t)
-	commit := c.push("refuse-alpha", "Nobody wants this", map[string]string{"cluster/manifests/refuse/config.yaml": configMap("refuse", "one")})
+	commit := c.Push("refuse-alpha", "Nobody wants this", map[string]string{"cluster/manifests/refuse/config.yaml": configMap("refuse", "one")})
 	request := opened(t, "refuse-stable", commit)
 	closed := gitea.StateClosed
 	_, _, err := as(t, theLab.Forge().ReviewerToken).EditPullRequest(owner(), repo(), request.Index, gitea.EditPullRequestOption{State: &closed})
@@ -67,7 +67,7 @@ func TestARefusedCandidateIsNotProposedAgain(t *testing.T) {
 	recorded(t, "refuse-alpha", "refuse-stable", commit, promotion.Refused)
 	require.Contains(t, fairway(t, "promote", "refuse-alpha", "refuse-stable", "--dry-run"), "refused")
 
-	next := c.push("refuse-alpha", "Better this", map[string]string{"cluster/manifests/refuse/config.yaml": configMap("refuse", "two")})
+	next := c.Push("refuse-alpha", "Better this", map[string]string{"cluster/manifests/refuse/config.yaml": configMap("refuse", "two")})
 	second := opened(t, "refuse-stable", next)
 	require.NotEqual(t, request.Index, second.Index)
 	require.Len(t, pullRequests(t, "refuse-stable", gitea.StateAll), 2, "the refused one was not opened again")
@@ -81,7 +81,7 @@ func TestARefusedCandidateIsNotProposedAgain(t *testing.T) {
 	require.True(t, merged)
 	record := recorded(t, "refuse-alpha", "refuse-stable", next, promotion.Merged)
 	require.Equal(t, "reviewer", record.MergedBy)
-	require.Equal(t, c.head("refuse-stable"), record.Merge)
+	require.Equal(t, c.Head("refuse-stable"), record.Merge)
 }
 
 // While nobody has approved, a newer candidate takes the place of one that waits.
@@ -89,9 +89,9 @@ func TestANewerCandidateTakesThePlaceOfOneThatNobodyHasApproved(t *testing.T) {
 	t.Parallel()
 	c := newClone(t)
 	const file = "cluster/manifests/newer/config.yaml"
-	first := c.push("newer-alpha", "First", map[string]string{file: configMap("newer", "first")})
+	first := c.Push("newer-alpha", "First", map[string]string{file: configMap("newer", "first")})
 	request := opened(t, "newer-stable", first)
-	second := c.push("newer-alpha", "Second", map[string]string{file: configMap("newer", "second")})
+	second := c.Push("newer-alpha", "Second", map[string]string{file: configMap("newer", "second")})
 	recorded(t, "newer-alpha", "newer-stable", first, promotion.Superseded)
 	next := opened(t, "newer-stable", second)
 	open := pullRequests(t, "newer-stable", gitea.StateOpen)
@@ -100,7 +100,7 @@ func TestANewerCandidateTakesThePlaceOfOneThatNobodyHasApproved(t *testing.T) {
 	require.NotEqual(t, request.Index, next.Index)
 
 	review(t, next.Index, second, gitea.ReviewStateApproved)
-	third := c.push("newer-alpha", "Third", map[string]string{file: configMap("newer", "third")})
+	third := c.Push("newer-alpha", "Third", map[string]string{file: configMap("newer", "third")})
 	c.arrives("newer-stable", second)
 	require.False(t, c.has("newer-stable", third), "what is approved is not replaced")
 }
@@ -109,11 +109,11 @@ func TestANewerCandidateTakesThePlaceOfOneThatNobodyHasApproved(t *testing.T) {
 func TestAClassOfChangeNeedsAPerson(t *testing.T) {
 	t.Parallel()
 	c := newClone(t)
-	harmless := c.push("class-dev", "A manifest", map[string]string{"cluster/manifests/class/config.yaml": configMap("class", "x")})
+	harmless := c.Push("class-dev", "A manifest", map[string]string{"cluster/manifests/class/config.yaml": configMap("class", "x")})
 	c.arrives("class-alpha", harmless)
 	c.mergedOnce("class-alpha", "class-dev", harmless)
 	const userData = "cluster/node-pools/worker-default/userdata.yaml"
-	nodes := c.push("class-dev", "Other nodes", map[string]string{userData: c.file("class-dev", userData) + "\n# other\n"})
+	nodes := c.Push("class-dev", "Other nodes", map[string]string{userData: c.File("class-dev", userData) + "\n# other\n"})
 	request := opened(t, "class-alpha", nodes)
 	require.Contains(t, request.Body, "nodes")
 	says(t, request.Index, "approv")
@@ -131,10 +131,10 @@ func TestAConflictWaitsForPeopleAndRecoversByItself(t *testing.T) {
 	t.Parallel()
 	c := newClone(t)
 	const file = "cluster/manifests/conflict/config.yaml"
-	base := c.push("conflict-dev", "Begin", map[string]string{file: configMap("conflict", "begin")})
+	base := c.Push("conflict-dev", "Begin", map[string]string{file: configMap("conflict", "begin")})
 	c.arrives("conflict-alpha", base)
-	hotfix := c.push("conflict-alpha", "Mend it on alpha", map[string]string{file: configMap("conflict", "alpha")})
-	commit := c.push("conflict-dev", "Mend it on dev", map[string]string{file: configMap("conflict", "dev")})
+	hotfix := c.Push("conflict-alpha", "Mend it on alpha", map[string]string{file: configMap("conflict", "alpha")})
+	commit := c.Push("conflict-dev", "Mend it on dev", map[string]string{file: configMap("conflict", "dev")})
 
 	request := opened(t, "conflict-alpha", commit)
 	require.Contains(t, request.Body, file)
@@ -143,29 +143,29 @@ func TestAConflictWaitsForPeopleAndRecoversByItself(t *testing.T) {
 	record := recorded(t, "conflict-dev", "conflict-alpha", commit, promotion.Conflicted)
 	require.Equal(t, int(request.Index), record.PullRequest)
 	require.Contains(t, fairway(t, "promotion", "list", "--channel", "conflict-alpha"), "conflict")
-	require.Equal(t, configMap("conflict", "alpha"), c.file("conflict-alpha", file)+"\n", "nothing was guessed")
+	require.Equal(t, configMap("conflict", "alpha"), c.File("conflict-alpha", file)+"\n", "nothing was guessed")
 
 	// Somebody makes both sides alike; the next look finds it.
-	mended := c.push("conflict-dev", "Take what alpha has", map[string]string{file: configMap("conflict", "alpha")})
+	mended := c.Push("conflict-dev", "Take what alpha has", map[string]string{file: configMap("conflict", "alpha")})
 	c.arrives("conflict-alpha", mended)
 	require.Eventually(t, func() bool { return len(pullRequests(t, "conflict-alpha", gitea.StateOpen)) == 0 }, patience, 300*time.Millisecond, "the pull request is closed")
 
 	// Another one is resolved by a person on the branch of the pull request.
-	c.push("conflict-alpha", "Again on alpha", map[string]string{file: configMap("conflict", "alpha again")})
-	commit = c.push("conflict-dev", "Again on dev", map[string]string{file: configMap("conflict", "dev again")})
+	c.Push("conflict-alpha", "Again on alpha", map[string]string{file: configMap("conflict", "alpha again")})
+	commit = c.Push("conflict-dev", "Again on dev", map[string]string{file: configMap("conflict", "dev again")})
 	request = opened(t, "conflict-alpha", commit)
-	c.fetch()
-	c.git("checkout", "--quiet", "--detach", "origin/"+request.Head.Ref)
-	_, err := product.Git(t.Context(), c.dir, "merge", "--quiet", "origin/conflict-alpha")
+	c.Fetch()
+	c.Git("checkout", "--quiet", "--detach", "origin/"+request.Head.Ref)
+	_, err := product.Git(t.Context(), c.Dir, "merge", "--quiet", "origin/conflict-alpha")
 	require.Error(t, err, "it is a conflict")
-	c.commit(request.Head.Ref, "Resolve", map[string]string{file: configMap("conflict", "both")})
+	c.Commit(request.Head.Ref, "Resolve", map[string]string{file: configMap("conflict", "both")})
 	require.Eventually(t, func() bool {
 		merged, _, err := as(t, theLab.Forge().ReviewerToken).MergePullRequest(owner(), repo(), request.Index, gitea.MergePullRequestOption{Style: gitea.MergeStyleMerge})
 		return err == nil && merged
 	}, patience, time.Second)
 	c.arrives("conflict-alpha", commit)
-	require.Equal(t, configMap("conflict", "both"), c.file("conflict-alpha", file)+"\n")
-	next := c.push("conflict-dev", "Go on", map[string]string{"cluster/manifests/conflict/next.yaml": configMap("next", "x")})
+	require.Equal(t, configMap("conflict", "both"), c.File("conflict-alpha", file)+"\n")
+	next := c.Push("conflict-dev", "Go on", map[string]string{"cluster/manifests/conflict/next.yaml": configMap("next", "x")})
 	c.arrives("conflict-alpha", next)
 }
 
@@ -174,9 +174,9 @@ func TestAHotfixIsMissedInEarlierChannelsUntilTheyHaveItsContent(t *testing.T) {
 	t.Parallel()
 	c := newClone(t)
 	const file = "cluster/manifests/hot/config.yaml"
-	c.fetch()
-	c.git("checkout", "--quiet", "--detach", "origin/hot-stable")
-	fix := c.commit("hotfix-of-the-day", "Mend what is broken", map[string]string{file: configMap("hot", "mended")})
+	c.Fetch()
+	c.Git("checkout", "--quiet", "--detach", "origin/hot-stable")
+	fix := c.Commit("hotfix-of-the-day", "Mend what is broken", map[string]string{file: configMap("hot", "mended")})
 	client := as(t, theLab.Forge().AuthorToken)
 	request, _, err := client.CreatePullRequest(owner(), repo(), gitea.CreatePullRequestOption{Head: "hotfix-of-the-day", Base: "hot-stable", Title: "Mend what is broken"})
 	require.NoError(t, err)
@@ -184,14 +184,14 @@ func TestAHotfixIsMissedInEarlierChannelsUntilTheyHaveItsContent(t *testing.T) {
 		merged, _, err := as(t, theLab.Forge().ReviewerToken).MergePullRequest(owner(), repo(), request.Index, gitea.MergePullRequestOption{Style: gitea.MergeStyleMerge})
 		return err == nil && merged
 	}, patience, time.Second)
-	knows(t, "hot-stable", c.head("hot-stable"))
-	require.Eventually(t, func() bool { return kindOf(t, "hot-stable", c.head("hot-stable")) == promotion.Hotfix }, patience, 300*time.Millisecond)
+	knows(t, "hot-stable", c.Head("hot-stable"))
+	require.Eventually(t, func() bool { return kindOf(t, "hot-stable", c.Head("hot-stable")) == promotion.Hotfix }, patience, 300*time.Millisecond)
 	described := fairway(t, "channel", "describe", "hot-stable")
 	require.Contains(t, described, "Mend what is broken")
 	require.Contains(t, described, "hot-alpha")
 
 	// The same content in another commit, with something else in it.
-	commit := c.push("hot-dev", "Mend it, and something else", map[string]string{file: configMap("hot", "mended"), "cluster/manifests/hot/else.yaml": configMap("else", "x")})
+	commit := c.Push("hot-dev", "Mend it, and something else", map[string]string{file: configMap("hot", "mended"), "cluster/manifests/hot/else.yaml": configMap("else", "x")})
 	c.arrives("hot-alpha", commit)
 	lacking := func() string {
 		var out struct {
@@ -214,10 +214,10 @@ func TestAHotfixIsMissedInEarlierChannelsUntilTheyHaveItsContent(t *testing.T) {
 	require.Eventually(t, func() bool { return kindOf(t, "hot-stable", promoted) == promotion.Promoted }, patience, 300*time.Millisecond)
 
 	// Somebody merges by hand what is neither promotion nor hotfix.
-	source := c.push("hot-dev", "Something on dev", map[string]string{"cluster/manifests/hot/dev.yaml": configMap("dev", "x")})
-	c.git("checkout", "--quiet", "--detach", "origin/hot-stable")
-	c.git("merge", "--quiet", "--no-ff", "--no-commit", source)
-	mixed := c.commit("hot-stable", "Bring it along with something else", map[string]string{"cluster/manifests/hot/mixed.yaml": configMap("mixed", "x")})
+	source := c.Push("hot-dev", "Something on dev", map[string]string{"cluster/manifests/hot/dev.yaml": configMap("dev", "x")})
+	c.Git("checkout", "--quiet", "--detach", "origin/hot-stable")
+	c.Git("merge", "--quiet", "--no-ff", "--no-commit", source)
+	mixed := c.Commit("hot-stable", "Bring it along with something else", map[string]string{"cluster/manifests/hot/mixed.yaml": configMap("mixed", "x")})
 	require.Eventually(t, func() bool { return kindOf(t, "hot-stable", mixed) == promotion.Mixed }, patience, 300*time.Millisecond)
 	require.Contains(t, fairway(t, "channel", "describe", "hot-stable"), "Bring it along with something else")
 }
@@ -239,7 +239,7 @@ func TestARevertStopsTheBadRangeInBothDirections(t *testing.T) {
 	t.Parallel()
 	c := newClone(t)
 	const file = "cluster/manifests/revert/config.yaml"
-	good := c.push("revert-dev", "Good", map[string]string{file: configMap("revert", "good")})
+	good := c.Push("revert-dev", "Good", map[string]string{file: configMap("revert", "good")})
 	c.arrives("revert-alpha", good)
 	sound := c.mergedOnce("revert-alpha", "revert-dev", good)
 	first := opened(t, "revert-stable", sound)
@@ -247,16 +247,16 @@ func TestARevertStopsTheBadRangeInBothDirections(t *testing.T) {
 	merged, _, err := as(t, theLab.Forge().ReviewerToken).MergePullRequest(owner(), repo(), first.Index, gitea.MergePullRequestOption{Style: gitea.MergeStyleMerge})
 	require.NoError(t, err)
 	require.True(t, merged)
-	bad := c.push("revert-dev", "Bad", map[string]string{file: configMap("revert", "bad")})
+	bad := c.Push("revert-dev", "Bad", map[string]string{file: configMap("revert", "bad")})
 	c.arrives("revert-alpha", bad)
 	worse := c.mergedOnce("revert-alpha", "revert-dev", bad)
 	proposed := opened(t, "revert-stable", worse)
 
 	require.Contains(t, fairway(t, "channel", "revert", "revert-alpha", "--to", sound, "--reason", "it breaks", "--dry-run"), "1")
-	require.Equal(t, worse, c.head("revert-alpha"), "a dry run changes nothing")
+	require.Equal(t, worse, c.Head("revert-alpha"), "a dry run changes nothing")
 	fairway(t, "channel", "revert", "revert-alpha", "--to", sound, "--reason", "it breaks")
-	require.Eventually(t, func() bool { return c.file("revert-alpha", file)+"\n" == configMap("revert", "good") }, patience, 300*time.Millisecond)
-	require.Contains(t, c.git("log", "-1", "--format=%B", "origin/revert-alpha"), "it breaks")
+	require.Eventually(t, func() bool { return c.File("revert-alpha", file)+"\n" == configMap("revert", "good") }, patience, 300*time.Millisecond)
+	require.Contains(t, c.Git("log", "-1", "--format=%B", "origin/revert-alpha"), "it breaks")
 	recorded(t, "revert-alpha", "revert-stable", worse, promotion.Withdrawn)
 	require.Eventually(t, func() bool {
 		request, _, err := as(t, theLab.Forge().OperatorToken).GetPullRequest(owner(), repo(), proposed.Index)
@@ -264,12 +264,12 @@ func TestARevertStopsTheBadRangeInBothDirections(t *testing.T) {
 	}, patience, 300*time.Millisecond)
 	require.Contains(t, fairway(t, "channel", "describe", "revert-alpha"), "it breaks")
 
-	fix := c.push("revert-dev", "Take it back here too", map[string]string{file: configMap("revert", "good"), "cluster/manifests/revert/more.yaml": configMap("more", "x")})
+	fix := c.Push("revert-dev", "Take it back here too", map[string]string{file: configMap("revert", "good"), "cluster/manifests/revert/more.yaml": configMap("more", "x")})
 	knows(t, "revert-dev", fix)
 	require.Contains(t, fairway(t, "promote", "revert-dev", "revert-alpha", "--dry-run"), "revert")
 	require.False(t, c.has("revert-alpha", fix))
 	fairway(t, "channel", "revert", "revert-alpha", "--lift", "--reason", "dev has taken it back too")
 	c.arrives("revert-alpha", fix)
-	require.Equal(t, configMap("revert", "good"), c.file("revert-alpha", file)+"\n")
+	require.Equal(t, configMap("revert", "good"), c.File("revert-alpha", file)+"\n")
 	opened(t, "revert-stable", c.mergedOnce("revert-alpha", "revert-dev", fix))
 }

@@ -20,7 +20,7 @@ import (
 func TestACommitTravelsFromDevToStableWhateverDies(t *testing.T) {
 	t.Parallel()
 	c := newClone(t)
-	commit := c.push("dev", "Run more of skipper", map[string]string{"cluster/manifests/travel/config.yaml": configMap("travel", "first")})
+	commit := c.Push("dev", "Run more of skipper", map[string]string{"cluster/manifests/travel/config.yaml": configMap("travel", "first")})
 	knows(t, "dev", commit)
 	kill(t)
 	soaks := func(met func(promotion.Soak, promotion.Landing) bool, what string) {
@@ -43,7 +43,7 @@ func TestACommitTravelsFromDevToStableWhateverDies(t *testing.T) {
 	soaks(func(_ promotion.Soak, l promotion.Landing) bool { return l.Ran }, "the cluster has it")
 	c.arrives("alpha", commit)
 	merge := c.mergedOnce("alpha", "dev", commit)
-	message := c.git("log", "-1", "--format=%an%n%B", merge)
+	message := c.Git("log", "-1", "--format=%an%n%B", merge)
 	require.Contains(t, message, "Fairway-Candidate: "+commit)
 	require.True(t, strings.HasPrefix(message, "Fairway\n"))
 	record := recorded(t, "dev", "alpha", commit, promotion.Merged)
@@ -62,13 +62,13 @@ func TestACommitTravelsFromDevToStableWhateverDies(t *testing.T) {
 
 	// An update that fails stops the clock, until a commit that mends it is on the cluster.
 	const brokenFile = "cluster/manifests/travel/broken.yaml"
-	c.push("dev", "Break it", map[string]string{brokenFile: "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: broken, namespace: default}\ndata: {value: 1}\n"})
+	c.Push("dev", "Break it", map[string]string{brokenFile: "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: broken, namespace: default}\ndata: {value: 1}\n"})
 	soaks(func(s promotion.Soak, _ promotion.Landing) bool {
 		return strings.Contains(strings.Join(s.Held, " "), "failed")
 	}, "the clock stands still after a failed update")
 
 	// What lands later neither rides along nor takes its place.
-	later := c.push("dev", "And more of it", map[string]string{
+	later := c.Push("dev", "And more of it", map[string]string{
 		"cluster/manifests/travel/config.yaml": configMap("travel", "second"), brokenFile: configMap("mended", "x"),
 	})
 	c.arrives("alpha", later)
@@ -77,12 +77,12 @@ func TestACommitTravelsFromDevToStableWhateverDies(t *testing.T) {
 	c.arrives("stable", merge)
 	require.False(t, c.has("stable", later))
 	arrived := c.mergedOnce("stable", "alpha", merge)
-	require.Contains(t, c.git("log", "-1", "--format=%B", arrived), "Fairway-Approved-By: reviewer")
+	require.Contains(t, c.Git("log", "-1", "--format=%B", arrived), "Fairway-Approved-By: reviewer")
 	record = recorded(t, "alpha", "stable", merge, promotion.Merged)
 	require.Equal(t, arrived, record.Merge)
 	require.Equal(t, []string{"reviewer"}, record.Approvals)
 	require.Len(t, comments(t, request.Index), 1, "one comment was kept up to date")
-	require.Contains(t, c.file("stable", "cluster/manifests/travel/config.yaml"), "first")
+	require.Contains(t, c.File("stable", "cluster/manifests/travel/config.yaml"), "first")
 
 	var list struct{ Promotions []promotion.Record }
 	answers(t, &list, "promotion", "list", "--channel", "stable")

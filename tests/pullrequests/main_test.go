@@ -1,0 +1,155 @@
+package pullrequests
+
+import (
+	"cmp"
+	"context"
+	"flag"
+	"fmt"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/goccy/go-yaml"
+	"go.temporal.io/sdk/client"
+
+	"github.com/fairway-project/fairway/config"
+	"github.com/fairway-project/fairway/e2e"
+	"github.com/fairway-project/fairway/lab"
+	"github.com/fairway-project/fairway/promotion"
+	"github.com/fairway-project/fairway/tests/product"
+)
+
+// What all tests share.
+var (
+	theLab   *lab.Lab
+	dir      string // of everything that a run of the tests leaves behind
+	env      map[string]string
+	worker   *lab.Part
+	temporal client.Client
+)
+
+// Channels of the tests, each with its own.
+const (
+	wholeChannel  = "whole"
+	quietChannel  = "quiet"
+	queueChannel  = "queued"
+	limit         = 2
+	patience      = 4 * time.Minute
+	label         = "ready-to-test"
+	statusContext = "fairway/e2e"
+)
+
+func TestMain(m *testing.M) {
+	flag.Parse()
+	if err := flag.Set("test.parallel", "20"); err != nil {
+		panic(err)
+	}
+	os.Exit(product.Main("../..", "pullrequests", lab.Options{Clusters: []string{}}, func(ctx context.Context, l *lab.Lab, folder string) (int, error) {
+		theLab, dir = l, folder
+		if err := startProduct(ctx); err != nil {
+			return 0, err
+		}
+		defer temporal.Close()
+		return m.Run(), nil
+	}))
+}
+
+// startProduct starts the worker with the suites of the tests, and makes the schedules.
+func startProduct(ctx context.Context) (err error) {
+	if temporal, err = product.Dial(ctx, theLab); err != nil {
+		return err
+	}
+	env = theLab.Env()
+	c, err := config.Load(env["FAIRWAY_CONFIG"])
+	if err != nil {
+		return err
+	}
+	probe, err := writeProbe()
+	if err != nil {
+		return err
+	}
+	c.Pipeline = promotion.Pipeline{Every: 4 * time.Second, Author: "Fairway <fairway@fairway.test>", Channels: []string{wholeChannel, "after-whole", quietChannel, queueChannel}}
+	c.Pipeline.Edges = []promotion.Edge{{
+		From: wholeChannel, To: "after-whole", Mode: promotion.Merge, Soak: new(time.Second),
+		Gates: []promotion.Gate{{Name: "e2e", Status: statusContext}},
+	}}
+	for i := range c.E2E.Accounts {
+		c.E2E.Accounts[i].Limit = limit
+	}
+	c.E2E.Every = 2 * time.Second
+	c.E2E.Load.URLs = []string{theLab.IngressURL() + "/{cluster}/fairway-e2e/fairway-e2e-web/"}
+	c.E2E.Load.Rate, c.E2E.Load.AtLeast = 30, 100
+	conformance := lab.ConformanceSuite()
+	conformance.Channels = []string{wholeChannel}
+	c.E2E.Suites = []e2e.Suite{
+		conformance,
+		{Name: "stateful-set", StatefulSet: &e2e.StatefulSetSuite{}, Channels: []string{wholeChannel}},
+		{Name: "smoke", Smoke: &e2e.SmokeSuite{}, Channels: []string{wholeChannel}},
+		{Name: "probe", Command: []string{probe, "{cluster}", "{reports}"}, Within: 5 * time.Minute},
+	}
+	if env["FAIRWAY_CONFIG"], err = written("fairway.yaml", c); err != nil {
+		return err
+	}
+	if err := product.MakeBranches(ctx, theLab, c.Pipeline.Channels); err != nil {
+		return err
+	}
+	worker, err = theLab.Run(ctx, lab.Process{
+		Name: "worker", Command: []string{product.Program("worker")}, Env: product.Environment(env),
+		Ready: func(ctx context.Context) error { return product.Answers(ctx, "http://"+c.Worker.Listen+"/readyz") },
+	})
+	if err != nil {
+		return err
+	}
+	if out, status, err := command(ctx, "schedule", "apply"); err != nil || status != 0 {
+		return fmt.Errorf("fairway schedule apply ends with %d: %w\n%s", status, err, out)
+	}
+	return nil
+}
+
+// writeProbe writes a suite that each test tells what to do, by files named after its cluster: "wait-"
+// keeps it from ending, "fail-" has it fail.
+func writeProbe() (string, error) {
+	path := filepath.Join(dir, "probe")
+	return path, os.WriteFile(path, []byte(`#!/bin/sh
+set -eu
+while [ -e '`+dir+`'/wait-"$1" ]; do sleep 0.2; done
+failure=
+[ ! -e '`+dir+`'/fail-"$1" ] || failure='<failure message="the page is @everyone blank &lt;/details&gt;"/>'
+cat > "$2/junit.xml" <<end
+<testsuite name="probe" tests="1"><testcase classname="probe" name="the shop opens">$failure</testcase></testsuite>
+end
+test -s "$KUBECONFIG"
+test -z "$failure"
+`), 0o755)
+}
+
+// told has the probe of a cluster do something until the test ends, or the returned function is called.
+func told(t *testing.T, what, cluster string) (end func()) {
+	t.Helper()
+	path := filepath.Join(dir, what+"-"+cluster)
+	if err := os.WriteFile(path, nil, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	end = func() { _ = os.Remove(path) }
+	t.Cleanup(end)
+	return end
+}
+
+// written is the path of a configuration.
+func written(name string, c config.Config) (string, error) {
+	data, err := yaml.Marshal(c)
+	if err != nil {
+		return "", err
+	}
+	path := filepath.Join(dir, name)
+	return path, os.WriteFile(path, data, 0o644)
+}
+
+// command runs the command line.
+func command(ctx context.Context, args ...string) (out string, status int, err error) {
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	out, problems, status, err := product.Execute(ctx, env, product.Program("starter"), args...)
+	return cmp.Or(out, problems), status, err
+}
