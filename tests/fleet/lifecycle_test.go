@@ -10,13 +10,11 @@ import (
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/ec2"
 	ec2types "github.com/aws/aws-sdk-go-v2/service/ec2/types"
-	"github.com/aws/aws-sdk-go-v2/service/iam"
-	"github.com/aws/aws-sdk-go-v2/service/s3"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
-	"github.com/fairway-project/fairway/lab"
 	"github.com/fairway-project/fairway/registry"
+	"github.com/fairway-project/fairway/tests/product"
 	"github.com/fairway-project/fairway/workflows"
 )
 
@@ -40,7 +38,7 @@ func TestAClusterComesAndGoesWithoutATrace(t *testing.T) {
 	requireServing(t, cluster)
 	require.NotNil(t, deployment(t, cluster, "shop", "shop-frontend"))
 	require.NotEmpty(t, volumes(t, cluster), "its database has volumes")
-	require.Greater(t, len(inventory(t, cluster)), 15, "AWS has much of it")
+	require.Greater(t, len(product.Inventory(t, theLab, cluster)), 15, "AWS has much of it")
 
 	// Nothing is to be done for what is the case already, and the plan says so.
 	plan := succeeds(t, nil, "cluster", "plan", cluster)
@@ -123,79 +121,8 @@ func TestAClusterComesAndGoesWithoutATrace(t *testing.T) {
 	require.EventuallyWithT(t, func(c *assert.CollectT) {
 		require.Equal(c, registry.Decommissioned, entry(t, cluster).LifecycleStatus)
 	}, patience, 500*time.Millisecond, "it is decommissioned")
-	require.Empty(t, inventory(t, cluster), "nothing is left on AWS")
-	require.Eventually(t, func() bool { return noParts(cluster) }, patience, 200*time.Millisecond, "its control plane is gone")
-}
-
-// inventory lists all that AWS has of a cluster, by its name or its tag. Instances that have ended are
-// shown by AWS for a while, and keys are deleted after days of waiting.
-func inventory(t *testing.T, cluster string) (left []string) {
-	t.Helper()
-	config := theLab.AWSConfig()
-	add := func(kind string, names ...*string) {
-		for _, name := range names {
-			if strings.Contains(aws.ToString(name), cluster) {
-				left = append(left, kind+" "+aws.ToString(name))
-			}
-		}
-	}
-	own := func(kind string, id *string, tags []ec2types.Tag) {
-		for _, tag := range tags {
-			if *tag.Key == "kubernetes.io/cluster/"+cluster {
-				left = append(left, kind+" "+*id)
-			}
-		}
-	}
-	for name := range stackStatuses(t) {
-		add("stack", &name)
-	}
-	groups, err := scaling.DescribeAutoScalingGroups(t.Context(), nil)
-	require.NoError(t, err)
-	for _, group := range groups.AutoScalingGroups {
-		add("group", group.AutoScalingGroupName)
-	}
-	client := ec2.NewFromConfig(config)
-	templates, err := client.DescribeLaunchTemplates(t.Context(), nil)
-	require.NoError(t, err)
-	for _, template := range templates.LaunchTemplates {
-		add("launch template", template.LaunchTemplateName)
-	}
-	reservations, err := client.DescribeInstances(t.Context(), nil)
-	require.NoError(t, err)
-	for _, reservation := range reservations.Reservations {
-		for _, instance := range reservation.Instances {
-			if state := instance.State.Name; state != ec2types.InstanceStateNameTerminated && state != ec2types.InstanceStateNameShuttingDown {
-				own("instance", instance.InstanceId, instance.Tags)
-			}
-		}
-	}
-	disks, err := client.DescribeVolumes(t.Context(), nil)
-	require.NoError(t, err)
-	for _, disk := range disks.Volumes {
-		own("volume", disk.VolumeId, disk.Tags)
-	}
-	firewalls, err := client.DescribeSecurityGroups(t.Context(), nil)
-	require.NoError(t, err)
-	for _, firewall := range firewalls.SecurityGroups {
-		own("security group", firewall.GroupId, firewall.Tags)
-	}
-	people := iam.NewFromConfig(config)
-	roles, err := people.ListRoles(t.Context(), nil)
-	require.NoError(t, err)
-	for _, role := range roles.Roles {
-		add("role", role.RoleName)
-	}
-	profiles, err := people.ListInstanceProfiles(t.Context(), nil)
-	require.NoError(t, err)
-	for _, profile := range profiles.InstanceProfiles {
-		add("instance profile", profile.InstanceProfileName)
-	}
-	buckets, err := s3.NewFromConfig(config, func(o *s3.Options) { o.UsePathStyle = true }).ListBuckets(t.Context(), nil)
-	require.NoError(t, err)
-	for _, bucket := range buckets.Buckets {
-		add("bucket", bucket.Name)
-	}
-	return left
+	require.Empty(t, product.Inventory(t, theLab, cluster), "nothing is left on AWS")
+	require.Eventually(t, func() bool { return product.NoParts(theLab, cluster) }, patience, 200*time.Millisecond, "its control plane is gone")
 }
 
 func ownedBy(cluster string) []ec2types.Filter {
@@ -215,11 +142,4 @@ func volumes(t *testing.T, cluster string) (ids []string) {
 		}
 	}
 	return ids
-}
-
-// noParts says that no process of a cluster's control plane runs.
-func noParts(cluster string) bool {
-	return !slices.ContainsFunc(theLab.Parts(), func(p *lab.Part) bool {
-		return strings.HasPrefix(p.Name(), "kubernetes/"+cluster+"/")
-	})
 }

@@ -1,0 +1,60 @@
+package pullrequests
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	"code.gitea.io/sdk/gitea"
+	"github.com/stretchr/testify/require"
+
+	"github.com/fairway-project/fairway/e2e"
+)
+
+const userData = "cluster/node-pools/worker-default/userdata.yaml"
+
+// otherNodes is a change that has nodes replaced.
+func otherNodes(t *testing.T, r *request, base string) map[string]string {
+	t.Helper()
+	return map[string]string{userData: r.File(base, userData) + "\n# of " + r.branch + "\n"}
+}
+
+// The second user labels a pull request: it gets a cluster on its base, which is upgraded to its head and
+// tested; the result is on the forge, what the gate of the next promotion asks for too, and nothing is left.
+func TestAPullRequestIsTestedOnAClusterOfItsOwn(t *testing.T) {
+	t.Parallel()
+	r := open(t, wholeChannel, "nodes-change", "Change the nodes", nil)
+	r.more("Change them really", otherNodes(t, r, wholeChannel))
+	r.label()
+	awaitStatus(t, r.head, gitea.StatusPending, "")
+	r.says(r.head[:7])
+	reaches(t, r.id(), e2e.Upgrading)
+	reaches(t, r.id(), e2e.Testing)
+	awaitStatus(t, r.head, gitea.StatusSuccess, "")
+
+	last := ends(t, r.id())
+	require.Equal(t, e2e.Passed, last.Verdict, last.Problem)
+	require.GreaterOrEqual(t, last.Upgrade.Nodes, 2, "its nodes were replaced")
+	require.Positive(t, last.Upgrade.Evictions)
+	require.Empty(t, last.Upgrade.Violations)
+	require.Greater(t, last.Load.Good, int64(100))
+	require.Zero(t, last.Load.Bad, "%v", last.Load.Errors)
+	require.Positive(t, last.Cost.Amount)
+	suites := map[string]e2e.SuiteResult{}
+	for _, suite := range last.Suites {
+		suites[suite.Name] = suite
+	}
+	require.Len(t, suites, 4)
+	require.GreaterOrEqual(t, suites["kubernetes"].Ran, 60, "cases of upstream's conformance suite")
+	text := r.says("passed", "stateful-set", "smoke", "evict", "s3://")
+	t.Log(text)
+	gone(t, r.cluster())
+
+	// It is merged; the gate of the promotion that comes next finds the status.
+	_, _, err := as(t, theLab.Forge().ReviewerToken).MergePullRequest(owner(), repo(), r.number, gitea.MergePullRequestOption{Style: gitea.MergeStyleMerge})
+	require.NoError(t, err)
+	require.Eventually(t, func() bool {
+		r.Fetch()
+		return strings.Contains(r.Git("branch", "--remotes", "--contains", r.head), "origin/after-whole")
+	}, patience, 500*time.Millisecond, "it is promoted")
+}
