@@ -9,6 +9,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/fairway-project/fairway/config"
+	"github.com/fairway-project/fairway/e2e"
 	"github.com/fairway-project/fairway/promotion"
 )
 
@@ -68,7 +69,7 @@ worker:
 `))
 	require.NoError(t, err)
 	c.Drain, c.Roll, c.Update, c.Rollout = config.Drain{}, config.Roll{}, config.Update{}, config.Rollout{} // have tests of their own
-	c.Forge, c.Pipeline = config.Forge{}, promotion.Pipeline{}
+	c.Forge, c.Pipeline, c.E2E = config.Forge{}, promotion.Pipeline{}, e2e.Settings{}
 	require.Equal(t, config.Config{
 		TaskQueue:  "trains",
 		Registry:   config.Registry{File: "/etc/fairway/clusters/registry.yaml", Timeout: 10 * time.Second},
@@ -114,7 +115,7 @@ func TestWhatIsLeftOutHasADefault(t *testing.T) {
 			c, err := config.Parse("/etc/fairway/fairway.yaml", []byte(content))
 			require.NoError(t, err)
 			c.Drain, c.Roll, c.Update, c.Rollout = config.Drain{}, config.Roll{}, config.Update{}, config.Rollout{} // have tests of their own
-			c.Forge, c.Pipeline = config.Forge{}, promotion.Pipeline{}
+			c.Forge, c.Pipeline, c.E2E = config.Forge{}, promotion.Pipeline{}, e2e.Settings{}
 			require.Equal(t, want, c)
 		})
 	}
@@ -149,7 +150,7 @@ func TestAWrongConfigurationIsRefusedWithFileLineAndField(t *testing.T) {
 		"no token file":         {"registry: {file: r}\nkubernetes: {access: token}", "fairway.yaml:2: kubernetes.token_file: is missing"},
 		"unknown access":        {"registry: {file: r}\nkubernetes: {access: ldap}", `fairway.yaml:2: kubernetes.access: is "ldap"; must be one of kubeconfig, token, eks`},
 		"no kubeconfig":         {"registry: {file: r}", "fairway.yaml: kubernetes.kubeconfig: is missing"},
-		"unknown key":           {minimal + "taskqueue: a\n", "fairway.yaml:5: taskqueue: is no known key; there are aws, drain, forge, kubernetes, limits, notify, pipeline, registry, replace, repository, roll, rollout, task_queue, update, worker"},
+		"unknown key":           {minimal + "taskqueue: a\n", "fairway.yaml:5: taskqueue: is no known key; there are aws, drain, e2e, forge, kubernetes, limits, notify, pipeline, registry, replace, repository, roll, rollout, task_queue, update, worker"},
 		"unknown key in a part": {minimal + "replace:\n  settled: 1s\n", "fairway.yaml:6: replace.settled: is no known key; there are node_ready_within, settle"},
 		"days":                  {minimal + "replace:\n  node_ready_within: 3 days\n", `fairway.yaml:6: replace.node_ready_within: is "3 days"` + duration},
 		"duration without unit": {minimal + "worker:\n  stop_within: 30\n", "fairway.yaml:6: worker.stop_within: is 30" + duration},

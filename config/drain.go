@@ -122,6 +122,7 @@ func (c *Config) Check(report func(field, format string, args ...any)) {
 	c.checkRollout(report)
 	c.checkWebhook(report)
 	c.checkPipeline(report)
+	c.checkTests(report)
 }
 
 func contradictions(p drain.ForcePolicy, report func(field, problem string)) {

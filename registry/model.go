@@ -156,19 +156,24 @@ func (d *document) Check(report func(field, format string, args ...any)) {
 			}
 			claim(at+".alias", cluster.Alias, i)
 		}
-		pools := map[string]int{}
-		for j, pool := range cluster.NodePools {
-			at := fmt.Sprintf("%s.node_pools[%d]", at, j)
-			if pool.Name != "" && !poolName.MatchString(pool.Name) {
-				report(at+".name", "is %q; use lower-case letters, digits and dashes, at most 63", pool.Name)
-			}
-			if first, duplicate := pools[pool.Name]; duplicate {
-				report(at+".name", "%q is the name of node_pools[%d] already", pool.Name, first)
-			}
-			pools[pool.Name] = j
-			if pool.MaxSize < pool.MinSize {
-				report(at+".max_size", "is %d; must be at least min_size, which is %d", pool.MaxSize, pool.MinSize)
-			}
+		CheckPools(at+".node_pools", cluster.NodePools, report)
+	}
+}
+
+// CheckPools reports what the tags of the single fields of node pools cannot say; at is where they are.
+func CheckPools(at string, all []NodePool, report func(field, format string, args ...any)) {
+	pools := map[string]int{}
+	for j, pool := range all {
+		at := fmt.Sprintf("%s[%d]", at, j)
+		if pool.Name != "" && !poolName.MatchString(pool.Name) {
+			report(at+".name", "is %q; use lower-case letters, digits and dashes, at most 63", pool.Name)
+		}
+		if first, duplicate := pools[pool.Name]; duplicate {
+			report(at+".name", "%q is the name of node_pools[%d] already", pool.Name, first)
+		}
+		pools[pool.Name] = j
+		if pool.MaxSize < pool.MinSize {
+			report(at+".max_size", "is %d; must be at least min_size, which is %d", pool.MaxSize, pool.MinSize)
 		}
 	}
 }

@@ -19,12 +19,13 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/fairway-project/fairway/config"
+	"github.com/fairway-project/fairway/e2e"
 	"github.com/fairway-project/fairway/promotion"
 	"github.com/fairway-project/fairway/workflows"
 )
 
 func (c *cli) scheduleCommand() *cobra.Command {
-	cmd := &cobra.Command{Use: "schedule", Short: "Have Temporal look for promotions along the edges of the pipeline"}
+	cmd := &cobra.Command{Use: "schedule", Short: "Have Temporal look for promotions, for pull requests to test, and for what tests have left"}
 	cmd.AddCommand(c.scheduleApplyCommand(), c.scheduleListCommand())
 	return cmd
 }
@@ -33,13 +34,15 @@ func (c *cli) scheduleApplyCommand() *cobra.Command {
 	var dryRun bool
 	cmd := &cobra.Command{
 		Use:   "apply",
-		Short: "Make the schedules of promotions what the pipeline in fairway.yaml says",
-		Long: `Make the schedules of promotions what the pipeline in fairway.yaml says: each edge gets a
+		Short: "Make the schedules of promotions and tests what fairway.yaml says",
+		Long: `Make the schedules of promotions and tests what fairway.yaml says: each edge of the pipeline gets a
 schedule that looks every pipeline.every whether something is due, and that of an edge that is gone is
-removed. Doing it again changes nothing. Schedules of others are left alone.
+removed. With e2e.accounts there is one that looks every e2e.every which pull requests are to be tested,
+and one that sweeps every e2e.sweep.every. Doing it again changes nothing. Schedules of others are left
+alone.
 
-The worker is asked about each edge first. If it does not know one, because it runs with another
-configuration, or if a branch is missing, nothing is changed.
+The worker is asked about each edge, and about tests, first. If it does not know one, because it runs
+with another configuration, or if a branch is missing, nothing is changed.
 
 One that a person has paused stays paused; the Temporal UI, or "temporal schedule toggle", lets it
 go on. A promotion that is under way along an edge that is gone goes on to its end.`,
@@ -56,8 +59,8 @@ go on. A promotion that is under way along an edge that is gone goes on to its e
 			}
 			defer conn.Close()
 			var result appliedSchedules
-			if err := patiently(cmd.ErrOrStderr(), "asks the worker about the edges, and Temporal about their schedules", func() (err error) {
-				result, err = conn.applySchedules(cmd.Context(), loaded.Pipeline, dryRun)
+			if err := patiently(cmd.ErrOrStderr(), "asks the worker about edges and tests, and Temporal about their schedules", func() (err error) {
+				result, err = conn.applySchedules(cmd.Context(), loaded.Pipeline, loaded.E2E, dryRun)
 				return err
 			}); err != nil {
 				return err
@@ -72,16 +75,18 @@ go on. A promotion that is under way along an edge that is gone goes on to its e
 	return cmd
 }
 
-// edgeSchedule is the schedule of the looks along an edge.
+// edgeSchedule is the schedule of the looks along an edge, or one of tests.
 type edgeSchedule struct {
 	ID        string        `json:"id"`
-	From      string        `json:"from"`
-	To        string        `json:"to"`
+	From      string        `json:"from,omitempty"`
+	To        string        `json:"to,omitempty"`
 	Every     time.Duration `json:"every"` // 0 if it is not one interval
 	CatchUp   time.Duration `json:"catch_up"`
 	Overlap   string        `json:"overlap"`
 	TaskQueue string        `json:"task_queue"`
 	Workflow  string        `json:"workflow"`
+	// AtMost is how many things a sweep removes.
+	AtMost int `json:"at_most,omitempty"`
 	// Asks says what else a look is told, which is nothing.
 	Asks   string `json:"asks,omitempty"`
 	Paused bool   `json:"paused,omitempty"`
@@ -166,6 +171,9 @@ func diffSchedules(wanted, found []edgeSchedule, taskQueue string) []scheduleCha
 			continue
 		}
 		change := scheduleChange{edgeSchedule: is, Action: removeIt, Remark: "the pipeline has no such edge any more"}
+		if is.Workflow != lookWorkflow {
+			change.Remark = "the configuration does not ask for it any more"
+		}
 		if is.TaskQueue != taskQueue {
 			change.Action, change.Remark = leaveIt, fmt.Sprintf("it belongs to the workers of task queue %s", is.TaskQueue)
 		}
@@ -195,14 +203,15 @@ func differences(is, want edgeSchedule) (out []string) {
 	add("task queue", is.TaskQueue, want.TaskQueue)
 	add("from", is.From, want.From)
 	add("to", is.To, want.To)
+	add("at most", is.AtMost, want.AtMost)
 	if is.Asks != "" {
 		add("asks for", is.Asks, "what is due")
 	}
 	return out
 }
 
-// applySchedules makes the schedules what the pipeline says, or only says what that would be.
-func (c *connection) applySchedules(ctx context.Context, pipeline promotion.Pipeline, dryRun bool) (appliedSchedules, error) {
+// applySchedules makes the schedules what pipeline and tests say, or only says what that would be.
+func (c *connection) applySchedules(ctx context.Context, pipeline promotion.Pipeline, tests e2e.Settings, dryRun bool) (appliedSchedules, error) {
 	result := appliedSchedules{DryRun: dryRun, Schedules: []scheduleChange{}}
 	wanted, err := schedulesOf(pipeline, c.taskQueue)
 	if err != nil {
@@ -210,6 +219,14 @@ func (c *connection) applySchedules(ctx context.Context, pipeline promotion.Pipe
 	}
 	if result.Problems, result.Warnings, err = c.checkEdges(ctx, wanted); err != nil {
 		return result, err
+	}
+	if ofTests := schedulesOfTests(tests, c.taskQueue); len(ofTests) > 0 {
+		problems, warnings, err := c.checkTests(ctx)
+		if err != nil {
+			return result, err
+		}
+		result.Problems, result.Warnings = append(result.Problems, problems...), append(result.Warnings, warnings...)
+		wanted = append(wanted, ofTests...)
 	}
 	found, foreign, err := c.findSchedules(ctx, wanted)
 	if err != nil {
@@ -219,7 +236,7 @@ func (c *connection) applySchedules(ctx context.Context, pipeline promotion.Pipe
 	result.Schedules = diffSchedules(wanted, found, c.taskQueue)
 	for i := range result.Schedules {
 		change := &result.Schedules[i]
-		if change.Action == removeIt && c.isRunning(ctx, change.ID) {
+		if change.Action == removeIt && change.Workflow == lookWorkflow && c.isRunning(ctx, change.ID) {
 			change.Remark += fmt.Sprintf("; the promotion under way goes on, unless `fairway promotion cancel %s %s --reason ...` ends it", change.From, change.To)
 		}
 		if dryRun || len(result.Problems) > 0 {
@@ -264,16 +281,16 @@ func (c *connection) checkEdges(ctx context.Context, wanted []edgeSchedule) (pro
 	return problems, warnings, nil
 }
 
-// findSchedules describes those that are wanted and exist, and those of edges that are gone. Lists lag
-// behind, so the wanted ones are asked for by name. Foreign are those that have the name of an edge, but
-// do something else.
+// findSchedules describes those that are wanted and exist, and those of edges and tests that are gone. Lists
+// lag behind, so the wanted ones are asked for by name. Foreign are those that have the name of one of them,
+// but do something else.
 func (c *connection) findSchedules(ctx context.Context, wanted []edgeSchedule) (found []edgeSchedule, foreign []string, err error) {
 	var ids []string
 	for _, want := range wanted {
 		ids = append(ids, want.ID)
 	}
 	if err := c.listSchedules(ctx, func(entry *client.ScheduleListEntry) {
-		if isLook(entry) && !slices.Contains(ids, entry.ID) {
+		if (isLook(entry) || isOfTests(entry)) && !slices.Contains(ids, entry.ID) {
 			ids = append(ids, entry.ID)
 		}
 	}); err != nil {
@@ -288,8 +305,15 @@ func (c *connection) findSchedules(ctx context.Context, wanted []edgeSchedule) (
 			return nil, nil, fmt.Errorf("asking about schedule %s: %w", id, err)
 		}
 		is := scheduleFrom(id, description)
-		if is.Workflow != lookWorkflow {
-			foreign = append(foreign, fmt.Sprintf("Schedule %s is not Fairway's, since it starts workflow %s; remove it or call a channel otherwise.", id, is.Workflow))
+		means, remedy := lookWorkflow, "remove it or call a channel otherwise"
+		switch id {
+		case workflows.LookForTests:
+			means, remedy = testsWorkflow, "remove it"
+		case sweepSchedule:
+			means, remedy = sweepWorkflow, "remove it"
+		}
+		if is.Workflow != means {
+			foreign = append(foreign, fmt.Sprintf("Schedule %s is not Fairway's, since it starts workflow %s; %s.", id, is.Workflow, remedy))
 			continue
 		}
 		found = append(found, is)
@@ -334,17 +358,33 @@ func scheduleFrom(id string, d *client.ScheduleDescription) edgeSchedule {
 		return is
 	}
 	is.TaskQueue, is.Workflow = action.TaskQueue, fmt.Sprint(action.Workflow)
-	var in workflows.ChoosePromotion
-	if len(action.Args) == 1 {
-		if payload, ok := action.Args[0].(*commonpb.Payload); ok {
-			_ = converter.GetDefaultDataConverter().FromPayload(payload, &in) // what is not understood is set anew
-		}
+	var in struct { // of either
+		workflows.ChoosePromotion
+		workflows.SweepInput
 	}
-	is.From, is.To = in.From, in.To
-	if !reflect.DeepEqual(in, workflows.ChoosePromotion{From: in.From, To: in.To}) {
+	switch is.Workflow {
+	case lookWorkflow:
+		understand(action.Args, &in.ChoosePromotion)
+	case sweepWorkflow:
+		understand(action.Args, &in.SweepInput)
+	}
+	is.From, is.To, is.AtMost = in.From, in.To, in.AtMost
+	if !reflect.DeepEqual(in.ChoosePromotion, workflows.ChoosePromotion{From: in.From, To: in.To}) {
 		is.Asks = fmt.Sprintf("candidate %q, now %v, without gates %v", in.Candidate, in.Now, in.SkipGates)
 	}
+	if in.DryRun {
+		is.Asks = "a dry run"
+	}
 	return is
+}
+
+// understand reads the one argument that a schedule gives its workflow; what is not understood is set anew.
+func understand(args []any, in any) {
+	if len(args) == 1 {
+		if payload, ok := args[0].(*commonpb.Payload); ok {
+			_ = converter.GetDefaultDataConverter().FromPayload(payload, in)
+		}
+	}
 }
 
 // applySchedule makes, changes or removes a schedule. Somebody else may do the same at the same time.
@@ -358,11 +398,15 @@ func (c *connection) applySchedule(ctx context.Context, change scheduleChange) e
 		TaskQueue: change.TaskQueue, StaticSummary: fmt.Sprintf("is something to be promoted from %s to %s", change.From, change.To),
 		TypedSearchAttributes: temporal.NewSearchAttributes(workflows.ChannelAttribute.ValueSet(change.To)),
 	}
+	memo := map[string]any{"from": change.From, "to": change.To}
+	if change.Workflow == testsWorkflow || change.Workflow == sweepWorkflow {
+		action, memo = actionOfTests(change.edgeSchedule), nil
+	}
 	switch change.Action {
 	case makeIt:
 		_, err := schedules.Create(ctx, client.ScheduleOptions{
 			ID: change.ID, Spec: spec, Action: action, Overlap: policy.Overlap, CatchupWindow: policy.CatchupWindow,
-			Memo: map[string]any{"from": change.From, "to": change.To},
+			Memo: memo,
 		})
 		if !errors.Is(err, temporal.ErrScheduleAlreadyRunning) {
 			return err
@@ -395,7 +439,7 @@ func (c *connection) isRunning(ctx context.Context, id string) bool {
 
 func (r appliedSchedules) show(t *table) {
 	if len(r.Schedules) == 0 {
-		t.line("The pipeline has no edges, and there are no schedules of any.")
+		t.line("The pipeline has no edges, nothing is tested, and there are no schedules of any.")
 	} else {
 		t.row("ACTION", "SCHEDULE", "EVERY", "WHAT")
 	}

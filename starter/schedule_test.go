@@ -10,6 +10,7 @@ import (
 	"go.temporal.io/sdk/client"
 	"go.temporal.io/sdk/temporal"
 
+	"github.com/fairway-project/fairway/e2e"
 	"github.com/fairway-project/fairway/promotion"
 	"github.com/fairway-project/fairway/workflows"
 )
@@ -66,7 +67,7 @@ func TestSchedulesAreMadeOfThePipeline(t *testing.T) {
 	apply := func(pipeline promotion.Pipeline, dryRun bool) appliedSchedules {
 		t.Helper()
 		f.schedules.did = nil
-		result, err := f.connection().applySchedules(t.Context(), pipeline, dryRun)
+		result, err := f.connection().applySchedules(t.Context(), pipeline, e2e.Settings{}, dryRun)
 		require.NoError(t, err)
 		require.NoError(t, result.failure())
 		return result
@@ -116,12 +117,12 @@ func TestSchedulesOfOthersAreLeftAlone(t *testing.T) {
 	f := &fakeTemporal{t: t, schedules: &fakeSchedules{kept: map[string]*client.ScheduleDescription{}}, activities: map[string]any{"ChoosePromotion": workflows.PromotionChoice{}}}
 	other := client.Schedule{Action: &client.ScheduleWorkflowAction{Workflow: "PromoteStaff", TaskQueue: "hr"}, Spec: &client.ScheduleSpec{}, Policy: &client.SchedulePolicies{}, State: &client.ScheduleState{}}
 	f.schedules.keep("promotion/yearly", other)
-	result, err := f.connection().applySchedules(t.Context(), promotion.Pipeline{}, false)
+	result, err := f.connection().applySchedules(t.Context(), promotion.Pipeline{}, e2e.Settings{}, false)
 	require.NoError(t, err)
 	require.Empty(t, result.Schedules)
 
 	f.schedules.keep("promotion/dev-to-alpha", other)
-	result, err = f.connection().applySchedules(t.Context(), pipelineOf(time.Minute, "dev", "alpha", "stable"), false)
+	result, err = f.connection().applySchedules(t.Context(), pipelineOf(time.Minute, "dev", "alpha", "stable"), e2e.Settings{}, false)
 	require.NoError(t, err)
 	require.Equal(t, []string{"Schedule promotion/dev-to-alpha is not Fairway's, since it starts workflow PromoteStaff; remove it or call a channel otherwise."}, result.Problems)
 	require.Empty(t, f.schedules.did)
@@ -136,20 +137,20 @@ func TestNothingIsScheduledThatTheWorkerDoesNotKnow(t *testing.T) {
 		return workflows.PromotionChoice{}
 	}}}
 	pipeline := pipelineOf(time.Minute, "dev", "alpha", "stable")
-	result, err := f.connection().applySchedules(t.Context(), pipeline, false)
+	result, err := f.connection().applySchedules(t.Context(), pipeline, e2e.Settings{}, false)
 	require.NoError(t, err)
 	require.Empty(t, f.schedules.did)
 	requireStatus(t, exitUsage, result.failure())
 	require.Contains(t, shown(t, result.show), "Problem: Edge alpha to stable: branch stable does not exist; push it")
 
 	f.activities["ChoosePromotion"] = temporal.NewApplicationError("the forge does not answer", workflows.Unreachable)
-	result, err = f.connection().applySchedules(t.Context(), pipeline, false)
+	result, err = f.connection().applySchedules(t.Context(), pipeline, e2e.Settings{}, false)
 	require.NoError(t, err)
 	require.Len(t, f.schedules.did, 2, "a look may fail for a while")
 	require.Contains(t, shown(t, result.show), "Warning: Edge dev to alpha: the forge does not answer")
 
 	f.activities["ChoosePromotion"] = temporal.NewTimeoutError(enumspb.TIMEOUT_TYPE_SCHEDULE_TO_START, nil)
-	_, err = f.connection().applySchedules(t.Context(), pipeline, false)
+	_, err = f.connection().applySchedules(t.Context(), pipeline, e2e.Settings{}, false)
 	requireStatus(t, exitUnreachable, err)
 }
 
@@ -161,7 +162,7 @@ func TestEdgesThatCannotBeToldApartAreRefused(t *testing.T) {
 func TestAScheduleThatCannotBeChangedHoldsUpNoOther(t *testing.T) {
 	f := &fakeTemporal{t: t, activities: map[string]any{"ChoosePromotion": workflows.PromotionChoice{}},
 		schedules: &fakeSchedules{fails: map[string]error{"promotion/dev-to-alpha": errors.New("no permission")}}}
-	result, err := f.connection().applySchedules(t.Context(), pipelineOf(time.Minute, "dev", "alpha", "stable"), false)
+	result, err := f.connection().applySchedules(t.Context(), pipelineOf(time.Minute, "dev", "alpha", "stable"), e2e.Settings{}, false)
 	require.NoError(t, err)
 	require.Equal(t, []string{"make promotion/alpha-to-stable"}, f.schedules.did)
 	require.EqualError(t, result.failure(), "1 schedule could not be brought up to date; the same command tries again")
@@ -186,7 +187,7 @@ func TestWhatSomebodyElseMadeMeanwhileIsTakenOver(t *testing.T) {
 func TestSchedulesAreListedAndNameTheEdges(t *testing.T) {
 	f := &fakeTemporal{t: t, activities: map[string]any{"ChoosePromotion": workflows.PromotionChoice{}}, schedules: &fakeSchedules{}}
 	require.Contains(t, shown(t, func(table *table) { showSchedules(table, nil, time.Now()) }), "There are no schedules")
-	_, err := f.connection().applySchedules(t.Context(), pipelineOf(time.Minute, "dev", "alpha", "stable"), false)
+	_, err := f.connection().applySchedules(t.Context(), pipelineOf(time.Minute, "dev", "alpha", "stable"), e2e.Settings{}, false)
 	require.NoError(t, err)
 	f.schedules.keep("sync", client.Schedule{Action: &client.ScheduleWorkflowAction{Workflow: "Sync"}, Spec: &client.ScheduleSpec{}, State: &client.ScheduleState{Paused: true, Note: "night"}})
 	f.schedules.keep("backup", client.Schedule{Action: &client.ScheduleWorkflowAction{Workflow: "Backup"}, Spec: &client.ScheduleSpec{}, State: &client.ScheduleState{}})

@@ -50,7 +50,7 @@ func (c *connection) fairwaySchedules(ctx context.Context) ([]listedSchedule, er
 	listed := []listedSchedule{}
 	err := c.listSchedules(ctx, func(entry *client.ScheduleListEntry) {
 		kind := entry.WorkflowType.Name
-		if !isLook(entry) && kind != "Sync" && kind != "WatchHealth" {
+		if !isLook(entry) && !isOfTests(entry) && kind != "Sync" && kind != "WatchHealth" {
 			return
 		}
 		each := listedSchedule{ID: entry.ID, Workflow: kind, Paused: entry.Paused, Note: entry.Note}
@@ -71,7 +71,7 @@ func (c *connection) fairwaySchedules(ctx context.Context) ([]listedSchedule, er
 
 func showSchedules(t *table, listed []listedSchedule, now time.Time) {
 	if len(listed) == 0 {
-		t.line("There are no schedules; `fairway schedule apply` makes those of the pipeline.")
+		t.line("There are no schedules; `fairway schedule apply` makes those of pipeline and tests.")
 		return
 	}
 	t.row("SCHEDULE", "EVERY", "LAST", "NEXT", "PAUSED", "NOTE")
