@@ -17,10 +17,12 @@ func (c *cli) print(out io.Writer, result any, write func(*table)) error {
 		encoder.SetIndent("", "  ")
 		return encoder.Encode(result)
 	}
-	t := &table{tabwriter.NewWriter(out, 0, 0, 3, ' ', 0)}
+	t := &table{newTable(out)}
 	write(t)
 	return t.w.Flush()
 }
+
+func newTable(out io.Writer) *tabwriter.Writer { return tabwriter.NewWriter(out, 0, 0, 3, ' ', 0) }
 
 type table struct{ w *tabwriter.Writer }
 

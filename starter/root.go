@@ -46,7 +46,7 @@ it asks (an API server, AWS) does not answer, 4 something would change (only "cl
 	_ = cmd.RegisterFlagCompletionFunc("output", cobra.FixedCompletions([]string{"table", "json"}, cobra.ShellCompDirectiveNoFileComp))
 	cmd.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usage(err) })
 	cmd.AddCommand(c.statusCommand(), c.clusterCommand(), c.channelCommand(), c.fleetCommand(), c.nodeCommand(), c.poolCommand(), c.blockersCommand(),
-		c.promoteCommand(), c.promotionCommand(), c.scheduleCommand(), c.syncCommand(), c.registryCommand(), c.configCommand())
+		c.promoteCommand(), c.promotionCommand(), c.scheduleCommand(), c.e2eCommand(), c.sweepCommand(), c.syncCommand(), c.registryCommand(), c.configCommand())
 	for _, each := range all(cmd) {
 		wrapArgs(each)
 		for _, text := range []string{"reason", "for", "limit"} { // the shell would offer files

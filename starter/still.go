@@ -26,6 +26,7 @@ var looking = []string{
 	"AwaitTurn", "EndTurn", "AwaitEnd", "Notify", "ListClusters", "FindPool", "PrepareUpdate", "AwaitWindow", "AwaitUnblocked", "PlanStack", "ListStacks", "AwaitAPIServer",
 	"PlanManifests", "AwaitWorkloads", "CheckHealth", "WriteStatus", "TellClusters", "SyncFleet",
 	"ChoosePromotion", "ReportPromotion", "ListLacking", "RecordPromotion",
+	"LookAtPullRequests", "ResolveTest", "ReportTest", "EnterTestQueue", "LeaveTestQueue", "EstimateCost", "ListSuites", "StoreReport", "AwaitLoad", "HoldLoad", "WitnessUpgrade", "FindOrphans",
 }
 
 // changes says what a pending activity may still change, in words; nothing if a block holds it or it
