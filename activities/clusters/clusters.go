@@ -77,7 +77,7 @@ func (a *Activities) FindPool(ctx context.Context, in workflows.FindPool) (workf
 	}
 	pool, _ := cluster.Pool(in.Pool)
 	info := workflows.PoolInfo{
-		Cluster: describe(cluster), Pool: in.Pool, Types: pool.InstanceTypes, Spot: pool.Spot(), Settings: settings, Notify: a.Notify,
+		Cluster: describe(cluster), Pool: in.Pool, Types: pool.InstanceTypes, Spot: pool.Spot(), Settings: settings, Notify: a.Notify && !a.OfTest(cluster.ID),
 	}
 	if a.Windowed != nil {
 		if info.Windowed, err = a.Windowed(cluster); err != nil {
