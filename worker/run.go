@@ -149,7 +149,7 @@ func register(w worker.Registry, c config.Config, temporal client.Client) outsid
 	}
 	w.RegisterActivity(known.ListClusters)
 	w.RegisterActivity(known.FindPool)
-	hook := &notify.Activities{Settings: c.Notify, Find: known.Find}
+	hook := &notify.Activities{Settings: c.Notify, Find: known.Find, Quiet: known.OfTest}
 	w.RegisterActivity(hook)
 	w.RegisterActivity(&fleet.Activities{Temporal: temporal, TaskQueue: c.TaskQueue})
 	accounts := &aws.Accounts{Find: known.Find, Settings: c.AWS}
