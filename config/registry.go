@@ -8,6 +8,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/fairway-project/fairway/e2e"
 	"github.com/fairway-project/fairway/registry"
 )
 
@@ -83,6 +84,23 @@ func (r Registry) Clusters(ctx context.Context) (registry.Clusters, error) {
 		return nil, err
 	}
 	return source.Clusters(ctx)
+}
+
+// Clusters reads the registry. Where tests are configured it refuses one with a cluster that would be
+// taken for one of theirs.
+func (c Config) Clusters(ctx context.Context) (registry.Clusters, error) {
+	all, err := c.Registry.Clusters(ctx)
+	if err != nil || len(c.E2E.Accounts) == 0 {
+		return all, err
+	}
+	for _, cluster := range all {
+		for _, name := range []string{cluster.ID, cluster.Alias} {
+			if strings.HasPrefix(name, e2e.Prefix) {
+				return nil, fmt.Errorf("registry: cluster %s: %q begins with %s, as the ids of clusters of tests do; rename it, or take e2e.accounts out of fairway.yaml", cluster.ID, name, e2e.Prefix)
+			}
+		}
+	}
+	return all, nil
 }
 
 // WriteStatus writes what is known of a cluster to the registry; see registry.Registry.

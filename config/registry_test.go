@@ -12,6 +12,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/fairway-project/fairway/config"
+	"github.com/fairway-project/fairway/e2e"
 	"github.com/fairway-project/fairway/registry"
 )
 
@@ -102,4 +103,27 @@ func TestTheTokenIsReadWithEachRequest(t *testing.T) {
 	require.ErrorContains(t, ask(byFile), "registry.token_file: ")
 	t.Setenv("REGISTRY_TOKEN", "")
 	require.EqualError(t, ask(byEnv), "registry.token_env: the environment variable REGISTRY_TOKEN is empty")
+}
+
+func TestTheRegistryHasNoClusterThatIsTakenForOneOfATest(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "registry.yaml")
+	c := config.Config{Registry: config.Registry{File: path}}
+	tests := c
+	tests.E2E.Accounts = []e2e.Account{{Account: "aws:1", Region: "r"}}
+	write := func(id, alias string) {
+		t.Helper()
+		entry := "clusters: [{id: " + id + ", alias: " + alias + ", api_server_url: https://x, channel: dev, environment: test, infrastructure_account: aws:1, region: r}]"
+		require.NoError(t, os.WriteFile(path, []byte(entry), 0o600))
+		require.NoError(t, os.Chtimes(path, time.Now().Add(-time.Hour), time.Now().Add(-time.Hour)))
+	}
+	for _, name := range [][2]string{{"e2e-1", "a"}, {"a", "e2e-1"}} {
+		write(name[0], name[1])
+		_, err := c.Clusters(t.Context())
+		require.NoError(t, err, "without tests it is a name as any other")
+		_, err = tests.Clusters(t.Context())
+		require.ErrorContains(t, err, `"e2e-1" begins with e2e-`)
+	}
+	write("e2ea", "b")
+	_, err := tests.Clusters(t.Context())
+	require.NoError(t, err)
 }

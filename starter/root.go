@@ -124,7 +124,7 @@ func (c *cli) configCommand() *cobra.Command {
 			if err != nil {
 				return usage(err)
 			}
-			clusters, err := loaded.Registry.Clusters(cmd.Context())
+			clusters, err := loaded.Clusters(cmd.Context())
 			if err != nil {
 				return registryError(err)
 			}

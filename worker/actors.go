@@ -18,7 +18,7 @@ import (
 // send it signals by hand. One that runs already is left as it is. Several are asked for at a time: a
 // large fleet is not to keep the worker from being ready.
 func startActors(ctx context.Context, temporalClient client.Client, c config.Config) error {
-	clusters, err := c.Registry.Clusters(ctx)
+	clusters, err := c.Clusters(ctx)
 	if err != nil {
 		return err
 	}

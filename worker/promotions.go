@@ -23,7 +23,7 @@ import (
 func registerPromotions(w interface{ RegisterActivity(any) }, c config.Config, temporalClient client.Client, mirror *channels.Mirror, driver forge.Driver, asker blocks.Asker) {
 	a := &promotions.Activities{
 		Pipeline: c.Pipeline, Folder: c.Repository.Path, Temporal: temporalClient, TaskQueue: c.TaskQueue,
-		Blocks: asker.Channels, Clusters: c.Registry.Clusters,
+		Blocks: asker.Channels, Clusters: c.Clusters,
 	}
 	if mirror != nil {
 		a.Repository = mirror

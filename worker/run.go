@@ -39,7 +39,7 @@ func run(ctx context.Context, c config.Config) error {
 	}
 	defer func() { _ = logger.Sync() }()
 
-	if err := awaitRegistry(ctx, c.Registry.Clusters, logger); err != nil {
+	if err := awaitRegistry(ctx, c.Clusters, logger); err != nil {
 		return ignoreStop(ctx, &usageError{err})
 	}
 	mirror, err := c.Repository.Open(ctx)
@@ -90,6 +90,7 @@ func run(ctx context.Context, c config.Config) error {
 	})
 	reached := register(w, c, temporal)
 	registerUpdates(w, c, mirror, reached)
+	registerTestClusters(w, c, reached)
 	registerPromotions(w, c, temporal, mirror, driver, reached.blocks)
 	registerPromoteWorkflows(w)
 	from := sourceOf(mirror)
@@ -138,23 +139,26 @@ func register(w worker.Registry, c config.Config, temporal client.Client) outsid
 	w.RegisterWorkflow(workflows.Cluster)
 	w.RegisterWorkflow(workflows.Fleet)
 
+	conduct := conductOf(c)
 	windowed := func(cluster registry.Cluster) (bool, error) {
-		settings, err := c.UpdateSettings(cluster)
+		settings, err := conduct.Update(cluster)
 		return settings.Windowed, err
 	}
 	known := &clusters.Activities{
-		Read: c.Registry.Clusters, Write: c.Registry.WriteStatus, Settings: c.Settings, Windowed: windowed, Notify: c.Notify.Configured(),
+		Read: c.Clusters, Write: c.Registry.WriteStatus, Settings: conduct.Roll, Windowed: windowed, Notify: c.Notify.Configured(),
 	}
 	w.RegisterActivity(known.ListClusters)
 	w.RegisterActivity(known.FindPool)
-	hook := &notify.Activities{Settings: c.Notify, Find: known.Find}
+	hook := &notify.Activities{Settings: c.Notify, Find: known.Find, Quiet: known.OfTest}
 	w.RegisterActivity(hook)
 	w.RegisterActivity(&fleet.Activities{Temporal: temporal, TaskQueue: c.TaskQueue})
 	accounts := &aws.Accounts{Find: known.Find, Settings: c.AWS}
+	leases := leaseTests(c, known, accounts)
 	o := outside{
-		temporal: temporal, clusters: known, accounts: accounts, blocks: blocks.NewAsker(temporal, channelOf(known.Find)),
+		temporal: temporal, clusters: known, accounts: accounts, blocks: blocks.NewAsker(temporal, channelOf(known.Find)), leases: leases,
 		kube: &kube.Clusters{Find: known.Find, Settings: c.Kubernetes, AWS: accounts.Access},
 	}
+	o.blocks.Apart = known.OfTest
 	w.RegisterActivity(&kube.Activities{Clusters: o.kube, Settings: c.Replace, Drain: c.Drain, Blocks: o.blocks, Notify: hook.Notify})
 	w.RegisterActivity(&aws.Activities{Accounts: accounts, Blocks: o.blocks, ReadyWithin: c.Replace.NodeReadyWithin})
 	return o

@@ -22,6 +22,7 @@ import (
 	"github.com/fairway-project/fairway/activities/fleet"
 	"github.com/fairway-project/fairway/activities/kube"
 	"github.com/fairway-project/fairway/activities/manifests"
+	"github.com/fairway-project/fairway/activities/testclusters"
 	"github.com/fairway-project/fairway/channels"
 	"github.com/fairway-project/fairway/config"
 	"github.com/fairway-project/fairway/promotion"
@@ -65,6 +66,7 @@ type outside struct {
 	accounts *aws.Accounts
 	kube     *kube.Clusters
 	blocks   blocks.Asker
+	leases   *testclusters.Leases // nil if no tests are configured
 }
 
 // registerChannels names what this worker can do to let clusters know what they are to have.
@@ -74,7 +76,7 @@ func registerChannels(w worker.Registry, c config.Config, temporalClient client.
 	w.RegisterWorkflow(workflows.WatchHealth)
 	messages := &fleet.Messages{
 		Temporal: temporalClient, TaskQueue: c.TaskQueue,
-		Clusters: c.Registry.Clusters, Heads: from.Heads, Title: from.Title, Waves: c.Rollout.Settings, Version: from.Version,
+		Clusters: c.Clusters, Heads: from.Heads, Title: from.Title, Waves: c.Rollout.Settings, Version: from.Version,
 		Landings: from.Landings, Pipeline: c.Pipeline,
 		Retry: func(cluster registry.Cluster) (after, atMost time.Duration) {
 			settings, err := c.UpdateSettings(cluster)
@@ -95,21 +97,18 @@ func registerUpdates(w worker.Registry, c config.Config, mirror *channels.Mirror
 	w.RegisterWorkflow(workflows.UpdateCluster)
 	w.RegisterActivity(o.clusters.WriteStatus)
 	w.RegisterActivity(&blocks.Gates{Asker: o.blocks})
-	settings := func(cluster registry.Cluster) (workflows.UpdateSettings, error) {
-		s, err := c.UpdateSettings(cluster)
-		return workflows.UpdateSettings(s), err
-	}
+	conduct := conductOf(c)
 	versions := &configuration.Activities{
 		Mirror: mirror, Folder: c.Repository.Path, Find: o.clusters.Find, Hash: registry.Cluster.Hash,
 		Network: o.accounts.Network, Entries: aws.Bucket{Accounts: o.accounts}, Missing: aws.IsMissing,
-		Settings: settings, Calendar: c.Calendar, Notify: c.Notify.Configured(),
+		Settings: conduct.Update, Calendar: conduct.Calendar, Notify: c.Notify.Configured(), Quiet: o.clusters.OfTest,
 		Render: func(folder fs.FS, cluster registry.Cluster, version string, values map[string]any) (*render.Release, error) {
 			return render.Render(folder, render.Input{Cluster: cluster, Version: version, Values: values})
 		},
 	}
 	w.RegisterActivity(versions.PrepareUpdate)
 	w.RegisterActivity(versions.AwaitWindow)
-	w.RegisterActivity(&aws.Stacks{Accounts: o.accounts, Release: versions.Release, Blocks: o.blocks, Settings: c.AWS})
+	w.RegisterActivity(&aws.Stacks{Accounts: o.accounts, Release: versions.Release, Blocks: o.blocks, Settings: c.AWS, Tags: tagsOf(c, o)})
 	health := func(cluster registry.Cluster) (manifests.HealthSettings, error) {
 		h, err := c.Health(cluster)
 		return manifests.HealthSettings(h), err

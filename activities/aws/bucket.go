@@ -45,34 +45,118 @@ func (b Bucket) Put(ctx context.Context, cluster registry.Cluster, key string, d
 	if err != nil {
 		return err
 	}
-	return account.put(ctx, cluster, b.Accounts.Settings.Bucket, key, data)
+	return account.put(ctx, cluster, b.Accounts.Settings.Bucket, key, data, onlyIf{})
 }
 
-// Get reads what is kept under a key; see IsMissing.
-func (b Bucket) Get(ctx context.Context, cluster registry.Cluster, key string) ([]byte, error) {
+var errOvertaken = errors.New("somebody else has written it by now")
+
+// IsOvertaken says whether an error of Bucket.Create means that something is kept under the key already,
+// or one of Bucket.Change that somebody else was faster.
+func IsOvertaken(err error) bool { return errors.Is(err, errOvertaken) }
+
+// Create is Put for a key under which nothing is kept yet; see IsOvertaken.
+func (b Bucket) Create(ctx context.Context, cluster registry.Cluster, key string, data []byte) error {
+	account, err := b.Accounts.of(ctx, cluster)
+	if err != nil {
+		return err
+	}
+	return account.put(ctx, cluster, b.Accounts.Settings.Bucket, key, data, onlyIf{none: aws.String("*")})
+}
+
+// Change replaces what is kept under a key by what change makes of it. Nothing is written if somebody else
+// writes in between; see IsOvertaken.
+func (b Bucket) Change(ctx context.Context, cluster registry.Cluster, key string, change func([]byte) ([]byte, error)) error {
+	data, tag, err := b.get(ctx, cluster, key)
+	if err != nil {
+		return err
+	}
+	if data, err = change(data); err != nil {
+		return err
+	}
+	account, err := b.Accounts.of(ctx, cluster)
+	if err != nil {
+		return err
+	}
+	return account.put(ctx, cluster, b.Accounts.Settings.Bucket, key, data, onlyIf{match: tag})
+}
+
+// mostKeys bounds what is listed at a time.
+const mostKeys = 10_000
+
+// List names what is kept under keys with a prefix; nothing if there is no bucket yet.
+func (b Bucket) List(ctx context.Context, cluster registry.Cluster, prefix string) ([]string, error) {
 	account, err := b.Accounts.of(ctx, cluster)
 	if err != nil {
 		return nil, err
 	}
 	name := account.bucketName(b.Accounts.Settings.Bucket)
+	doing := fmt.Sprintf("listing s3://%s/%s", name, prefix)
+	var keys []string
+	pages := s3.NewListObjectsV2Paginator(account.s3, &s3.ListObjectsV2Input{Bucket: &name, Prefix: &prefix, ExpectedBucketOwner: &account.number})
+	for pages.HasMorePages() {
+		page, err := pages.NextPage(ctx)
+		if hasCode(err, "NoSuchBucket") {
+			return nil, nil
+		}
+		if err != nil {
+			return nil, explain(cluster, doing, err)
+		}
+		for _, object := range page.Contents {
+			keys = append(keys, aws.ToString(object.Key))
+		}
+		if len(keys) > mostKeys {
+			return nil, temporal.NewApplicationError(
+				fmt.Sprintf("cluster %s: %s: there are more than %d objects; delete those that nobody needs", cluster.ID, doing, mostKeys), workflows.InvalidInput)
+		}
+	}
+	return keys, nil
+}
+
+// Delete deletes what is kept under a key; nothing is fine.
+func (b Bucket) Delete(ctx context.Context, cluster registry.Cluster, key string) error {
+	account, err := b.Accounts.of(ctx, cluster)
+	if err != nil {
+		return err
+	}
+	name := account.bucketName(b.Accounts.Settings.Bucket)
+	_, err = account.s3.DeleteObject(ctx, &s3.DeleteObjectInput{Bucket: &name, Key: &key, ExpectedBucketOwner: &account.number})
+	if hasCode(err, "NoSuchBucket", "NoSuchKey") {
+		return nil
+	}
+	return explain(cluster, fmt.Sprintf("deleting s3://%s/%s", name, key), err)
+}
+
+// Get reads what is kept under a key; see IsMissing.
+func (b Bucket) Get(ctx context.Context, cluster registry.Cluster, key string) ([]byte, error) {
+	data, _, err := b.get(ctx, cluster, key)
+	return data, err
+}
+
+// get returns the tag of what it has read, too.
+func (b Bucket) get(ctx context.Context, cluster registry.Cluster, key string) (data []byte, tag *string, err error) {
+	account, err := b.Accounts.of(ctx, cluster)
+	if err != nil {
+		return nil, nil, err
+	}
+	name := account.bucketName(b.Accounts.Settings.Bucket)
 	doing := fmt.Sprintf("reading s3://%s/%s", name, key)
 	out, err := account.s3.GetObject(ctx, &s3.GetObjectInput{Bucket: &name, Key: &key, ExpectedBucketOwner: &account.number})
 	if hasCode(err, "NoSuchKey", "NoSuchBucket", "NotFound") {
-		return nil, fmt.Errorf("cluster %s: %s: %w", cluster.ID, doing, errMissing)
+		return nil, nil, fmt.Errorf("cluster %s: %s: %w", cluster.ID, doing, errMissing)
 	}
 	if err != nil {
-		return nil, explain(cluster, doing, err)
+		return nil, nil, explain(cluster, doing, err)
 	}
 	defer out.Body.Close()
-	data, err := io.ReadAll(io.LimitReader(out.Body, maxObject+1))
+	data, err = io.ReadAll(io.LimitReader(out.Body, maxObject+1))
 	if err != nil {
-		return nil, explain(cluster, doing, err)
+		return nil, nil, explain(cluster, doing, err)
 	}
 	if len(data) > maxObject {
-		return nil, temporal.NewNonRetryableApplicationError(
+		return nil, nil, temporal.NewNonRetryableApplicationError(
 			fmt.Sprintf("cluster %s: %s: it is longer than %d bytes, so Fairway has not written it", cluster.ID, doing, maxObject), workflows.InvalidInput, nil)
 	}
-	return data, nil
+	return data, out.ETag, nil
 }
 
 // bucketState remembers that the bucket is there.
@@ -85,14 +169,21 @@ func (account *account) bucketName(pattern string) string {
 	return strings.NewReplacer("{account}", account.number, "{region}", account.region).Replace(pattern)
 }
 
-func (account *account) put(ctx context.Context, cluster registry.Cluster, pattern, key string, data []byte) error {
+// onlyIf is what has to be under a key for it to be written: nothing ("*"), or what carries a tag.
+type onlyIf struct{ none, match *string }
+
+func (account *account) put(ctx context.Context, cluster registry.Cluster, pattern, key string, data []byte, only onlyIf) error {
 	name := account.bucketName(pattern)
 	if err := account.ensureBucket(ctx, cluster, name); err != nil {
 		return err
 	}
 	_, err := account.s3.PutObject(ctx, &s3.PutObjectInput{
-		Bucket: &name, Key: &key, Body: bytes.NewReader(data), ExpectedBucketOwner: &account.number,
+		Bucket: &name, Key: &key, Body: bytes.NewReader(data), ExpectedBucketOwner: &account.number, IfNoneMatch: only.none, IfMatch: only.match,
 	})
+	// S3 answers so to the slower one of two that write, and where the one to be replaced has gone.
+	if hasCode(err, "PreconditionFailed", "ConditionalRequestConflict") || only.match != nil && hasCode(err, "NoSuchKey") {
+		return fmt.Errorf("cluster %s: writing s3://%s/%s: %w", cluster.ID, name, key, errOvertaken)
+	}
 	if hasCode(err, "NoSuchBucket") { // deleted since; the next attempt makes it
 		account.bucket.mu.Lock()
 		account.bucket.ready = false
@@ -156,7 +247,7 @@ func (account *account) ensureBucket(ctx context.Context, cluster registry.Clust
 // address that CloudFormation reads it from.
 func (st *stack) upload(ctx context.Context) (*string, error) {
 	key := fmt.Sprintf("templates/%s/%s/%s", st.cluster.ID, st.name, hashed(st.wanted.Body))
-	if err := st.account.put(ctx, st.cluster, st.Settings.Bucket, key, []byte(st.wanted.Body)); err != nil {
+	if err := st.account.put(ctx, st.cluster, st.Settings.Bucket, key, []byte(st.wanted.Body), onlyIf{}); err != nil {
 		return nil, err
 	}
 	// CloudFormation knows S3 by its public address only, whichever endpoint the worker uses.

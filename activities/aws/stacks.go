@@ -37,6 +37,8 @@ type Stacks struct {
 	}
 	// Settings are the `aws` part of the configuration.
 	Settings config.AWS
+	// Tags are those that all stacks of a cluster get besides the templates'; nil means none.
+	Tags func(context.Context, registry.Cluster) (map[string]string, error)
 }
 
 var _ workflows.Stacks = (*Stacks)(nil)
@@ -119,6 +121,13 @@ func (st *stack) want(ctx context.Context, in workflows.StackOf) error {
 	}
 	if other := st.otherCluster(st.cluster, tags); other != "" {
 		return st.invalid("%s: Metadata.Tags: %s is the tag of another cluster; take it out", found.File, other)
+	}
+	if st.Tags != nil {
+		more, err := st.Tags(ctx, st.cluster)
+		if err != nil {
+			return err
+		}
+		maps.Copy(tags, more) // a template cannot say whose the cluster is
 	}
 	tags[st.clusterTag(st.cluster)] = owned
 	// A stack with the name of a pool that the version has no more is deleted.

@@ -631,6 +631,27 @@ func testBucket(s *stack) {
 	require.NoError(s, err)
 	require.Equal(s, "entry", string(data))
 	require.False(s, aws.IsMissing(errors.New("another")))
+
+	require.True(s, aws.IsOvertaken(bucket.Create(s.Context(), s.cluster, "entries/"+s.name, []byte("another"))), "the key is taken")
+	require.NoError(s, bucket.Create(s.Context(), s.cluster, "made/"+s.name, []byte("1")))
+	require.NoError(s, bucket.Change(s.Context(), s.cluster, "made/"+s.name, func(old []byte) ([]byte, error) { return append(old, '2'), nil }))
+	require.True(s, aws.IsOvertaken(bucket.Change(s.Context(), s.cluster, "made/"+s.name, func([]byte) ([]byte, error) {
+		return []byte("slow"), bucket.Put(s.Context(), s.cluster, "made/"+s.name, []byte("fast"))
+	})), "somebody else was faster")
+	data, err = bucket.Get(s.Context(), s.cluster, "made/"+s.name)
+	require.NoError(s, err)
+	require.Equal(s, "fast", string(data))
+	keys, err := bucket.List(s.Context(), s.cluster, "made/")
+	require.NoError(s, err)
+	require.Equal(s, []string{"made/" + s.name}, keys)
+	require.True(s, aws.IsOvertaken(bucket.Change(s.Context(), s.cluster, "made/"+s.name, func([]byte) ([]byte, error) {
+		return []byte("late"), bucket.Delete(s.Context(), s.cluster, "made/"+s.name)
+	})), "it has gone")
+	require.NoError(s, bucket.Delete(s.Context(), s.cluster, "made/"+s.name), "one that is gone is fine")
+	keys, err = bucket.List(s.Context(), s.cluster, "made/")
+	require.NoError(s, err)
+	require.Empty(s, keys)
+	require.True(s, aws.IsMissing(bucket.Change(s.Context(), s.cluster, "made/"+s.name, nil)))
 	requireError(s, bucket.Put(s.Context(), s.cluster, "large", make([]byte, 1<<20+1)), workflows.InvalidInput, true, "at most 1048576 are kept")
 
 	_, err = s.s3.PutObject(s.Context(), &s3.PutObjectInput{
@@ -647,6 +668,10 @@ func testBucket(s *stack) {
 	requireError(s, bucket.Put(s.Context(), theirs, "key", nil), workflows.AccessDenied, false, "is not account 999999999999's")
 	_, err = bucket.Get(s.Context(), theirs, "entries/"+s.name)
 	requireError(s, err, workflows.AccessDenied, false, "AWS refuses")
+	_, err = bucket.List(s.Context(), theirs, "entries/")
+	requireError(s, err, workflows.AccessDenied, false, "AWS refuses")
+	requireError(s, bucket.Delete(s.Context(), theirs, "entries/"+s.name), workflows.AccessDenied, false, "AWS refuses")
+	requireError(s, bucket.Create(s.Context(), theirs, "entries/new", nil), workflows.AccessDenied, false, "is not account 999999999999's")
 }
 
 func testNetwork(s *stack) {

@@ -25,6 +25,10 @@ type Asker struct {
 	// Channel names the channel of a cluster whose actor does not know it yet; empty if it has none.
 	// Without it such a cluster is held by no channel.
 	Channel func(ctx context.Context, cluster string) (string, error)
+	// Apart says whether a cluster belongs neither to the fleet nor to its channel, so that only its own
+	// actor holds it: that of a test, which is in nobody's way and has to be torn down whatever holds the
+	// others. nil means that none does.
+	Apart func(cluster string) bool
 
 	shared *shared // nil asks anew for every caller
 }
@@ -49,12 +53,15 @@ func (a Asker) State(ctx context.Context, cluster string) (workflows.ClusterStat
 	var state workflows.ClusterState // shared with others
 	var fleet, channel workflows.ScopeBlocks
 	group, ctx := errgroup.WithContext(ctx)
+	apart := a.Apart != nil && a.Apart(cluster)
+	if !apart {
+		group.Go(func() (err error) {
+			fleet, err = a.scope(ctx, workflows.FleetID)
+			return err
+		})
+	}
 	group.Go(func() (err error) {
-		fleet, err = a.scope(ctx, workflows.FleetID)
-		return err
-	})
-	group.Go(func() (err error) {
-		if state, err = a.cluster(ctx, cluster); err != nil {
+		if state, err = a.cluster(ctx, cluster); err != nil || apart {
 			return err
 		}
 		name := ""

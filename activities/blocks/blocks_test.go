@@ -153,3 +153,17 @@ func TestACallerThatGoesAwayLeavesTheOthersTheirAnswer(t *testing.T) {
 		time.Sleep(2 * time.Minute) // a request that the impatient one was to get the answer of
 	})
 }
+
+func TestAClusterOfATestIsHeldByItselfOnly(t *testing.T) {
+	everybody := map[string]any{
+		"fleet": errors.New("down"), "channel/dev": workflows.ScopeBlocks{Holding: []workflows.Block{blocked("channel dev", "bad")}},
+	}
+	asker := NewAsker(&actors{state: everybody}, func(context.Context, string) (string, error) { return "dev", nil })
+	asker.Apart = func(cluster string) bool { return cluster == "e2e-1" }
+	require.NoError(t, asker.Check(t.Context(), "e2e-1", ""))
+	require.Error(t, asker.Check(t.Context(), "dev-1", ""))
+	everybody["cluster/e2e-1"] = workflows.ClusterState{
+		Blocks: []workflows.Block{blocked("", "own")}, Updates: workflows.ClusterUpdates{Want: &workflows.Want{Channel: "dev"}},
+	}
+	require.ErrorContains(t, asker.Check(t.Context(), "e2e-1", ""), "cluster e2e-1 is blocked by anna: own")
+}

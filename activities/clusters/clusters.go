@@ -7,10 +7,12 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"strings"
 
 	"go.temporal.io/sdk/activity"
 	"go.temporal.io/sdk/temporal"
 
+	"github.com/fairway-project/fairway/e2e"
 	"github.com/fairway-project/fairway/registry"
 	"github.com/fairway-project/fairway/roll"
 	"github.com/fairway-project/fairway/workflows"
@@ -28,6 +30,10 @@ type Activities struct {
 	Windowed func(cluster registry.Cluster) (bool, error)
 	// Notify says that a hook for notifications is configured.
 	Notify bool
+	// Leased returns the entry of a test cluster, which is not in the registry, and WriteLease is Write for it.
+	// nil means that there are none.
+	Leased     func(ctx context.Context, id string) (cluster registry.Cluster, found bool, err error)
+	WriteLease func(ctx context.Context, id string, status registry.Status, lifecycle registry.LifecycleStatus) error
 }
 
 var (
@@ -35,22 +41,22 @@ var (
 	_ workflows.Statuses = (*Activities)(nil)
 )
 
-// ListClusters implements workflows.Registry.
+// ListClusters implements workflows.Registry. Clusters of tests are listed by their names only.
 func (a *Activities) ListClusters(ctx context.Context, in workflows.ListClusters) ([]workflows.ClusterInfo, error) {
-	all, err := a.read(ctx)
-	if err != nil {
-		return nil, err
-	}
-	selected := all
-	if len(in.Names) > 0 {
-		selected = nil
-		for _, name := range in.Names {
-			cluster, err := all.Find(name)
-			if err != nil {
-				return nil, typed(err)
-			}
-			selected = append(selected, cluster)
+	var selected registry.Clusters
+	if len(in.Names) == 0 {
+		all, err := a.read(ctx)
+		if err != nil {
+			return nil, err
 		}
+		selected = all
+	}
+	for _, name := range in.Names {
+		cluster, err := a.find(ctx, name)
+		if err != nil {
+			return nil, err
+		}
+		selected = append(selected, cluster)
 	}
 	out := make([]workflows.ClusterInfo, len(selected))
 	for i, cluster := range selected {
@@ -71,7 +77,7 @@ func (a *Activities) FindPool(ctx context.Context, in workflows.FindPool) (workf
 	}
 	pool, _ := cluster.Pool(in.Pool)
 	info := workflows.PoolInfo{
-		Cluster: describe(cluster), Pool: in.Pool, Types: pool.InstanceTypes, Spot: pool.Spot(), Settings: settings, Notify: a.Notify,
+		Cluster: describe(cluster), Pool: in.Pool, Types: pool.InstanceTypes, Spot: pool.Spot(), Settings: settings, Notify: a.Notify && !a.OfTest(cluster.ID),
 	}
 	if a.Windowed != nil {
 		if info.Windowed, err = a.Windowed(cluster); err != nil {
@@ -85,15 +91,47 @@ func (a *Activities) FindPool(ctx context.Context, in workflows.FindPool) (workf
 // registry that is broken counts as one that does not answer: they give up on InvalidInput, and a file
 // that somebody saves with a mistake must not end the updates that run.
 func (a *Activities) Find(ctx context.Context, name string) (registry.Cluster, error) {
-	all, err := a.read(ctx)
+	cluster, err := a.find(ctx, name)
 	if err != nil && activity.IsActivity(ctx) && ofUpdate(activity.GetInfo(ctx)) {
 		err = patient(err)
 	}
+	return cluster, err
+}
+
+func (a *Activities) find(ctx context.Context, name string) (registry.Cluster, error) {
+	if a.OfTest(name) {
+		cluster, found, err := a.Leased(ctx, name)
+		if err == nil && !found {
+			err = noLease(name)
+		}
+		return cluster, err
+	}
+	all, err := a.read(ctx)
 	if err != nil {
 		return registry.Cluster{}, err
 	}
 	cluster, err := all.Find(name)
 	return cluster, typed(err)
+}
+
+// OfTest says whether an id is one of a cluster that is made for a test.
+func (a *Activities) OfTest(id string) bool {
+	return a.Leased != nil && strings.HasPrefix(id, e2e.Prefix)
+}
+
+// Registered says whether the registry has a cluster of that id or alias.
+func (a *Activities) Registered(ctx context.Context, name string) (bool, error) {
+	all, err := a.read(ctx)
+	if err != nil {
+		return false, err
+	}
+	_, err = all.Find(name)
+	return err == nil, nil
+}
+
+func noLease(id string) error {
+	return temporal.NewNonRetryableApplicationError(
+		fmt.Sprintf("cluster %q is that of a test, and has no lease; `fairway e2e list` shows those that have one", id), workflows.ClusterNotFound, nil)
 }
 
 func ofUpdate(info activity.Info) bool {
@@ -120,28 +158,34 @@ func (a *Activities) read(ctx context.Context) (registry.Clusters, error) {
 // WriteStatus implements workflows.Statuses. Where people want another lifecycle by now than the one
 // that the cluster has got to, theirs stays, and the rest is written.
 func (a *Activities) WriteStatus(ctx context.Context, in workflows.WriteStatus) error {
-	err := a.Write(ctx, in.Cluster, in.Status, in.Lifecycle)
+	write, where := a.Write, "the registry"
+	if a.OfTest(in.Cluster) {
+		write, where = a.WriteLease, "its lease"
+	}
+	err := write(ctx, in.Cluster, in.Status, in.Lifecycle)
 	var overtaken *registry.LifecycleError
 	if errors.As(err, &overtaken) {
-		activity.GetLogger(ctx).Warn("the registry wants another lifecycle by now; it stays", "cluster", in.Cluster, "reached", in.Lifecycle, "wanted", overtaken.From)
-		err = a.Write(ctx, in.Cluster, in.Status, "")
+		activity.GetLogger(ctx).Warn("another lifecycle is wanted by now; it stays", "by", where, "cluster", in.Cluster, "reached", in.Lifecycle, "wanted", overtaken.From)
+		err = write(ctx, in.Cluster, in.Status, "")
 	}
 	if err != nil {
-		return typed(fmt.Errorf("the status of cluster %s is not in the registry: %w", in.Cluster, err))
+		return typed(fmt.Errorf("the status of cluster %s is not in %s: %w", in.Cluster, where, err))
 	}
 	return nil
 }
 
 // typed gives an error the type by which workflows tell what to do. An unknown cluster is final; a
-// registry that is broken, gone or in want of another token can be mended while workflows wait.
+// registry that is broken, gone or in want of another token can be mended while workflows wait. What has
+// a type keeps it.
 func typed(err error) error {
 	var (
+		already     *temporal.ApplicationError
 		unknown     *registry.UnknownClusterError
 		unreachable *registry.UnreachableError
 		refused     *registry.RefusedError
 	)
 	switch {
-	case err == nil, errors.Is(err, context.Canceled):
+	case err == nil, errors.Is(err, context.Canceled), errors.As(err, &already):
 		return err
 	case errors.As(err, &unknown):
 		return temporal.NewNonRetryableApplicationError(unknown.Error(), workflows.ClusterNotFound, nil)

@@ -49,6 +49,8 @@ type Activities struct {
 	Calendar func(registry.Cluster) (calendar.Calendar, error)
 	// Notify says that a hook for notifications is configured.
 	Notify bool
+	// Quiet says of which clusters nobody is notified; nil means of none.
+	Quiet func(cluster string) bool
 	// Now is the time; default time.Now.
 	Now func() time.Time
 
@@ -103,7 +105,7 @@ func (a *Activities) prepare(ctx context.Context, in workflows.PrepareUpdate) (w
 	plan := workflows.UpdatePlan{
 		Cluster: clusters.Describe(cluster), Version: version, Commit: commit, Stacks: []string{}, Pools: []workflows.PlannedPool{},
 		Manifests: len(release.Manifests), Deletions: len(release.Deletions.PreApply) + len(release.Deletions.PostApply),
-		Settings: settings, Notify: a.Notify,
+		Settings: settings, Notify: a.Notify && (a.Quiet == nil || !a.Quiet(cluster.ID)),
 	}
 	for _, stack := range release.Stacks {
 		plan.Stacks = append(plan.Stacks, stack.Name)

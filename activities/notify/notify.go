@@ -39,6 +39,8 @@ type Activities struct {
 	// While it fails, or without it, what it would tell restricts nothing: better too many are told
 	// than nobody.
 	Find func(ctx context.Context, cluster string) (registry.Cluster, error)
+	// Quiet says of which clusters nobody is told anything; nil means of none.
+	Quiet func(cluster string) bool
 
 	told memory
 }
@@ -57,6 +59,9 @@ const Signature = "X-Fairway-Signature"
 // the delay that the hook asks for), and of type InvalidInput, which is final, otherwise. No error
 // names an address, which may be a secret.
 func (a *Activities) Notify(ctx context.Context, n workflows.Notification) error {
+	if a.Quiet != nil && a.Quiet(n.Cluster) {
+		return nil
+	}
 	ways := a.ways(ctx, n)
 	done := recall(ctx)
 	errs := make([]error, len(ways))

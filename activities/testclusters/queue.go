@@ -1,0 +1,58 @@
+package testclusters
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+
+	enumspb "go.temporal.io/api/enums/v1"
+	"go.temporal.io/api/serviceerror"
+	"go.temporal.io/sdk/client"
+	"go.temporal.io/sdk/temporal"
+
+	"github.com/fairway-project/fairway/e2e"
+	"github.com/fairway-project/fairway/workflows"
+)
+
+// Queue implements workflows.TestQueues.
+type Queue struct {
+	Temporal client.Client
+	// TaskQueue is where the actor runs if it has to be started.
+	TaskQueue string
+	Accounts  []e2e.Account
+}
+
+var _ workflows.TestQueues = (*Queue)(nil)
+
+// limit of an account for which none is configured.
+const limit = 2
+
+// EnterTestQueue implements workflows.TestQueues.
+func (q *Queue) EnterTestQueue(ctx context.Context, in workflows.TestQueueEntry) error {
+	in.Accounts = slices.Clone(q.Accounts)
+	for i, account := range in.Accounts {
+		in.Accounts[i].Limit = cmp.Or(account.Limit, limit)
+	}
+	_, err := q.Temporal.SignalWithStartWorkflow(ctx, workflows.TestQueueID, workflows.EnterName, in, client.StartWorkflowOptions{
+		ID: workflows.TestQueueID, WorkflowIDConflictPolicy: enumspb.WORKFLOW_ID_CONFLICT_POLICY_USE_EXISTING, TaskQueue: q.TaskQueue, StaticSummary: "who may make a cluster for a test",
+	}, "TestQueue", workflows.TestQueueState{Accounts: in.Accounts})
+	return q.failed("entering", in, err)
+}
+
+// LeaveTestQueue implements workflows.TestQueues.
+func (q *Queue) LeaveTestQueue(ctx context.Context, in workflows.TestQueueEntry) error {
+	err := q.Temporal.SignalWorkflow(ctx, workflows.TestQueueID, "", workflows.LeaveName, in)
+	if nobody := (*serviceerror.NotFound)(nil); errors.As(err, &nobody) {
+		return nil
+	}
+	return q.failed("leaving", in, err)
+}
+
+func (q *Queue) failed(doing string, in workflows.TestQueueEntry, err error) error {
+	if err == nil || errors.Is(err, context.Canceled) {
+		return err
+	}
+	return temporal.NewApplicationError(fmt.Sprintf("test %s: %s the queue of tests: Temporal says: %v", in.Request.ID, doing, err), workflows.Unreachable)
+}
