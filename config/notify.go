@@ -21,8 +21,8 @@ type Notify struct {
 	SecretFile string `yaml:"secret_file"`
 	// Kinds restricts what the webhook is told: force-soon, forced, quarantined, fallback,
 	// roll-begins, roll-stopped, roll-done, update-begins, update-done, update-failed, update-cancelled, rolled-back,
-	// rollout-stopped, stray-landing, channel-reverted. Default: all.
-	Kinds []string `yaml:"kinds" validate:"dive,oneof=force-soon forced quarantined fallback roll-begins roll-stopped roll-done update-begins update-done update-failed update-cancelled rolled-back rollout-stopped stray-landing channel-reverted"`
+	// rollout-stopped, stray-landing, channel-reverted, test-not-torn-down, swept, sweep-asks. Default: all.
+	Kinds []string `yaml:"kinds" validate:"dive,oneof=force-soon forced quarantined fallback roll-begins roll-stopped roll-done update-begins update-done update-failed update-cancelled rolled-back rollout-stopped stray-landing channel-reverted test-not-torn-down swept sweep-asks"`
 	// Routes lead to chat, mail and other services. A notification takes every route that matches,
 	// and the webhook besides.
 	Routes []Route `yaml:"routes" validate:"dive"`
@@ -45,7 +45,7 @@ type Route struct {
 	Environments []string `yaml:"environments"`
 	Channels     []string `yaml:"channels"`
 	// Kinds are as those of Notify.
-	Kinds []string `yaml:"kinds" validate:"dive,oneof=force-soon forced quarantined fallback roll-begins roll-stopped roll-done update-begins update-done update-failed update-cancelled rolled-back rollout-stopped stray-landing channel-reverted"`
+	Kinds []string `yaml:"kinds" validate:"dive,oneof=force-soon forced quarantined fallback roll-begins roll-stopped roll-done update-begins update-done update-failed update-cancelled rolled-back rollout-stopped stray-landing channel-reverted test-not-torn-down swept sweep-asks"`
 }
 
 // Configured says whether there is anybody to tell.

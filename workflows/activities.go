@@ -218,6 +218,10 @@ const (
 
 	StrayLanding    = "stray-landing"
 	ChannelReverted = "channel-reverted"
+
+	TestNotTornDown = "test-not-torn-down"
+	Swept           = "swept"
+	SweepAsks       = "sweep-asks"
 )
 
 // ClusterInfo is a cluster of the registry, as far as workflows and the command line need it.
