@@ -102,10 +102,16 @@ func (o Owners) Orphans(things []Thing) []Orphan {
 	add := func(t Thing, id, why string) {
 		orphans = append(orphans, Orphan{Account: t.Account, Kind: t.Kind, ID: t.ID, Lease: id, Why: why})
 	}
+	held := map[string]bool{} // clusters of which something goes only after something else; the next sweep takes the lease
+	for _, t := range things {
+		if t.InUse {
+			held[o.Of(t)] = true
+		}
+	}
 	var ageless []Thing
 	for _, t := range things {
 		id := o.Of(t)
-		if id == "" || t.InUse {
+		if id == "" || t.InUse || t.Kind == "lease" && held[id] {
 			continue
 		}
 		by, why := o.Cover(id)

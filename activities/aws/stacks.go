@@ -345,8 +345,8 @@ func (s *Stacks) DeleteStack(ctx context.Context, in workflows.StackOf) error {
 }
 
 // DeleteOrphan deletes a stack of a cluster that the registry does not know, as DeleteStack does; a deletion that
-// fails is tried three times. mine looks before each time at the tags of what there is.
-func (s *Stacks) DeleteOrphan(ctx context.Context, cluster registry.Cluster, name string, mine func(tags map[string]string) error) error {
+// fails is tried three times. mine looks before each time at its tags and when it was made.
+func (s *Stacks) DeleteOrphan(ctx context.Context, cluster registry.Cluster, name string, mine func(tags map[string]string, made time.Time) error) error {
 	account, err := s.Accounts.of(ctx, cluster)
 	if err != nil {
 		return err
@@ -354,9 +354,17 @@ func (s *Stacks) DeleteOrphan(ctx context.Context, cluster registry.Cluster, nam
 	for try := 1; ; try++ {
 		st := &stack{Stacks: s, cluster: cluster, account: account, name: name, token: token(ctx, "orphan", strconv.Itoa(try))}
 		st.shown.Store(workflows.StackProgress{Status: "looking"})
-		err := st.deletion(ctx, func(found *types.Stack) error { return mine(stackTags(*found)) })
+		err := st.deletion(ctx, func(found *types.Stack) error { return mine(stackTags(*found), aws.ToTime(found.CreationTime)) })
 		var failed *temporal.ApplicationError
 		if try == triesOfDeletion || !errors.As(err, &failed) || failed.Type() != workflows.StackFailed {
+			return err
+		}
+		looked := false // what is in use gets a moment to go
+		if err := st.watch(ctx, s.Settings.PollInterval, workflows.StackProgress{Status: "trying again", Event: short(failed.Message())}, func() (workflows.StackProgress, bool, error) {
+			before := looked
+			looked = true
+			return workflows.StackProgress{Status: "trying again", Event: short(failed.Message())}, before, nil
+		}); err != nil {
 			return err
 		}
 	}
