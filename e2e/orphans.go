@@ -145,7 +145,7 @@ func (o Owners) Orphans(things []Thing) []Orphan {
 
 // Spared says why a thing is not to be removed as one of a test cluster's after all; empty if it may be.
 func (o Owners) Spared(t Thing, id string) string {
-	if of := o.Of(t); of != id {
+	if of := o.Of(t); of == "" || of != id {
 		return "its tags or its name do not say any more that it is " + id + "'s alone"
 	}
 	by, why := o.Cover(id)
