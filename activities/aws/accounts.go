@@ -199,6 +199,14 @@ func explain(cluster registry.Cluster, doing string, err error) error {
 	}
 }
 
+// Explain types an error of a request to AWS for a cluster, for who makes requests of their own.
+func Explain(cluster registry.Cluster, doing string, err error) error {
+	return explain(cluster, doing, err)
+}
+
+// HasCode says whether AWS has answered with one of these errors.
+func HasCode(err error, codes ...string) bool { return hasCode(err, codes...) }
+
 // answered is an error that AWS has answered a request with.
 type answered struct{ code, text string }
 

@@ -275,6 +275,16 @@ func (l *leftovers) revoke(ctx context.Context, id string, groups map[string]ec2
 	return nil
 }
 
+// RevokeGroup takes a security group of a cluster out of the rules of others, by their ids, so that it can be deleted.
+func (s *Stacks) RevokeGroup(ctx context.Context, cluster registry.Cluster, id string, others map[string]ec2types.SecurityGroup) error {
+	account, err := s.Accounts.of(ctx, cluster)
+	if err != nil {
+		return err
+	}
+	l := &leftovers{Stacks: s, cluster: cluster, account: account}
+	return explain(cluster, "revoking rules that name security group "+id, l.revoke(ctx, id, others))
+}
+
 func ec2Tags(list []ec2types.Tag) map[string]string {
 	tags := map[string]string{}
 	for _, tag := range list {

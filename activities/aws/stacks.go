@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strconv"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -341,6 +342,48 @@ func (s *Stacks) DeleteStack(ctx context.Context, in workflows.StackOf) error {
 	if err != nil {
 		return err
 	}
+	return st.deletion(ctx, func(found *types.Stack) error {
+		if found.StackStatus == types.StackStatusReviewInProgress { // it is only a name
+			return nil
+		}
+		if err := st.checkOwner(found); err != nil {
+			return err
+		}
+		return st.checkMayGo(found)
+	})
+}
+
+// DeleteOrphan deletes a stack of a cluster that the registry does not know, as DeleteStack does; a deletion that
+// fails is tried three times. mine looks before each time at its tags and when it was made.
+func (s *Stacks) DeleteOrphan(ctx context.Context, cluster registry.Cluster, name string, mine func(tags map[string]string, made time.Time) error) error {
+	account, err := s.Accounts.of(ctx, cluster)
+	if err != nil {
+		return err
+	}
+	for try := 1; ; try++ {
+		st := &stack{Stacks: s, cluster: cluster, account: account, name: name, token: token(ctx, "orphan", strconv.Itoa(try))}
+		st.shown.Store(workflows.StackProgress{Status: "looking"})
+		err := st.deletion(ctx, func(found *types.Stack) error { return mine(stackTags(*found), aws.ToTime(found.CreationTime)) })
+		var failed *temporal.ApplicationError
+		if try == triesOfDeletion || !errors.As(err, &failed) || failed.Type() != workflows.StackFailed {
+			return err
+		}
+		looked := false // what is in use gets a moment to go
+		if err := st.watch(ctx, s.Settings.PollInterval, workflows.StackProgress{Status: "trying again", Event: short(failed.Message())}, func() (workflows.StackProgress, bool, error) {
+			before := looked
+			looked = true
+			return workflows.StackProgress{Status: "trying again", Event: short(failed.Message())}, before, nil
+		}); err != nil {
+			return err
+		}
+	}
+}
+
+// triesOfDeletion is how often the deletion of an orphan is tried: what is still in use the first time often is not any more.
+const triesOfDeletion = 3
+
+// deletion deletes a stack if check finds nothing wrong with that.
+func (st *stack) deletion(ctx context.Context, check func(*types.Stack) error) error {
 	defer beat(ctx, st.shown.Load)()
 	for {
 		found, err := st.look(ctx, st.name)
@@ -357,13 +400,8 @@ func (s *Stacks) DeleteStack(ctx context.Context, in workflows.StackOf) error {
 			}
 			found = ended
 		}
-		if found.StackStatus != types.StackStatusReviewInProgress {
-			if err := st.checkOwner(found); err != nil {
-				return err
-			}
-			if err := st.checkMayGo(found); err != nil {
-				return err
-			}
+		if err := check(found); err != nil {
+			return err
 		}
 		if err := st.remove(ctx, found, st.emptyBuckets); err != nil {
 			return err
