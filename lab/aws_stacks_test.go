@@ -228,7 +228,7 @@ func testStackDeletionFails(a account) {
 	a.createStack("stubborn", a.pool("stubborn", "ami-1", 0))
 	a.deleteStack("stubborn") // another one of its name is spared
 
-	if err := a.lab.FailDeletions(a.ctx, "stubborn", 0); err == nil || !strings.Contains(err.Error(), "count must be at least 1") {
+	if err := a.lab.FailDeletions(a.ctx, "stubborn", 0); err == nil || !strings.Contains(err.Error(), "count at least 1") {
 		a.Errorf("no deletion is to fail: %v", err)
 	}
 }

@@ -280,7 +280,7 @@ func (b *builder) compile(ctx context.Context, bin binary, to string, stale map[
 	if err := b.goTool(ctx, bin, append(args, bin.main), stale, step); err != nil || !bin.test {
 		return err
 	}
-	args = append([]string{"test", "-c", "-o", to}, bin.flags()...)
+	args = append([]string{"test", "-c", "-vet=off", "-o", to}, bin.flags()...)
 	return b.goTool(ctx, bin, append(args, bin.main), nil, step)
 }
 

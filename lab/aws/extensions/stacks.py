@@ -210,9 +210,10 @@ class Stack:
         names = [n for n in order if n in self.deployed] + surplus
         # What the others refer to is left, as that is what something unknown to the stack uses most.
         yield from self._remove(names[1:] if failing else names)
+        if failing and not names:
+            raise ResourceFailed("Nothing is left of the stack, and yet its deletion fails.")
         if failing:
-            name = (names or [self.name])[0]
-            raise self._failed("DELETE", name, f"resource {name} has a dependent object (DependencyViolation)")
+            raise self._failed("DELETE", names[0], f"resource {names[0]} has a dependent object (DependencyViolation)")
 
     def _clean_up(self):
         """Removes what the template no longer has; what cannot be removed is left, as at AWS."""
