@@ -174,6 +174,20 @@ func (l *Lab) ClearLaunchFailures(ctx context.Context) error {
 	return l.awsControl(ctx, http.MethodDelete, "launch-failure", nil)
 }
 
+// FailDeletions makes the next n deletions of a stack end in DELETE_FAILED, with the resource left
+// that all its others referred to. The one after that removes it.
+func (l *Lab) FailDeletions(ctx context.Context, stack string, n int) error {
+	return l.awsControl(ctx, http.MethodPut, "deletion-failure", struct {
+		Stack string `json:"stack"`
+		Count int    `json:"count"`
+	}{stack, n})
+}
+
+// ClearDeletionFailures undoes FailDeletions for deletions that have not begun.
+func (l *Lab) ClearDeletionFailures(ctx context.Context) error {
+	return l.awsControl(ctx, http.MethodDelete, "deletion-failure", nil)
+}
+
 func (l *Lab) awsControl(ctx context.Context, method, path string, value any) error {
 	var body io.Reader = http.NoBody
 	if value != nil {

@@ -207,6 +207,32 @@ func testStackProtection(a account) {
 	a.refused(err, "InsufficientCapabilitiesException", "Requires capabilities : [CAPABILITY_NAMED_IAM]")
 }
 
+func testStackDeletionFails(a account) {
+	a.createStack("stubborn", a.pool("stubborn", "ami-1", 1))
+	a.must(a.lab.FailDeletions(a.ctx, "stubborn", 2))
+	for range 2 {
+		_, err := a.stacks.DeleteStack(a.ctx, &cloudformation.DeleteStackInput{StackName: aws.String("stubborn")})
+		a.must(err)
+		a.stackBecomes("stubborn", cftypes.StackStatusDeleteFailed)
+	}
+	events := a.events("stubborn")
+	for _, want := range []string{"Group DELETE_COMPLETE", "Template DELETE_FAILED", "stubborn DELETE_FAILED"} {
+		if !slices.Contains(events, want) {
+			a.Errorf("event %q is missing in %v", want, events)
+		}
+	}
+	if a.describe("stubborn") != nil {
+		a.Error("the group, which could be removed, is still there")
+	}
+	a.deleteStack("stubborn")
+	a.createStack("stubborn", a.pool("stubborn", "ami-1", 0))
+	a.deleteStack("stubborn") // another one of its name is spared
+
+	if err := a.lab.FailDeletions(a.ctx, "stubborn", 0); err == nil || !strings.Contains(err.Error(), "count at least 1") {
+		a.Errorf("no deletion is to fail: %v", err)
+	}
+}
+
 func (a account) createStack(name, template string) {
 	a.Helper()
 	_, err := a.stacks.CreateStack(a.ctx, &cloudformation.CreateStackInput{

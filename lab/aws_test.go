@@ -61,6 +61,7 @@ func TestAWS(t *testing.T) {
 		{"a stack that cannot be made or changed rolls back", testStackRollback},
 		{"change sets show and make changes", testChangeSets},
 		{"stacks are protected from deletion", testStackProtection},
+		{"a stack's deletion fails as often as a test wants", testStackDeletionFails},
 		{"foreign access keys are refused", testAccessKeys},
 	} {
 		t.Run(test.rule, func(t *testing.T) {

@@ -27,6 +27,7 @@ type binary struct {
 	main    string // its main package
 	ldflags string
 	tags    string
+	test    bool          // main is a package whose tests are the program
 	cold    time.Duration // to compile all of it on two cores
 }
 
@@ -35,6 +36,8 @@ const kubernetesVersion = "v1.36.3"
 var binaries = []binary{
 	{name: "kcp", title: "Kubernetes " + kubernetesVersion, module: "lab/kubernetes", main: ".", ldflags: kubernetesLdflags, cold: 4 * time.Minute},
 	{name: "kubectl", title: "Kubernetes " + kubernetesVersion, module: "lab/kubernetes", main: "k8s.io/kubernetes/cmd/kubectl", ldflags: kubernetesLdflags, cold: 40 * time.Second},
+	{name: "e2e.test", title: "upstream's tests of Kubernetes " + kubernetesVersion, module: "lab/kubernetes", main: "./e2e", ldflags: kubernetesLdflags, test: true, cold: 2 * time.Minute},
+	{name: "ginkgo", title: "what runs these tests in parallel", module: "lab/kubernetes", main: "github.com/onsi/ginkgo/v2/ginkgo", cold: 10 * time.Second},
 	{name: "kwok", title: "the simulated kubelets", module: "lab/nodes", main: ".", cold: time.Minute},
 	{name: "gitea", title: "the forge", module: "lab/forge", main: "code.gitea.io/gitea", ldflags: "-X main.Version=1.26.1", tags: "sqlite sqlite_unlock_notify", cold: 3 * time.Minute},
 	{name: "temporal-lab", title: "Temporal server and UI", module: "lab/temporal", main: ".", cold: 4 * time.Minute},
@@ -181,7 +184,7 @@ func (b *builder) inputs(bin binary, files []string) (string, error) {
 				return "", err
 			}
 			for _, source := range sources {
-				if !strings.HasSuffix(source, "_test.go") {
+				if bin.test || !strings.HasSuffix(source, "_test.go") {
 					fmt.Fprintln(hash, filepath.Base(source))
 				}
 			}
@@ -212,8 +215,7 @@ func (b *builder) build(ctx context.Context, bin binary, number, of int) (err er
 	}
 	fresh := b.path("bin", "."+bin.name+".new")
 	defer os.Remove(fresh)
-	args := append([]string{"build", "-v", "-o", fresh}, bin.flags()...)
-	if err := b.compile(ctx, bin, append(args, bin.main), packages, step); err != nil {
+	if err := b.compile(ctx, bin, fresh, packages, step); err != nil {
 		return err
 	}
 	if err := os.Rename(fresh, b.path("bin", bin.name)); err != nil {
@@ -239,9 +241,13 @@ func (b *builder) writeStamp(name, inputs string, files []string) error {
 func (b *builder) list(ctx context.Context, bin binary) (stale map[string]bool, files []string, err error) {
 	const format = `{{if .Stale}}stale {{.ImportPath}}{{"\n"}}{{end}}` +
 		`{{if and .Module .Module.Main}}{{$dir := .Dir}}file {{$dir}}{{"\n"}}` +
-		`{{range .GoFiles}}file {{$dir}}/{{.}}{{"\n"}}{{end}}{{range .EmbedFiles}}file {{$dir}}/{{.}}{{"\n"}}{{end}}{{end}}`
+		`{{range .GoFiles}}file {{$dir}}/{{.}}{{"\n"}}{{end}}{{range .EmbedFiles}}file {{$dir}}/{{.}}{{"\n"}}{{end}}%s{{end}}`
+	tests := ""
+	if bin.test {
+		tests = `{{range .TestGoFiles}}file {{$dir}}/{{.}}{{"\n"}}{{end}}`
+	}
 	// What is wrong with the sources is go build's to tell, it does so more readably: hence -e.
-	args := append([]string{"list", "-e", "-deps", "-f", format}, bin.flags()...)
+	args := append([]string{"list", "-e", "-deps", "-f", fmt.Sprintf(format, tests)}, bin.flags()...)
 	module := filepath.Join(b.root, bin.module)
 	listed, err := run(ctx, module, nil, "go", append(args, bin.main)...)
 	if err != nil {
@@ -264,9 +270,23 @@ func (b *builder) list(ctx context.Context, bin binary) (stale map[string]bool, 
 	return stale, files, nil
 }
 
-// compile runs go build and counts the packages it reports; the rest of what it prints, if it
-// fails, is the error.
-func (b *builder) compile(ctx context.Context, bin binary, args []string, stale map[string]bool, step *step) error {
+// compile builds the binary. What tests are made of is compiled before the tests are: go test
+// would not say how far it is.
+func (b *builder) compile(ctx context.Context, bin binary, to string, stale map[string]bool, step *step) error {
+	args := append([]string{"build", "-v", "-o", to}, bin.flags()...)
+	if bin.test {
+		args = append([]string{"build", "-v"}, bin.flags()...)
+	}
+	if err := b.goTool(ctx, bin, append(args, bin.main), stale, step); err != nil || !bin.test {
+		return err
+	}
+	args = append([]string{"test", "-c", "-vet=off", "-o", to}, bin.flags()...)
+	return b.goTool(ctx, bin, append(args, bin.main), nil, step)
+}
+
+// goTool runs go and counts the packages it reports; the rest of what it prints, if it fails, is
+// the error.
+func (b *builder) goTool(ctx context.Context, bin binary, args []string, stale map[string]bool, step *step) error {
 	cmd := exec.CommandContext(ctx, "go", args...)
 	cmd.Dir = filepath.Join(b.root, bin.module)
 	// Like run: the compiler ends with the lab. Interrupted, it removes its temporary files.
@@ -300,7 +320,7 @@ func (b *builder) compile(ctx context.Context, bin binary, args []string, stale 
 		if ctx.Err() != nil {
 			return context.Cause(ctx)
 		}
-		return fmt.Errorf("go build in %s: %w; the end of its output:\n%s", bin.module, err, strings.Join(last, "\n"))
+		return fmt.Errorf("go %s in %s: %w; the end of its output:\n%s", args[0], bin.module, err, strings.Join(last, "\n"))
 	}
 	return nil
 }

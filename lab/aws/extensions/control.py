@@ -1,17 +1,19 @@
 """What a test switches on and off: paths below /lab, JSON in and out.
 
-GET    /lab/state           what is switched on
-GET    /lab/view            stacks and instances, for the bridge
-PUT    /lab/shortage        {"zone", "instance_type", "market"}, each optional: no such capacity
-DELETE /lab/shortage        ends all shortages
-PUT    /lab/launch-failure  {"group" (optional), "count"}: instances that never become nodes
-DELETE /lab/launch-failure  ends those
+GET    /lab/state             what is switched on
+GET    /lab/view              stacks and instances, for the bridge
+PUT    /lab/shortage          {"zone", "instance_type", "market"}, each optional: no such capacity
+DELETE /lab/shortage          ends all shortages
+PUT    /lab/launch-failure    {"group" (optional), "count"}: instances that never become nodes
+DELETE /lab/launch-failure    ends those
+PUT    /lab/deletion-failure  {"stack", "count"}: the next deletions of the stack end in DELETE_FAILED
+DELETE /lab/deletion-failure  ends those
 """
 
 import json
 from dataclasses import asdict
 
-from . import capacity
+from . import capacity, stacks
 from .view import view
 
 
@@ -38,6 +40,12 @@ def answer(method: str, path: str, body: bytes) -> tuple[str, dict]:
                 capacity.launch_failures.append(failure)
             case "DELETE", "/lab/launch-failure":
                 capacity.launch_failures.clear()
+            case "PUT", "/lab/deletion-failure":
+                if not request.get("stack") or not isinstance(request.get("count"), int) or request["count"] < 1:
+                    raise ValueError("stack must be a name and count at least 1")
+                stacks.deletion_failures[request["stack"]] = request["count"]
+            case "DELETE", "/lab/deletion-failure":
+                stacks.deletion_failures.clear()
             case _:
                 return "404 Not Found", {"error": f"there is no {method} {path}"}
     except (TypeError, ValueError) as error:
@@ -45,4 +53,5 @@ def answer(method: str, path: str, body: bytes) -> tuple[str, dict]:
     return "200 OK", {
         "shortages": [asdict(s) for s in capacity.shortages],
         "launch_failures": [asdict(f) for f in capacity.launch_failures],
+        "deletion_failures": stacks.deletion_failures,
     }

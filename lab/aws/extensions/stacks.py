@@ -25,6 +25,9 @@ from .clock import every_tick
 STEP = 0.1
 STABILIZE = 120.0
 
+# How many more deletions of a stack, by its name, are to fail: a fault that tests switch on.
+deletion_failures: dict[str, int] = {}
+
 _create = models.Stack.__init__
 _create_change_set = models.ChangeSet.__init__
 
@@ -132,7 +135,7 @@ class Stack:
         self.report("DELETE_IN_PROGRESS", reason="User Initiated")
         yield STEP
         try:
-            yield from self._remove_all()
+            yield from self._remove_all(failing=_deletion_fails(self.name))
         except ResourceFailed as failed:
             self.report("DELETE_FAILED", reason=str(failed))
             return
@@ -201,10 +204,16 @@ class Stack:
             yield STEP
         self.report(f"{action}_COMPLETE", name)
 
-    def _remove_all(self):
+    def _remove_all(self, failing=False):
         order = templates.dependency_order(self.resource_map._resource_json_map)
         surplus = [n for n in self.deployed if n not in order]
-        yield from self._remove([n for n in order if n in self.deployed] + surplus)
+        names = [n for n in order if n in self.deployed] + surplus
+        # What the others refer to is left, as that is what something unknown to the stack uses most.
+        yield from self._remove(names[1:] if failing else names)
+        if failing and not names:
+            raise ResourceFailed("Nothing is left of the stack, and yet its deletion fails.")
+        if failing:
+            raise self._failed("DELETE", names[0], f"resource {names[0]} has a dependent object (DependencyViolation)")
 
     def _clean_up(self):
         """Removes what the template no longer has; what cannot be removed is left, as at AWS."""
@@ -311,6 +320,16 @@ class Stack:
         reason = getattr(problem, "message", None) or str(problem)
         self.report(f"{action}_FAILED", name, reason)
         return ResourceFailed(f"The following resource(s) failed to {action.lower()}: [{name}].")
+
+
+def _deletion_fails(stack):
+    """Says whether the deletion that begins is to fail, and counts it."""
+    if stack not in deletion_failures:
+        return False
+    deletion_failures[stack] -= 1
+    if deletion_failures[stack] == 0:
+        del deletion_failures[stack]
+    return True
 
 
 def _unsettled(resource):
