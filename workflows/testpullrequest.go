@@ -72,7 +72,11 @@ func (t *test) carryOut(ctx workflow.Context) error {
 // begin has the pull request show that it is tested, before anything else.
 func (t *test) begin(ctx workflow.Context) error {
 	t.phase(ctx, e2e.Queued)
-	return workflow.ExecuteActivity(looking(ctx, "what is there to run"), "ListSuites").Get(ctx, &t.plan)
+	err := workflow.ExecuteActivity(looking(ctx, "what is there to run"), "ListSuites").Get(ctx, &t.plan)
+	t.plan.Suites = slices.DeleteFunc(t.plan.Suites, func(suite e2e.Suite) bool {
+		return len(suite.Channels) > 0 && !slices.Contains(suite.Channels, t.Request.Channel)
+	})
+	return err
 }
 
 // awaitPlace waits for a place in one of the accounts.

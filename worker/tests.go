@@ -1,0 +1,48 @@
+package main
+
+import (
+	"context"
+
+	"go.temporal.io/sdk/worker"
+
+	"github.com/fairway-project/fairway/activities/aws"
+	"github.com/fairway-project/fairway/activities/pullrequests"
+	"github.com/fairway-project/fairway/activities/sweep"
+	"github.com/fairway-project/fairway/activities/testload"
+	"github.com/fairway-project/fairway/activities/testsuites"
+	"github.com/fairway-project/fairway/channels"
+	"github.com/fairway-project/fairway/config"
+	"github.com/fairway-project/fairway/forge"
+	"github.com/fairway-project/fairway/registry"
+	"github.com/fairway-project/fairway/workflows"
+)
+
+// registerTests names what this worker can do to test pull requests. Mirror and driver are nil where none is
+// configured: what needs them says so.
+func registerTests(w worker.Registry, c config.Config, mirror *channels.Mirror, driver forge.Driver, o outside) {
+	w.RegisterWorkflow(workflows.TestPullRequest)
+	w.RegisterWorkflow(workflows.TestQueue)
+	w.RegisterWorkflow(workflows.ConsiderTests)
+	w.RegisterWorkflow(workflows.RunTest)
+	w.RegisterWorkflow(workflows.Sweep)
+	if o.leases == nil {
+		return
+	}
+	requests := &pullrequests.Activities{Settings: c.E2E, Pipeline: c.Pipeline, Temporal: o.temporal}
+	suites := &testsuites.Activities{Clusters: o.kube, Settings: c.E2E, Root: testsuites.DefaultRoot()}
+	if mirror != nil {
+		requests.Repository = mirror
+		suites.File = mirror.Text
+	}
+	if driver != nil {
+		requests.Forge = driver
+	}
+	suites.Store = aws.Bucket{Accounts: o.accounts}.Store
+	w.RegisterActivity(requests)
+	w.RegisterActivity(suites)
+	w.RegisterActivity(&testload.Activities{Clusters: o.kube, Workload: c.E2E.Workload, Load: c.E2E.Load})
+	w.RegisterActivity(&sweep.Sweep{
+		Settings: c.E2E, Accounts: o.accounts, Leases: o.leases.List, Running: sweep.Running(o.temporal),
+		Clusters: func(ctx context.Context) ([]registry.Cluster, error) { return c.Clusters(ctx) }, Blocks: o.blocks,
+	})
+}
