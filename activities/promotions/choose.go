@@ -13,6 +13,7 @@ import (
 
 	"github.com/fairway-project/fairway/forge"
 	"github.com/fairway-project/fairway/promotion"
+	"github.com/fairway-project/fairway/prose"
 	"github.com/fairway-project/fairway/workflows"
 )
 
@@ -122,10 +123,10 @@ func (a *Activities) examine(ctx context.Context, edge promotion.Edge, in workfl
 			return err
 		case lost:
 			return wait("%s had %s by %s, which somebody has taken away: it was rewritten. The next landing goes by itself, or this one by its name and at once.",
-				edge.To, short(candidate), short(record.Merge))
+				edge.To, prose.Short(candidate), prose.Short(record.Merge))
 		}
 		return wait("Pull request %d has brought what %s carries to %s, but without the commit: merge by a merge commit instead of squashing, so that git can tell.",
-			record.PullRequest, short(candidate), edge.To)
+			record.PullRequest, prose.Short(candidate), edge.To)
 	}
 	if edge.Mode == promotion.ByPullRequest || len(edge.PersonFor) > 0 {
 		if err := a.needForge(); err != nil {
@@ -178,7 +179,7 @@ func (a *Activities) examine(ctx context.Context, edge promotion.Edge, in workfl
 		case err != nil:
 			return err
 		case same:
-			return wait("%s changes nothing that %s has, and goes along with the next one.", short(candidate), edge.To)
+			return wait("%s changes nothing that %s has, and goes along with the next one.", prose.Short(candidate), edge.To)
 		}
 	}
 	choice.Go = true

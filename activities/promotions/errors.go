@@ -10,6 +10,7 @@ import (
 
 	"github.com/fairway-project/fairway/channels"
 	"github.com/fairway-project/fairway/forge"
+	"github.com/fairway-project/fairway/prose"
 	"github.com/fairway-project/fairway/workflows"
 )
 
@@ -44,7 +45,7 @@ func limitedFor(limited *forge.LimitedError) time.Duration {
 }
 
 // text is an error for people; the outside may have written much of it.
-func text(err error) string { return line(err.Error(), 1000) }
+func text(err error) string { return prose.Line(err.Error(), 1000) }
 
 // notYet is what FollowPromotion fails with while it waits.
 func notYet(after time.Duration, format string, args ...any) error {

@@ -15,6 +15,7 @@ import (
 	"github.com/fairway-project/fairway/forge"
 	"github.com/fairway-project/fairway/promotion"
 	"github.com/fairway-project/fairway/promql"
+	"github.com/fairway-project/fairway/prose"
 	"github.com/fairway-project/fairway/workflows"
 )
 
@@ -62,7 +63,7 @@ func (a *Activities) gates(ctx context.Context, edge promotion.Edge, candidate s
 			default:
 				v.Detail, v.lasting = "Nothing is configured to ask for.", "nothing is configured to ask for"
 			}
-			v.Detail = line(v.Detail, longDetail)
+			v.Detail = prose.Line(v.Detail, prose.Detail)
 		})
 	}
 	all.Wait()
@@ -101,13 +102,13 @@ func statusGate(name string, statuses func() ([]forge.Status, error)) (passed bo
 		}
 	}
 	if newest == nil {
-		lasting = fmt.Sprintf("the candidate has no status %s yet", line(name, longTitle))
+		lasting = fmt.Sprintf("the candidate has no status %s yet", prose.Line(name, prose.Title))
 		return false, sentence(lasting), lasting
 	}
-	lasting = fmt.Sprintf("status %s is %s", line(name, longTitle), newest.State)
+	lasting = fmt.Sprintf("status %s is %s", prose.Line(name, prose.Title), newest.State)
 	detail = sentence(lasting)
 	if newest.Description != "" {
-		detail = fmt.Sprintf("%s: %s", strings.TrimSuffix(detail, "."), line(newest.Description, longTitle))
+		detail = fmt.Sprintf("%s: %s", strings.TrimSuffix(detail, "."), prose.Line(newest.Description, prose.Title))
 	}
 	return newest.State == forge.Success, detail, lasting
 }
@@ -158,7 +159,7 @@ func (a *Activities) blocked(ctx context.Context, edge promotion.Edge) (string, 
 	}
 	var texts []string
 	for _, block := range holding {
-		texts = append(texts, line(cmp.Or(block.Scope, "fleet")+" is "+block.String(), longDetail))
+		texts = append(texts, prose.Line(cmp.Or(block.Scope, "fleet")+" is "+block.String(), prose.Detail))
 	}
-	return some(texts, 3), nil
+	return prose.Some(texts, 3), nil
 }

@@ -22,6 +22,7 @@ import (
 	"github.com/fairway-project/fairway/channels"
 	"github.com/fairway-project/fairway/forge"
 	"github.com/fairway-project/fairway/promotion"
+	"github.com/fairway-project/fairway/prose"
 	"github.com/fairway-project/fairway/registry"
 	"github.com/fairway-project/fairway/workflows"
 )
@@ -84,7 +85,7 @@ func (a *Activities) edge(from, to string) (promotion.Edge, error) {
 	if len(names) == 0 {
 		return promotion.Edge{}, invalid("there are no promotions; list them in pipeline.edges")
 	}
-	return promotion.Edge{}, invalid("there is no promotion from %q to %q in pipeline.edges; there are: %s", line(from, longTitle), line(to, longTitle), some(names, 20))
+	return promotion.Edge{}, invalid("there is no promotion from %q to %q in pipeline.edges; there are: %s", prose.Line(from, prose.Title), prose.Line(to, prose.Title), prose.Some(names, 20))
 }
 
 // heads are the branches of the repository, those that are named among them.
@@ -98,7 +99,7 @@ func (a *Activities) heads(ctx context.Context, branches ...string) (map[string]
 	}
 	for _, branch := range branches {
 		if heads[branch] == "" {
-			return nil, invalid("the configuration repository has no branch %q; it has: %s", line(branch, longTitle), some(people(slices.Sorted(maps.Keys(heads))), 20))
+			return nil, invalid("the configuration repository has no branch %q; it has: %s", prose.Line(branch, prose.Title), prose.Some(people(slices.Sorted(maps.Keys(heads))), 20))
 		}
 	}
 	return heads, nil

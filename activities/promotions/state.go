@@ -15,6 +15,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/fairway-project/fairway/promotion"
+	"github.com/fairway-project/fairway/prose"
 	"github.com/fairway-project/fairway/workflows"
 )
 
@@ -98,7 +99,7 @@ func standing(channel string, known workflows.ChannelState) string {
 	for _, revert := range known.Promotions.Reverts {
 		if revert.Lifted.IsZero() {
 			return fmt.Sprintf("channel %s was set back to %s by %s (%s); nothing is promoted into it until that is lifted: fairway channel revert %s --lift --reason R",
-				channel, short(revert.To), line(revert.By, longTitle), line(revert.Reason, longDetail), channel)
+				channel, prose.Short(revert.To), prose.Line(revert.By, prose.Title), prose.Line(revert.Reason, prose.Detail), channel)
 		}
 	}
 	return ""
@@ -126,7 +127,7 @@ func (a *Activities) tainted(edge promotion.Edge, candidate string, from workflo
 	}
 	for _, revert := range from.Promotions.Reverts { // it may be older than what the soak knows
 		if slices.Contains(revert.Bad, candidate) {
-			return fmt.Sprintf("%s is in a range of %s that was reverted by %s: %s", short(candidate), edge.From, line(revert.By, longTitle), line(revert.Reason, longDetail))
+			return fmt.Sprintf("%s is in a range of %s that was reverted by %s: %s", prose.Short(candidate), edge.From, prose.Line(revert.By, prose.Title), prose.Line(revert.Reason, prose.Detail))
 		}
 	}
 	return ""
