@@ -11,6 +11,7 @@ import (
 	"github.com/hashicorp/golang-lru/v2/expirable"
 	"golang.org/x/sync/errgroup"
 
+	"github.com/fairway-project/fairway/activities/failures"
 	"github.com/fairway-project/fairway/forge"
 	"github.com/fairway-project/fairway/promotion"
 	"github.com/fairway-project/fairway/prose"
@@ -30,7 +31,7 @@ func (a *Activities) ChoosePromotion(ctx context.Context, in workflows.ChoosePro
 		return choice, err
 	}
 	if err := edge.CheckSkips(in.SkipGates); err != nil {
-		return choice, invalid("%v", err)
+		return choice, failures.Invalid("%v", err)
 	}
 	if in.IfIdle {
 		if busy, err := a.underWay(ctx, edge); busy || err != nil {
@@ -59,7 +60,7 @@ func (a *Activities) ChoosePromotion(ctx context.Context, in workflows.ChoosePro
 	}))
 	switch {
 	case errors.Is(err, promotion.ErrNoLanding):
-		return choice, invalid("%v", err)
+		return choice, failures.Invalid("%v", err)
 	case err != nil || choice.Candidate == nil:
 		return choice, err
 	}

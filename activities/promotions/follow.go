@@ -12,6 +12,7 @@ import (
 	"go.temporal.io/sdk/temporal"
 
 	"github.com/fairway-project/fairway/activities"
+	"github.com/fairway-project/fairway/activities/failures"
 	"github.com/fairway-project/fairway/channels"
 	"github.com/fairway-project/fairway/forge"
 	"github.com/fairway-project/fairway/promotion"
@@ -37,7 +38,7 @@ func (a *Activities) FollowPromotion(ctx context.Context, in workflows.Promotion
 		return record, err
 	}
 	if in.ID != promotion.ID(in.From, in.To, in.Candidate) || in.Began.IsZero() {
-		return record, invalid("%q is not the id of the promotion of %q from %s to %s, or its beginning is missing", prose.Line(in.ID, prose.Title), prose.Line(in.Candidate, prose.Title), in.From, in.To)
+		return record, failures.Invalid("%q is not the id of the promotion of %q from %s to %s, or its beginning is missing", prose.Line(in.ID, prose.Title), prose.Line(in.Candidate, prose.Title), in.From, in.To)
 	}
 	record, err = a.follow(ctx, in)
 	return record, a.patient(ctx, err)
@@ -51,10 +52,10 @@ func (a *Activities) patient(ctx context.Context, err error) error {
 	case err == nil, ctx.Err() != nil, errors.Is(err, activities.ErrStopping), errors.As(err, &waits) && waits.Type() == workflows.NotYet:
 		return err
 	case errors.As(err, &limited):
-		every = max(every, limitedFor(limited))
+		every = max(every, failures.Limited(limited))
 	}
 	activity.GetLogger(ctx).Warn("a pull request cannot be looked at", "error", err)
-	return notYet(every, "%s", text(err))
+	return notYet(every, "%s", failures.Text(err))
 }
 
 func (a *Activities) follow(ctx context.Context, in workflows.PromotionOf) (promotion.Record, error) {
@@ -74,7 +75,7 @@ func (a *Activities) follow(ctx context.Context, in workflows.PromotionOf) (prom
 	}
 	if heads[edge.To] == "" {
 		if configured {
-			return record, invalid("the configuration repository has no branch %q any more", prose.Line(edge.To, prose.Title))
+			return record, failures.Invalid("the configuration repository has no branch %q any more", prose.Line(edge.To, prose.Title))
 		}
 		return a.withdraw(ctx, edge, record, promotion.Withdrawn, fmt.Sprintf("There is no channel %s any more.", prose.Code(edge.To, prose.Title)))
 	}
@@ -346,7 +347,7 @@ func (a *Activities) wait(ctx context.Context, edge promotion.Edge, in workflows
 		case !errors.Is(err, forge.ErrNotMergeable) && !errors.Is(err, forge.ErrMoved):
 			return in.Record, err
 		}
-		hold("The forge does not merge it: %s", prose.Code(text(err), prose.Detail))
+		hold("The forge does not merge it: %s", prose.Code(failures.Text(err), prose.Detail))
 	}
 	if len(waits) == 0 {
 		hold("It is approved, and nothing is missing: a person merges it.")

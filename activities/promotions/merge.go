@@ -10,6 +10,7 @@ import (
 
 	"go.temporal.io/sdk/activity"
 
+	"github.com/fairway-project/fairway/activities/failures"
 	"github.com/fairway-project/fairway/channels"
 	"github.com/fairway-project/fairway/forge"
 	"github.com/fairway-project/fairway/promotion"
@@ -78,10 +79,10 @@ func (a *Activities) opening(ctx context.Context, in workflows.PromotionOf) (pro
 		return edge, nil, err
 	}
 	if err := edge.CheckSkips(in.SkipGates); err != nil {
-		return edge, nil, invalid("%v", err)
+		return edge, nil, failures.Invalid("%v", err)
 	}
 	if in.ID != promotion.ID(in.From, in.To, in.Candidate) || in.Began.IsZero() {
-		return edge, nil, invalid("%q is not the id of the promotion of %q along %s, or its beginning is missing", prose.Line(in.ID, prose.Title), prose.Line(in.Candidate, prose.Title), edge.Name())
+		return edge, nil, failures.Invalid("%q is not the id of the promotion of %q along %s, or its beginning is missing", prose.Line(in.ID, prose.Title), prose.Line(in.Candidate, prose.Title), edge.Name())
 	}
 	heads, err := a.heads(ctx, edge.From, edge.To)
 	return edge, heads, err
@@ -164,7 +165,7 @@ func (a *Activities) held(ctx context.Context, edge promotion.Edge, in *workflow
 // rewritten says whether a head of the source does not have a candidate any more.
 func (a *Activities) rewritten(ctx context.Context, edge promotion.Edge, candidate, head string) (bool, error) {
 	if head == "" {
-		return false, invalid("the configuration repository has no branch %q any more", prose.Line(edge.From, prose.Title))
+		return false, failures.Invalid("the configuration repository has no branch %q any more", prose.Line(edge.From, prose.Title))
 	}
 	contained, err := a.Repository.Contains(ctx, candidate, head)
 	return err == nil && !contained, err

@@ -9,6 +9,7 @@ import (
 
 	"go.temporal.io/sdk/activity"
 
+	"github.com/fairway-project/fairway/activities/failures"
 	"github.com/fairway-project/fairway/channels"
 	"github.com/fairway-project/fairway/forge"
 	"github.com/fairway-project/fairway/promotion"
@@ -60,7 +61,7 @@ func (a *Activities) OpenPromotion(ctx context.Context, in workflows.PromotionOf
 		}
 		switch at := heads[branch]; {
 		case at != "" && at != record.Candidate:
-			return record, invalid("branch %s is at %s, where Fairway has not put it; delete it, so that the promotion of %s can begin", branch, prose.Short(at), prose.Short(record.Candidate))
+			return record, failures.Invalid("branch %s is at %s, where Fairway has not put it; delete it, so that the promotion of %s can begin", branch, prose.Short(at), prose.Short(record.Candidate))
 		case at == "":
 			if err := a.Repository.Push(ctx, branch, record.Candidate, ""); err != nil {
 				return record, err

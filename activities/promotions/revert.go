@@ -11,6 +11,7 @@ import (
 
 	"go.temporal.io/sdk/activity"
 
+	"github.com/fairway-project/fairway/activities/failures"
 	"github.com/fairway-project/fairway/channels"
 	"github.com/fairway-project/fairway/forge"
 	"github.com/fairway-project/fairway/promotion"
@@ -26,7 +27,7 @@ func (a *Activities) RevertChannel(ctx context.Context, in workflows.RevertChann
 	ctx, end := a.begin(ctx, "setting channel "+in.Channel+" back")
 	defer end(&err)
 	if strings.TrimSpace(in.Reason) == "" && !in.DryRun {
-		return revert, invalid("setting a channel back needs a reason: others will ask for it")
+		return revert, failures.Invalid("setting a channel back needs a reason: others will ask for it")
 	}
 	heads, err := a.heads(ctx, in.Channel)
 	if err != nil {
@@ -102,7 +103,7 @@ func (a *Activities) revertAt(ctx context.Context, in workflows.RevertChannel, h
 		}
 	}
 	if len(after) == 0 {
-		return revert, false, invalid("channel %s is at %s already; there is nothing to set back", in.Channel, prose.Short(head))
+		return revert, false, failures.Invalid("channel %s is at %s already; there is nothing to set back", in.Channel, prose.Short(head))
 	}
 	revert.Head, revert.Bad = head, make([]string, len(after))
 	for i, landing := range after {
@@ -144,7 +145,7 @@ func target(channel, to string, newest []channels.Commit) (int, error) {
 			continue
 		}
 		if found >= 0 {
-			return 0, invalid("several landings of channel %s begin with %s; give more digits", channel, to)
+			return 0, failures.Invalid("several landings of channel %s begin with %s; give more digits", channel, to)
 		}
 		found = i
 	}
@@ -154,7 +155,7 @@ func target(channel, to string, newest []channels.Commit) (int, error) {
 			latest = append(latest, prose.Short(landing.SHA)+" "+prose.Line(landing.Title, 60))
 		}
 		slices.Reverse(latest)
-		return 0, invalid("%q is none of the newest %d landings of channel %s, which are the first-parent commits of the branch; give seven digits of one at least, such as: %s",
+		return 0, failures.Invalid("%q is none of the newest %d landings of channel %s, which are the first-parent commits of the branch; give seven digits of one at least, such as: %s",
 			prose.Line(to, prose.Title), len(newest), channel, strings.Join(latest, "; "))
 	}
 	return found, nil
@@ -210,7 +211,7 @@ func (a *Activities) propose(ctx context.Context, channel string, revert *promot
 	case err != nil:
 		return err
 	case at != commit:
-		return invalid("branch %s is at %s: somebody has worked on it; merge that, or delete the branch", branch, prose.Short(at))
+		return failures.Invalid("branch %s is at %s: somebody has worked on it; merge that, or delete the branch", branch, prose.Short(at))
 	}
 	opened, err := a.Forge.Open(ctx, forge.NewPullRequest{Head: branch, Base: channel, Title: revertTitle(*revert, channel, title), Body: revertBody(channel, *revert, title)})
 	if err != nil {

@@ -14,6 +14,7 @@ import (
 	"go.temporal.io/sdk/temporal"
 	"golang.org/x/sync/errgroup"
 
+	"github.com/fairway-project/fairway/activities/failures"
 	"github.com/fairway-project/fairway/promotion"
 	"github.com/fairway-project/fairway/prose"
 	"github.com/fairway-project/fairway/workflows"
@@ -89,7 +90,7 @@ func soakedFor(soak promotion.Soak, commit string, now time.Time) time.Duration 
 // RecordPromotion implements workflows.Promotions.
 func (a *Activities) RecordPromotion(ctx context.Context, record promotion.Record) error {
 	if record.To == "" || record.ID == "" {
-		return invalid("a promotion without a target or an id cannot be recorded")
+		return failures.Invalid("a promotion without a target or an id cannot be recorded")
 	}
 	return a.tell(ctx, record.To, workflows.PromotedName, record)
 }
