@@ -8,7 +8,7 @@ import (
 
 // Request is a wish for a test.
 type Request struct {
-	// ID names the test: "<pull request>/<head>", or "<head>" of a test by hand. The workflow is e2e/<ID>.
+	// ID names the test: "<pull request>/<head>", or "<head>" of a test without one. The workflow is e2e/<ID>.
 	ID string `json:"id"`
 	// Cluster is the id of its cluster: Prefix, pull request and the first digits of the head.
 	Cluster string `json:"cluster"`
@@ -23,6 +23,8 @@ type Request struct {
 	Hotfix  bool   `json:"hotfix,omitempty"`
 	// By is who asked for it: who set the label, or who ran the command.
 	By string `json:"by,omitempty"`
+	// ByHand is that somebody ran the command: no label is needed then, nor its removal an end.
+	ByHand bool `json:"by_hand,omitempty"`
 	// Keep is for how long the cluster is kept if the test fails; 0 means as configured.
 	Keep time.Duration `json:"keep,omitempty"`
 }

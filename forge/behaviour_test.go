@@ -3,6 +3,7 @@ package forge_test
 import (
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -35,6 +36,7 @@ func behave(t *testing.T, w world) {
 	t.Run("a closed pull request stays closed and makes room for a new one", w.closed)
 	t.Run("one comment is kept", w.oneComment)
 	t.Run("statuses are set once and read", w.commitStatuses)
+	t.Run("who set a label, and when the head moved, is known", w.labelledAndPushed)
 	t.Run("teams and rights", w.rights)
 	t.Run("what there is not is not found", w.nothing)
 	t.Run("what cannot be is not sent", w.invalid)
@@ -304,4 +306,53 @@ func (w world) invalid(t *testing.T) {
 	require.ErrorIs(t, d.Comment(ctx, 1, "a --> b", "text"), forge.ErrInvalid)
 	require.ErrorIs(t, d.AddLabels(ctx, 1, ""), forge.ErrInvalid)
 	require.Contains(t, d.CompareURL("stable", "fairway/a b"), "/fairway/config/compare/stable...fairway/a%20b")
+}
+
+func (w world) labelledAndPushed(t *testing.T) {
+	ctx, d := t.Context(), w.driver
+	head := w.push(t, "dev", "labelled")
+	pr, err := d.Open(ctx, forge.NewPullRequest{Head: "labelled", Base: "dev", Title: "Change"})
+	require.NoError(t, err)
+	require.Equal(t, "fairway/config", pr.HeadRepository)
+	require.WithinDuration(t, time.Now(), pr.Created, time.Minute)
+	_, found, err := d.Labelled(ctx, pr.Number, "ready-to-test")
+	require.NoError(t, err)
+	require.False(t, found)
+	opened, err := d.PushedAt(ctx, pr)
+	require.NoError(t, err)
+	require.False(t, opened.Before(pr.Created))
+
+	require.NoError(t, d.AddLabels(ctx, pr.Number, "ready-to-test", "other"))
+	first, found, err := d.Labelled(ctx, pr.Number, "Ready-To-Test")
+	require.NoError(t, err)
+	require.True(t, found)
+	require.Equal(t, "fairway-bot", first.By)
+	require.WithinDuration(t, time.Now(), first.At, time.Minute)
+
+	time.Sleep(1100 * time.Millisecond) // forges know seconds
+	require.NoError(t, d.RemoveLabel(ctx, pr.Number, "ready-to-test"))
+	still, found, err := d.Labelled(ctx, pr.Number, "ready-to-test")
+	require.NoError(t, err)
+	require.True(t, found)
+	require.Equal(t, first.At.Unix(), still.At.Unix(), "it was removed then, not set")
+	require.NoError(t, w.admin.AddLabels(ctx, pr.Number, "ready-to-test"))
+	again, found, err := d.Labelled(ctx, pr.Number, "ready-to-test")
+	require.NoError(t, err)
+	require.True(t, found)
+	require.True(t, again.At.After(first.At))
+	self, err := w.admin.Self(ctx)
+	require.NoError(t, err)
+	require.Equal(t, self, again.By)
+
+	moved := w.push(t, "dev", "labelled")
+	require.NotEqual(t, head, moved)
+	require.Eventually(t, func() bool { // it is noted a moment after
+		pr, err = d.PullRequest(ctx, pr.Number)
+		require.NoError(t, err)
+		at, err := d.PushedAt(ctx, pr)
+		return pr.HeadCommit == moved && err == nil && at.After(opened)
+	}, eventually, shortly)
+	pr.HeadCommit = strings.Repeat("0", 39) + "1"
+	_, err = d.PushedAt(ctx, pr)
+	require.ErrorIs(t, err, forge.ErrUnreachable, "what was pushed is something else")
 }

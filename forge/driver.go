@@ -58,6 +58,13 @@ type Driver interface {
 	AddLabels(ctx context.Context, number int, labels ...string) error
 	// RemoveLabel removes a label; one that is not there is fine.
 	RemoveLabel(ctx context.Context, number int, label string) error
+	// Labelled returns when a label was set on a pull request for the last time, and by whom. It may have been removed since.
+	Labelled(ctx context.Context, number int, label string) (event LabelEvent, found bool, err error)
+	// PushedAt is when the head of a pull request got to where it is, as the forge has noted it: what commits say
+	// of themselves anybody can make up. ErrUnreachable while the forge has not noted it yet, which it does a moment
+	// after it shows the new head; that moment is not noticed where nothing at all was noted since the pull request
+	// was opened on Gitea.
+	PushedAt(ctx context.Context, pr PullRequest) (time.Time, error)
 	// PullRequestsOf returns the merged pull requests that brought a commit; Gitea knows them by
 	// their merge commit only.
 	PullRequestsOf(ctx context.Context, commit string) ([]PullRequest, error)
@@ -289,6 +296,19 @@ func settled(ctx context.Context, d Driver, number int, head string) (string, er
 		err = &refusal{kind: ErrNotMergeable, text: "it is closed"}
 	}
 	return "", failure(ctx, err, "merging pull request %d", number)
+}
+
+// notNoted is that a forge does not say since when a head is where it is.
+func notNoted(pr PullRequest) error {
+	return &refusal{kind: ErrUnreachable, text: "it has not noted when the head came to " + clean(pr.HeadCommit)}
+}
+
+// later is the later one of two moments.
+func later(a, b time.Time) time.Time {
+	if a.After(b) {
+		return a
+	}
+	return b
 }
 
 // verdict is a review with what tells the newest.

@@ -48,15 +48,23 @@ type PullRequest struct {
 	// another repository.
 	Head, Base string
 	HeadCommit string
-	Fork       bool
-	Draft      bool
-	State      State
+	// HeadRepository is owner/name of where the head is; empty if that is gone.
+	HeadRepository string
+	Fork           bool
+	Draft          bool
+	State          State
 	// Merge is the commit that merged it and MergedBy who did; ClosedBy is who closed it, where the forge tells.
 	Merge, MergedBy, ClosedBy string
-	Updated                   time.Time
+	Created, Updated          time.Time
 	// Warnings are set by Driver.Open only: what was asked for and does not hinder the pull request, such as
 	// reviewers whom the forge does not know.
 	Warnings []string
+}
+
+// LabelEvent is that a label was set.
+type LabelEvent struct {
+	By string // empty if the forge does not know any more
+	At time.Time
 }
 
 // Filter says which pull requests are listed; what is empty does not matter.

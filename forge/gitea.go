@@ -9,6 +9,7 @@ import (
 	"io"
 	"net/http"
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -91,13 +92,9 @@ func (g *giteaForge) PullRequest(ctx context.Context, number int) (PullRequest, 
 				pr.HeadCommit = ref.Object.SHA
 			}
 		}
-	case Closed: // only the timeline knows who did it; the SDK does not read all that Gitea writes there
-		var events []struct {
-			Type string      `json:"type"`
-			User *gitea.User `json:"user"`
-		}
-		query := url.Values{"limit": {strconv.Itoa(giteaItems)}, "since": {since(found.Closed).Format(time.RFC3339)}}
-		if _, err := g.do(ctx, http.MethodGet, "/issues/"+strconv.Itoa(number)+"/timeline", query, nil, &events); err != nil {
+	case Closed: // only the timeline knows who did it
+		events, err := g.timeline(ctx, number, since(found.Closed))
+		if err != nil {
 			return PullRequest{}, failure(ctx, err, "reading who closed pull request %d", number)
 		}
 		for _, event := range events {
@@ -107,6 +104,27 @@ func (g *giteaForge) PullRequest(ctx context.Context, number int) (PullRequest, 
 		}
 	}
 	return pr, nil
+}
+
+// giteaEvent is an entry of a timeline; the SDK does not read all that Gitea writes there.
+type giteaEvent struct {
+	Type    string       `json:"type"`
+	User    *gitea.User  `json:"user"`
+	Body    string       `json:"body"`
+	Label   *gitea.Label `json:"label"`
+	Created time.Time    `json:"created_at"`
+}
+
+// timeline reads what has happened to a pull request since a moment, the oldest first. It is all on one page: the
+// pages that Gitea makes may be empty in between, as it leaves things out, and it does not say how many there are.
+func (g *giteaForge) timeline(ctx context.Context, number int, since time.Time) ([]giteaEvent, error) {
+	query := url.Values{}
+	if !since.IsZero() {
+		query.Set("since", since.Format(time.RFC3339))
+	}
+	var events []giteaEvent
+	_, err := g.do(ctx, http.MethodGet, "/issues/"+strconv.Itoa(number)+"/timeline", query, nil, &events)
+	return events, err
 }
 
 func (g *giteaForge) pullRequest(ctx context.Context, number int) (*gitea.PullRequest, error) {
@@ -438,6 +456,40 @@ func (g *giteaForge) RemoveLabel(ctx context.Context, number int, label string) 
 	return failure(ctx, err, "removing label %s of pull request %d", clean(label), number)
 }
 
+func (g *giteaForge) Labelled(ctx context.Context, number int, label string) (LabelEvent, bool, error) {
+	events, err := g.timeline(ctx, number, time.Time{})
+	if err != nil {
+		return LabelEvent{}, false, failure(ctx, err, "reading who set label %s of pull request %d", clean(label), number)
+	}
+	for _, event := range slices.Backward(events) { // the body of one that was removed is empty
+		if event.Type == "label" && event.Body == "1" && event.Label != nil && strings.EqualFold(event.Label.Name, label) {
+			return LabelEvent{By: login(event.User), At: event.Created}, true, nil
+		}
+	}
+	return LabelEvent{}, false, nil
+}
+
+func (g *giteaForge) PushedAt(ctx context.Context, pr PullRequest) (time.Time, error) {
+	const doing = "reading when the head of pull request %d was pushed"
+	events, err := g.timeline(ctx, pr.Number, time.Time{})
+	if err != nil {
+		return time.Time{}, failure(ctx, err, doing, pr.Number)
+	}
+	for _, event := range slices.Backward(events) {
+		if event.Type != "pull_push" {
+			continue
+		}
+		var push struct {
+			Commits []string `json:"commit_ids"` // of a push with force, the head before and after
+		}
+		if json.Unmarshal([]byte(event.Body), &push) != nil || !slices.Contains(push.Commits, pr.HeadCommit) {
+			return time.Time{}, failure(ctx, notNoted(pr), doing, pr.Number)
+		}
+		return later(event.Created, pr.Created), nil
+	}
+	return pr.Created, nil
+}
+
 func (g *giteaForge) PullRequestsOf(ctx context.Context, commit string) ([]PullRequest, error) {
 	if err := checkCommit(commit); err != nil {
 		return nil, err
@@ -483,7 +535,10 @@ func (g *giteaForge) convert(p *gitea.PullRequest) PullRequest {
 		Number: int(p.Index), URL: p.HTMLURL, Title: p.Title, Body: p.Body, Author: login(p.Poster),
 		// The name of a branch that is gone is only here.
 		Head: head.Name, Base: base.Name, HeadCommit: head.Sha, Fork: head.RepoID != base.RepoID,
-		Draft: p.Draft, State: Open, Updated: at(p.Updated),
+		Draft: p.Draft, State: Open, Created: at(p.Created), Updated: at(p.Updated),
+	}
+	if head.Repository != nil {
+		pr.HeadRepository = head.Repository.FullName
 	}
 	for _, label := range p.Labels {
 		if label != nil {

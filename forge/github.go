@@ -7,8 +7,10 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/google/go-github/v90/github"
 )
@@ -400,6 +402,57 @@ func (g *gitHub) RemoveLabel(ctx context.Context, number int, label string) erro
 	return failure(ctx, err, "removing label %s of pull request %d", clean(label), number)
 }
 
+// Labelled goes through the events from the newest page backwards: anybody can make many of them.
+func (g *gitHub) Labelled(ctx context.Context, number int, label string) (LabelEvent, bool, error) {
+	doing := "reading who set label %s of pull request %d"
+	for page, pages := 0, 0; ; page-- {
+		list, response, err := g.client.Issues.ListIssueEvents(ctx, g.settings.Owner, g.settings.Repository, number, &github.ListOptions{Page: page, PerPage: 100})
+		if err != nil {
+			return LabelEvent{}, false, failure(ctx, err, doing, clean(label), number)
+		}
+		if pages == 0 && response.LastPage > 1 { // the first answer says how many there are
+			page = response.LastPage + 1
+			pages = response.LastPage
+			continue
+		}
+		for _, event := range slices.Backward(list) {
+			if event.GetEvent() == "labeled" && strings.EqualFold(event.GetLabel().GetName(), label) {
+				return LabelEvent{By: event.GetActor().GetLogin(), At: event.GetCreatedAt().Time}, true, nil
+			}
+		}
+		switch {
+		case page <= 1:
+			return LabelEvent{}, false, nil
+		case pages-page >= mostItems/100:
+			return LabelEvent{}, false, failure(ctx, fmt.Errorf("its last %d events do not say it", mostItems), doing, clean(label), number)
+		}
+	}
+}
+
+func (g *gitHub) PushedAt(ctx context.Context, pr PullRequest) (time.Time, error) {
+	const doing = "reading when the head of pull request %d was pushed"
+	owner, repository, _ := strings.Cut(pr.HeadRepository, "/")
+	if !name.MatchString(owner) || !name.MatchString(repository) {
+		return time.Time{}, failure(ctx, &refusal{kind: ErrNotFound, text: "the repository of the head is gone"}, doing, pr.Number)
+	}
+	list, _, err := g.client.Repositories.ListRepositoryActivities(ctx, owner, repository, &github.ListRepositoryActivityOptions{
+		Direction: "desc", PerPage: 10, Ref: "refs/heads/" + pr.Head,
+	})
+	if err != nil {
+		return time.Time{}, failure(ctx, err, doing, pr.Number)
+	}
+	for _, activity := range list { // the newest first
+		if activity == nil || activity.Ref != "refs/heads/"+pr.Head {
+			continue
+		}
+		if activity.After != pr.HeadCommit || activity.Timestamp == nil {
+			break
+		}
+		return later(activity.Timestamp.Time, pr.Created), nil
+	}
+	return time.Time{}, failure(ctx, notNoted(pr), doing, pr.Number)
+}
+
 func (g *gitHub) PullRequestsOf(ctx context.Context, commit string) ([]PullRequest, error) {
 	if err := checkCommit(commit); err != nil {
 		return nil, err
@@ -454,7 +507,7 @@ func (g *gitHub) convert(p *github.PullRequest) PullRequest {
 	pr := PullRequest{
 		Number: p.GetNumber(), URL: p.GetHTMLURL(), Title: p.GetTitle(), Body: p.GetBody(), Author: p.GetUser().GetLogin(),
 		Head: p.GetHead().GetRef(), Base: p.GetBase().GetRef(), HeadCommit: p.GetHead().GetSHA(), Fork: g.fork(p),
-		Draft: p.GetDraft(), State: Open, Updated: p.GetUpdatedAt().Time,
+		HeadRepository: p.GetHead().GetRepo().GetFullName(), Draft: p.GetDraft(), State: Open, Created: p.GetCreatedAt().Time, Updated: p.GetUpdatedAt().Time,
 	}
 	for _, label := range p.GetLabels() {
 		pr.Labels = append(pr.Labels, label.GetName())

@@ -35,6 +35,8 @@ type hub struct {
 	comments []object
 	statuses []object // with "sha"
 	runs     []object
+	events   []object // of issues, with "on"
+	activity []object // the newest first
 	requests []string
 	// before is called with each request to a path, once.
 	before map[string]func()
@@ -168,7 +170,7 @@ func (h *hub) routes() http.Handler {
 			"merge_commit_sha": hubCommit("a try"), // which GitHub makes of each open one
 			"head":             object{"ref": head, "sha": h.branches[head], "repo": object{"full_name": "fairway/config"}},
 			"base":             object{"ref": base, "sha": h.branches[base], "repo": object{"full_name": "fairway/config"}},
-			"labels":           []any{}, "requested_reviewers": []any{}, "updated_at": time.Now().Format(time.RFC3339),
+			"labels":           []any{}, "requested_reviewers": []any{}, "created_at": time.Now().Format(time.RFC3339), "updated_at": time.Now().Format(time.RFC3339),
 		}}
 		return 201, h.pulls[h.ids].object
 	})
@@ -240,6 +242,7 @@ func (h *hub) routes() http.Handler {
 				h.t.Errorf("label %s was not made", name)
 			}
 			p.object["labels"] = append(p.object["labels"].([]any), object{"name": name})
+			h.event(p.object["number"].(int), "labeled", name.(string))
 		}
 		return 200, p.object["labels"]
 	}))
@@ -251,7 +254,26 @@ func (h *hub) routes() http.Handler {
 			return 404, object{"message": "Label does not exist"}
 		}
 		h.pulls[number].object["labels"] = kept
+		h.event(number, "unlabeled", r.PathValue("name"))
 		return 200, kept
+	})
+	handle("GET "+repo+"/issues/{number}/events", pull(func(p *hubPull, _ object) (int, any) {
+		var found []object
+		for _, e := range h.events {
+			if e["on"] == p.object["number"] {
+				found = append(found, e)
+			}
+		}
+		return 200, found
+	}))
+	handle("GET "+repo+"/activity", func(r *http.Request, _ object) (int, any) {
+		var found []object
+		for _, a := range h.activity {
+			if a["ref"] == r.URL.Query().Get("ref") {
+				found = append(found, a)
+			}
+		}
+		return 200, found
 	})
 	handle("GET "+repo+"/commits/{sha}/status", func(r *http.Request, _ object) (int, any) {
 		if strings.HasPrefix(r.PathValue("sha"), "0000") {
@@ -338,7 +360,10 @@ func (h *hub) answer(w http.ResponseWriter, r *http.Request, status int, out any
 			query := next.Query()
 			query.Set("page", strconv.Itoa(page+1))
 			next.RawQuery = query.Encode()
-			w.Header().Set("Link", fmt.Sprintf(`<%s%s>; rel="next", <%s%s>; rel="last"`, h.URL, next.String(), h.URL, next.String()))
+			last := next
+			query.Set("page", strconv.Itoa((len(items)+1)/2))
+			last.RawQuery = query.Encode()
+			w.Header().Set("Link", fmt.Sprintf(`<%s%s>; rel="next", <%s%s>; rel="last"`, h.URL, next.String(), h.URL, last.String()))
 		}
 		return append([]object{}, items[from:to]...)
 	}
@@ -365,6 +390,10 @@ func (h *hub) newest() []*hubPull {
 	return all
 }
 
+func (h *hub) event(number int, what, label string) {
+	h.events = append(h.events, object{"id": len(h.events) + 1, "on": number, "event": what, "actor": user("fairway-bot"), "label": object{"name": label}, "created_at": time.Now().Format(time.RFC3339)})
+}
+
 func (h *hub) comment(number int, by, body string) object {
 	h.ids++
 	c := object{"id": h.ids, "on": number, "user": user(by), "body": body}
@@ -377,7 +406,9 @@ func (h *hub) push(branch string) string {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.ids++
+	before := h.branches[branch]
 	h.branches[branch] = hubCommit(fmt.Sprint(branch, h.ids))
+	h.activity = append([]object{{"id": h.ids, "ref": "refs/heads/" + branch, "before": before, "after": h.branches[branch], "timestamp": time.Now().Format(time.RFC3339), "activity_type": "push", "actor": user("author")}}, h.activity...)
 	for _, p := range h.pulls {
 		if p.object["state"] != "open" || p.branch("head") != branch {
 			continue
@@ -782,4 +813,28 @@ func TestLongTextsAreCutAfterALine(t *testing.T) {
 		require.LessOrEqual(t, len(sent), 60_000)
 		require.True(t, strings.HasSuffix(sent, "`\n…"), "%s: code that is left open is none: %q", kind, sent[len(sent)-20:])
 	}
+}
+
+func TestALabelIsFoundBehindManyEvents(t *testing.T) {
+	h, d, pr := openedHub(t)
+	require.NoError(t, d.AddLabels(t.Context(), pr.Number, "ready-to-test"))
+	for range 9 { // two are on a page
+		h.event(pr.Number, "renamed", "")
+	}
+	event, found, err := d.Labelled(t.Context(), pr.Number, "ready-to-test")
+	require.NoError(t, err)
+	require.True(t, found)
+	require.Equal(t, "fairway-bot", event.By)
+	for range 30 {
+		h.event(pr.Number, "renamed", "")
+	}
+	_, _, err = d.Labelled(t.Context(), pr.Number, "ready-to-test")
+	require.ErrorContains(t, err, "do not say it", "there is an end to looking")
+}
+
+func TestWhereTheHeadsRepositoryIsGoneNobodyKnowsWhenItWasPushed(t *testing.T) {
+	_, d, pr := openedHub(t)
+	pr.HeadRepository = ""
+	_, err := d.PushedAt(t.Context(), pr)
+	require.ErrorIs(t, err, forge.ErrNotFound)
 }

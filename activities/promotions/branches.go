@@ -6,6 +6,7 @@ import (
 
 	"github.com/fairway-project/fairway/channels"
 	"github.com/fairway-project/fairway/promotion"
+	"github.com/fairway-project/fairway/prose"
 )
 
 // Branches that Fairway makes. They are its own: what it finds at another commit than it has put there
@@ -16,7 +17,7 @@ const ownBranches = "fairway/"
 
 // pinned is the branch that keeps the pull request of a promotion on its candidate.
 func pinned(edge promotion.Edge, candidate string) string {
-	return ownBranches + "promote/" + edge.Name() + "/" + short(candidate)
+	return ownBranches + "promote/" + edge.Name() + "/" + prose.Short(candidate)
 }
 
 // conflicted is the branch of the pull request in which people resolve the conflicts of an edge.

@@ -11,8 +11,10 @@ import (
 	"github.com/hashicorp/golang-lru/v2/expirable"
 	"golang.org/x/sync/errgroup"
 
+	"github.com/fairway-project/fairway/activities/failures"
 	"github.com/fairway-project/fairway/forge"
 	"github.com/fairway-project/fairway/promotion"
+	"github.com/fairway-project/fairway/prose"
 	"github.com/fairway-project/fairway/workflows"
 )
 
@@ -29,7 +31,7 @@ func (a *Activities) ChoosePromotion(ctx context.Context, in workflows.ChoosePro
 		return choice, err
 	}
 	if err := edge.CheckSkips(in.SkipGates); err != nil {
-		return choice, invalid("%v", err)
+		return choice, failures.Invalid("%v", err)
 	}
 	if in.IfIdle {
 		if busy, err := a.underWay(ctx, edge); busy || err != nil {
@@ -58,7 +60,7 @@ func (a *Activities) ChoosePromotion(ctx context.Context, in workflows.ChoosePro
 	}))
 	switch {
 	case errors.Is(err, promotion.ErrNoLanding):
-		return choice, invalid("%v", err)
+		return choice, failures.Invalid("%v", err)
 	case err != nil || choice.Candidate == nil:
 		return choice, err
 	}
@@ -122,10 +124,10 @@ func (a *Activities) examine(ctx context.Context, edge promotion.Edge, in workfl
 			return err
 		case lost:
 			return wait("%s had %s by %s, which somebody has taken away: it was rewritten. The next landing goes by itself, or this one by its name and at once.",
-				edge.To, short(candidate), short(record.Merge))
+				edge.To, prose.Short(candidate), prose.Short(record.Merge))
 		}
 		return wait("Pull request %d has brought what %s carries to %s, but without the commit: merge by a merge commit instead of squashing, so that git can tell.",
-			record.PullRequest, short(candidate), edge.To)
+			record.PullRequest, prose.Short(candidate), edge.To)
 	}
 	if edge.Mode == promotion.ByPullRequest || len(edge.PersonFor) > 0 {
 		if err := a.needForge(); err != nil {
@@ -178,7 +180,7 @@ func (a *Activities) examine(ctx context.Context, edge promotion.Edge, in workfl
 		case err != nil:
 			return err
 		case same:
-			return wait("%s changes nothing that %s has, and goes along with the next one.", short(candidate), edge.To)
+			return wait("%s changes nothing that %s has, and goes along with the next one.", prose.Short(candidate), edge.To)
 		}
 	}
 	choice.Go = true

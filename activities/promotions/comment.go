@@ -5,6 +5,7 @@ import (
 	"strings"
 
 	"github.com/fairway-project/fairway/promotion"
+	"github.com/fairway-project/fairway/prose"
 )
 
 // statusMarker marks the one comment that Fairway keeps on a pull request. It is hidden, and on a line
@@ -60,7 +61,7 @@ func status(view view) string {
 		row(false, "changes requested", "by "+names(view.rejections))
 	}
 	for _, v := range view.verdicts {
-		row(v.Passed || v.Skipped, "gate "+code(v.Name, longTitle), code(v.lasting, longDetail))
+		row(v.Passed || v.Skipped, "gate "+prose.Code(v.Name, prose.Title), prose.Code(v.lasting, prose.Detail))
 	}
 	row(view.window == "", "window", windowText(view.window))
 	row(view.blocked == "", "blocks", blockText(view.blocked))
@@ -82,14 +83,14 @@ func windowText(closed string) string {
 	if closed == "" {
 		return "open"
 	}
-	return "closed: " + code(closed, longDetail)
+	return "closed: " + prose.Code(closed, prose.Detail)
 }
 
 func blockText(blocked string) string {
 	if blocked == "" {
 		return "none"
 	}
-	return code(blocked, longDetail)
+	return prose.Code(blocked, prose.Detail)
 }
 
 func by(users []string) string {
@@ -102,9 +103,9 @@ func by(users []string) string {
 func names(users []string) string {
 	quoted := make([]string, len(users))
 	for i, user := range users {
-		quoted[i] = code(user, longTitle)
+		quoted[i] = prose.Code(user, prose.Title)
 	}
-	return some(quoted, 10)
+	return prose.Some(quoted, 10)
 }
 
 // ended is the text of the comment on a pull request that Fairway closes.

@@ -8,6 +8,7 @@ import (
 	"github.com/fairway-project/fairway/channels"
 	"github.com/fairway-project/fairway/forge"
 	"github.com/fairway-project/fairway/promotion"
+	"github.com/fairway-project/fairway/prose"
 	"github.com/fairway-project/fairway/workflows"
 )
 
@@ -85,50 +86,50 @@ const mostNamed = 5
 func explained(edge promotion.Edge, conflict channels.ConflictError) string {
 	var files []string
 	for _, file := range conflict.Files {
-		text := line(file.Path, longTitle)
+		text := prose.Line(file.Path, prose.Title)
 		if sides := side(edge.From, file.Theirs) + side(edge.To, file.Ours); sides != "" {
 			text += " (" + strings.TrimSuffix(sides, "; ") + ")"
 		}
 		files = append(files, text)
 	}
-	return fmt.Sprintf("%s and %s are in conflict in %s: %s.", edge.From, edge.To, counted(len(files), "file"), some(files, mostNamed))
+	return fmt.Sprintf("%s and %s are in conflict in %s: %s.", edge.From, edge.To, prose.Counted(len(files), "file"), prose.Some(files, mostNamed))
 }
 
 func side(channel string, commits []channels.Commit) string {
 	if len(commits) == 0 {
 		return ""
 	}
-	return fmt.Sprintf("%s: %s %s, by %s; ", channel, short(commits[0].SHA), line(commits[0].Title, 60), line(commits[0].Author, 60))
+	return fmt.Sprintf("%s: %s %s, by %s; ", channel, prose.Short(commits[0].SHA), prose.Line(commits[0].Title, 60), prose.Line(commits[0].Author, 60))
 }
 
 // conflictBody is what the pull request of a conflict says. Marker included, it depends on nothing but
 // the conflict, and on where the branch is.
 func conflictBody(edge promotion.Edge, record promotion.Record, head, at string, conflict channels.ConflictError) string {
 	var b strings.Builder
-	from, to, branch := code(edge.From, longTitle), code(edge.To, longTitle), conflicted(edge)
+	from, to, branch := prose.Code(edge.From, prose.Title), prose.Code(edge.To, prose.Title), conflicted(edge)
 	fmt.Fprintf(&b, "%s\nFairway cannot merge %s from %s into %s at %s: both have changed %s, and it does not guess. The promotion waits; others go on.\n\n",
-		hidden(pair(record.Candidate, head)), code(short(record.Candidate), 40), from, to, code(short(head), 40), counted(len(conflict.Files), "file"))
+		hidden(pair(record.Candidate, head)), prose.Code(prose.Short(record.Candidate), 40), from, to, prose.Code(prose.Short(head), 40), prose.Counted(len(conflict.Files), "file"))
 	listed := 0
 	for _, file := range conflict.Files {
 		if b.Len() > longList {
 			break
 		}
 		listed++
-		fmt.Fprintf(&b, "- %s\n", code(file.Path, longDetail))
+		fmt.Fprintf(&b, "- %s\n", prose.Code(file.Path, prose.Detail))
 		for _, each := range []struct {
 			channel string
 			commits []channels.Commit
 		}{{from, file.Theirs}, {to, file.Ours}} {
 			for _, commit := range each.commits {
-				fmt.Fprintf(&b, "  - %s: %s %s, %s\n", each.channel, code(short(commit.SHA), 40), code(commit.Title, longTitle), code(commit.Author, longTitle))
+				fmt.Fprintf(&b, "  - %s: %s %s, %s\n", each.channel, prose.Code(prose.Short(commit.SHA), 40), prose.Code(commit.Title, prose.Title), prose.Code(commit.Author, prose.Title))
 			}
 		}
 	}
 	if more := len(conflict.Files) - listed; more > 0 {
-		fmt.Fprintf(&b, "- and %s\n", counted(more, "more file"))
+		fmt.Fprintf(&b, "- and %s\n", prose.Counted(more, "more file"))
 	}
 	if at != record.Candidate {
-		fmt.Fprintf(&b, "\nThe branch is left at %s, since somebody has worked on it.\n", code(short(at), 40))
+		fmt.Fprintf(&b, "\nThe branch is left at %s, since somebody has worked on it.\n", prose.Code(prose.Short(at), 40))
 	}
 	fmt.Fprintf(&b, `
 To resolve it, merge %[1]s into this branch, and this pull request by a merge commit:

@@ -12,9 +12,11 @@ import (
 	"go.temporal.io/sdk/temporal"
 
 	"github.com/fairway-project/fairway/activities"
+	"github.com/fairway-project/fairway/activities/failures"
 	"github.com/fairway-project/fairway/channels"
 	"github.com/fairway-project/fairway/forge"
 	"github.com/fairway-project/fairway/promotion"
+	"github.com/fairway-project/fairway/prose"
 	"github.com/fairway-project/fairway/workflows"
 )
 
@@ -36,7 +38,7 @@ func (a *Activities) FollowPromotion(ctx context.Context, in workflows.Promotion
 		return record, err
 	}
 	if in.ID != promotion.ID(in.From, in.To, in.Candidate) || in.Began.IsZero() {
-		return record, invalid("%q is not the id of the promotion of %q from %s to %s, or its beginning is missing", line(in.ID, longTitle), line(in.Candidate, longTitle), in.From, in.To)
+		return record, failures.Invalid("%q is not the id of the promotion of %q from %s to %s, or its beginning is missing", prose.Line(in.ID, prose.Title), prose.Line(in.Candidate, prose.Title), in.From, in.To)
 	}
 	record, err = a.follow(ctx, in)
 	return record, a.patient(ctx, err)
@@ -50,10 +52,10 @@ func (a *Activities) patient(ctx context.Context, err error) error {
 	case err == nil, ctx.Err() != nil, errors.Is(err, activities.ErrStopping), errors.As(err, &waits) && waits.Type() == workflows.NotYet:
 		return err
 	case errors.As(err, &limited):
-		every = max(every, limitedFor(limited))
+		every = max(every, failures.Limited(limited))
 	}
 	activity.GetLogger(ctx).Warn("a pull request cannot be looked at", "error", err)
-	return notYet(every, "%s", text(err))
+	return notYet(every, "%s", failures.Text(err))
 }
 
 func (a *Activities) follow(ctx context.Context, in workflows.PromotionOf) (promotion.Record, error) {
@@ -73,9 +75,9 @@ func (a *Activities) follow(ctx context.Context, in workflows.PromotionOf) (prom
 	}
 	if heads[edge.To] == "" {
 		if configured {
-			return record, invalid("the configuration repository has no branch %q any more", line(edge.To, longTitle))
+			return record, failures.Invalid("the configuration repository has no branch %q any more", prose.Line(edge.To, prose.Title))
 		}
-		return a.withdraw(ctx, edge, record, promotion.Withdrawn, fmt.Sprintf("There is no channel %s any more.", code(edge.To, longTitle)))
+		return a.withdraw(ctx, edge, record, promotion.Withdrawn, fmt.Sprintf("There is no channel %s any more.", prose.Code(edge.To, prose.Title)))
 	}
 	reviews, unread := a.reviews(ctx, edge, record, pr) // what is over is so without them, too
 	record.Approvals = reviews.approvals[:min(len(reviews.approvals), mostApprovals)]
@@ -89,14 +91,14 @@ func (a *Activities) follow(ctx context.Context, in workflows.PromotionOf) (prom
 	}
 	switch {
 	case pr.State == forge.Merged && pr.Base != edge.To:
-		return a.over(record, promotion.Withdrawn, "Pull request %d was merged into %s instead.", pr.Number, line(pr.Base, longTitle)), a.unpin(ctx, edge, record.Candidate)
+		return a.over(record, promotion.Withdrawn, "Pull request %d was merged into %s instead.", pr.Number, prose.Line(pr.Base, prose.Title)), a.unpin(ctx, edge, record.Candidate)
 	case pr.State == forge.Merged:
 		lost, err := a.lost(ctx, pr.Merge, heads[edge.To])
 		if err != nil {
 			return record, err
 		}
 		if lost && a.now().Sub(pr.Updated) < lagging { // where the forge answers from copies of its own
-			return record, notYet(cmp.Or(a.Pipeline.Every, everyLook), "pull request %d is merged as %s, which %s does not have yet", pr.Number, short(pr.Merge), edge.To)
+			return record, notYet(cmp.Or(a.Pipeline.Every, everyLook), "pull request %d is merged as %s, which %s does not have yet", pr.Number, prose.Short(pr.Merge), edge.To)
 		}
 		return a.squashed(record, pr, lost), a.unpin(ctx, edge, record.Candidate)
 	case pr.State == forge.Closed:
@@ -106,27 +108,27 @@ func (a *Activities) follow(ctx context.Context, in workflows.PromotionOf) (prom
 		return record, unread
 	}
 	if !configured {
-		return a.withdraw(ctx, edge, record, promotion.Withdrawn, fmt.Sprintf("There is no promotion from %s to %s any more (pipeline.edges).", code(edge.From, longTitle), code(edge.To, longTitle)))
+		return a.withdraw(ctx, edge, record, promotion.Withdrawn, fmt.Sprintf("There is no promotion from %s to %s any more (pipeline.edges).", prose.Code(edge.From, prose.Title), prose.Code(edge.To, prose.Title)))
 	}
 	switch gone, err := a.rewritten(ctx, edge, record.Candidate, heads[edge.From]); {
 	case err != nil:
 		return record, err
 	case gone:
-		return a.withdraw(ctx, edge, record, promotion.Withdrawn, fmt.Sprintf("%s is not on %s any more, which somebody has rewritten.", code(short(record.Candidate), 40), code(edge.From, longTitle)))
+		return a.withdraw(ctx, edge, record, promotion.Withdrawn, fmt.Sprintf("%s is not on %s any more, which somebody has rewritten.", prose.Code(prose.Short(record.Candidate), 40), prose.Code(edge.From, prose.Title)))
 	}
 	from, to, err := a.both(ctx, edge)
 	if err != nil {
 		return record, err
 	}
 	if why := a.tainted(edge, record.Candidate, from); why != "" {
-		return a.withdraw(ctx, edge, record, promotion.Withdrawn, code(sentence(why), longDetail))
+		return a.withdraw(ctx, edge, record, promotion.Withdrawn, prose.Code(sentence(why), prose.Detail))
 	}
 	newer, err := a.newer(ctx, edge, in, from, to, heads[edge.To])
 	if err != nil {
 		return record, err
 	}
 	if newer != "" && (edge.PullRequest.Supersede == promotion.Always || edge.PullRequest.Supersede == promotion.Unapproved && len(reviews.approvals) == 0) {
-		return a.withdraw(ctx, edge, record, promotion.Superseded, fmt.Sprintf("The newer candidate %s takes its place.", code(short(newer), 40)))
+		return a.withdraw(ctx, edge, record, promotion.Superseded, fmt.Sprintf("The newer candidate %s takes its place.", prose.Code(prose.Short(newer), 40)))
 	}
 	if record.Soaked == 0 {
 		record.Soaked = soakedFor(from.Promotions.Soak, record.Candidate, a.now())
@@ -154,11 +156,11 @@ func (a *Activities) followed(ctx context.Context, edge promotion.Edge, record p
 // arrived ends a promotion whose candidate the target has, in whichever way it came there.
 func (a *Activities) arrived(ctx context.Context, edge promotion.Edge, record promotion.Record, pr forge.PullRequest) (promotion.Record, error) {
 	if pr.State == forge.Merged {
-		record.MergedBy = line(pr.MergedBy, longTitle)
-		a.conclude(ctx, pr.Number, "**Merged**: "+code(record.Detail, longDetail))
+		record.MergedBy = prose.Line(pr.MergedBy, prose.Title)
+		a.conclude(ctx, pr.Number, "**Merged**: "+prose.Code(record.Detail, prose.Detail))
 	}
 	if pr.State == forge.Open { // somebody has merged by hand, and the forge has not noticed
-		if err := a.Forge.Comment(ctx, pr.Number, statusMarker, "**Merged**: "+code(record.Detail, longDetail)); err != nil {
+		if err := a.Forge.Comment(ctx, pr.Number, statusMarker, "**Merged**: "+prose.Code(record.Detail, prose.Detail)); err != nil {
 			return record, err
 		}
 		if err := a.Forge.Close(ctx, pr.Number); err != nil {
@@ -180,8 +182,8 @@ func (a *Activities) shut(ctx context.Context, edge promotion.Edge, record promo
 	if outcome != promotion.Refused {
 		return a.over(record, outcome, "Fairway has closed pull request %d.", pr.Number), nil
 	}
-	record.ClosedBy = line(pr.ClosedBy, longTitle)
-	a.conclude(ctx, pr.Number, fmt.Sprintf("**Refused**: %s is not proposed again along `%s`; what lands later is.", code(short(record.Candidate), 40), edge.Name()))
+	record.ClosedBy = prose.Line(pr.ClosedBy, prose.Title)
+	a.conclude(ctx, pr.Number, fmt.Sprintf("**Refused**: %s is not proposed again along `%s`; what lands later is.", prose.Code(prose.Short(record.Candidate), 40), edge.Name()))
 	return a.over(record, outcome, "Pull request %d was closed by %s.", pr.Number, cmp.Or(record.ClosedBy, "somebody")), nil
 }
 
@@ -220,7 +222,7 @@ func (a *Activities) reviews(ctx context.Context, edge promotion.Edge, record pr
 	}
 	for _, review := range all {
 		ignore := func(format string, args ...any) {
-			counted.ignored = append(counted.ignored, fmt.Sprintf("The approval of %s does not count: ", code(review.User, longTitle))+fmt.Sprintf(format, args...))
+			counted.ignored = append(counted.ignored, fmt.Sprintf("The approval of %s does not count: ", prose.Code(review.User, prose.Title))+fmt.Sprintf(format, args...))
 		}
 		switch {
 		case review.State == forge.Rejected:
@@ -232,15 +234,15 @@ func (a *Activities) reviews(ctx context.Context, edge promotion.Edge, record pr
 			ignore("authors do not approve.")
 			continue
 		case review.Commit != record.Candidate:
-			ignore("it is of %s.", code(short(review.Commit), 40))
+			ignore("it is of %s.", prose.Code(prose.Short(review.Commit), 40))
 			continue
 		}
 		may, what := false, "the user may not push to the repository."
 		if team := edge.PullRequest.Team; team != "" {
 			may, err = a.Forge.Member(ctx, team, review.User)
-			what = fmt.Sprintf("the user is not in the team %s.", code(team, longTitle))
+			what = fmt.Sprintf("the user is not in the team %s.", prose.Code(team, prose.Title))
 			if errors.Is(err, forge.ErrNotFound) {
-				err, what = nil, fmt.Sprintf("there is no team %s.", code(team, longTitle))
+				err, what = nil, fmt.Sprintf("there is no team %s.", prose.Code(team, prose.Title))
 			}
 		} else {
 			may, err = a.Forge.CanWrite(ctx, review.User)
@@ -281,34 +283,34 @@ func (a *Activities) newer(ctx context.Context, edge promotion.Edge, in workflow
 func (a *Activities) wait(ctx context.Context, edge promotion.Edge, in workflows.PromotionOf, pr forge.PullRequest, head string, reviews reviewed, from, to workflows.ChannelState, newer string) (promotion.Record, error) {
 	shown := view{needed: reviews.needed, approvals: reviews.approvals, rejections: reviews.rejections, notes: reviews.ignored}
 	if newer != "" {
-		shown.notes = append(shown.notes, fmt.Sprintf("The newer candidate %s waits for the end of this one.", code(short(newer), 40)))
+		shown.notes = append(shown.notes, fmt.Sprintf("The newer candidate %s waits for the end of this one.", prose.Code(prose.Short(newer), 40)))
 	}
 	var waits []string // in markdown, what stands in the way first
 	hold := func(format string, args ...any) { waits = append(waits, fmt.Sprintf(format, args...)) }
 	if pr.HeadCommit != in.Candidate {
-		hold("Somebody has moved the branch to %s: Fairway merges nothing but %s.", code(short(pr.HeadCommit), 40), code(short(in.Candidate), 40))
+		hold("Somebody has moved the branch to %s: Fairway merges nothing but %s.", prose.Code(prose.Short(pr.HeadCommit), 40), prose.Code(prose.Short(in.Candidate), 40))
 	}
 	if pr.Base != edge.To {
-		hold("Somebody has turned the pull request to %s: Fairway merges into %s only.", code(pr.Base, longTitle), code(edge.To, longTitle))
+		hold("Somebody has turned the pull request to %s: Fairway merges into %s only.", prose.Code(pr.Base, prose.Title), prose.Code(edge.To, prose.Title))
 	}
 	if pr.Draft {
 		hold("It is a draft.")
 	}
 	if reverted := standing(edge.To, to); reverted != "" {
-		hold("%s", code(sentence(reverted), 2*longDetail))
+		hold("%s", prose.Code(sentence(reverted), 2*prose.Detail))
 	}
 	_, conflict, err := a.merge(ctx, in.Record, head)
 	if err != nil {
 		return in.Record, err
 	}
 	if conflict != nil {
-		hold("%s", code(explained(edge, *conflict), 2*longDetail))
+		hold("%s", prose.Code(explained(edge, *conflict), 2*prose.Detail))
 	}
 	if len(reviews.rejections) > 0 {
 		hold("Changes are requested by %s.", names(reviews.rejections))
 	}
 	if missing := reviews.needed - len(reviews.approvals); missing > 0 {
-		hold("It waits for %s of %s.", counted(missing, "approval"), code(short(in.Candidate), 40))
+		hold("It waits for %s of %s.", prose.Counted(missing, "approval"), prose.Code(prose.Short(in.Candidate), 40))
 	}
 	shown.verdicts = a.gates(ctx, edge, in.Candidate, in.SkipGates, from)
 	if err := ctx.Err(); err != nil {
@@ -338,14 +340,14 @@ func (a *Activities) wait(ctx context.Context, edge promotion.Edge, in workflows
 			}
 			// Somebody may have turned it to another branch in the last moment: that is for the next look.
 			if lost, err := a.lost(ctx, merge, heads[edge.To]); lost || err != nil {
-				return in.Record, cmp.Or(err, notYet(cmp.Or(a.Pipeline.Every, everyLook), "pull request %d is merged as %s, which %s does not have yet", pr.Number, short(merge), edge.To))
+				return in.Record, cmp.Or(err, notYet(cmp.Or(a.Pipeline.Every, everyLook), "pull request %d is merged as %s, which %s does not have yet", pr.Number, prose.Short(merge), edge.To))
 			}
 			in.Merge, in.MergedBy = merge, pr.Author
-			return a.over(in.Record, promotion.Merged, "Merged into %s as %s by pull request %d.", edge.To, short(merge), pr.Number), a.tidy(ctx, edge, in.Record, merge)
+			return a.over(in.Record, promotion.Merged, "Merged into %s as %s by pull request %d.", edge.To, prose.Short(merge), pr.Number), a.tidy(ctx, edge, in.Record, merge)
 		case !errors.Is(err, forge.ErrNotMergeable) && !errors.Is(err, forge.ErrMoved):
 			return in.Record, err
 		}
-		hold("The forge does not merge it: %s", code(text(err), longDetail))
+		hold("The forge does not merge it: %s", prose.Code(failures.Text(err), prose.Detail))
 	}
 	if len(waits) == 0 {
 		hold("It is approved, and nothing is missing: a person merges it.")
@@ -356,7 +358,7 @@ func (a *Activities) wait(ctx context.Context, edge promotion.Edge, in workflows
 		return in.Record, err
 	}
 	why := strings.ReplaceAll(strings.Join(waits, " "), "`", "")
-	return in.Record, notYet(cmp.Or(a.Pipeline.Every, everyLook), "pull request %d: %s", pr.Number, line(strings.TrimSpace(why+" "+missed), 2*longDetail))
+	return in.Record, notYet(cmp.Or(a.Pipeline.Every, everyLook), "pull request %d: %s", pr.Number, prose.Line(strings.TrimSpace(why+" "+missed), 2*prose.Detail))
 }
 
 // tidy removes what a promotion that is merged needs no more. If that fails it is left: the merge is done.

@@ -14,6 +14,7 @@ import (
 	"unicode"
 
 	"github.com/fairway-project/fairway/promotion"
+	"github.com/fairway-project/fairway/prose"
 )
 
 // longAnswer is how much of an answer is looked at, in bytes.
@@ -67,9 +68,9 @@ func (a *Activities) httpGate(ctx context.Context, gate promotion.HTTPGate, edge
 		return unreadable(fmt.Errorf("its answer ends too early: %w", err))
 	}
 	if !bytes.Contains(body, []byte(gate.Contains)) {
-		return false, fmt.Sprintf("It answers with %d, but without %q.", want, line(gate.Contains, longTitle)), lasting
+		return false, fmt.Sprintf("It answers with %d, but without %q.", want, prose.Line(gate.Contains, prose.Title)), lasting
 	}
-	return true, fmt.Sprintf("It answers with %d and %q.", want, line(gate.Contains, longTitle)), lasting
+	return true, fmt.Sprintf("It answers with %d and %q.", want, prose.Line(gate.Contains, prose.Title)), lasting
 }
 
 // filled puts a promotion into the placeholders of a text, each written as it has to be there.

@@ -15,6 +15,7 @@ import (
 	"github.com/fairway-project/fairway/forge"
 	"github.com/fairway-project/fairway/promotion"
 	"github.com/fairway-project/fairway/promql"
+	"github.com/fairway-project/fairway/prose"
 	"github.com/fairway-project/fairway/workflows"
 )
 
@@ -38,6 +39,7 @@ func (a *Activities) gates(ctx context.Context, edge promotion.Edge, candidate s
 	defer cancel()
 	now := a.now()
 	statuses := sync.OnceValues(func() ([]forge.Status, error) { return a.statuses(ctx, candidate) }) // one request for all
+	brought := sync.OnceValues(func() ([]broughtBy, error) { return a.broughtBy(ctx, edge.From, candidate) })
 	asked := append([]promotion.Gate{{Name: promotion.FleetGateName}}, edge.Gates...)
 	verdicts := make([]verdict, len(asked))
 	var all sync.WaitGroup
@@ -54,7 +56,7 @@ func (a *Activities) gates(ctx context.Context, edge promotion.Edge, candidate s
 				v.GateResult = promotion.FleetGate(from.Promotions.Soak, now)
 				v.lasting = "the clusters of the channel are healthy, and nothing is blocked"
 			case gate.Status != "":
-				v.Passed, v.Detail, v.lasting = statusGate(gate.Status, statuses)
+				v.Passed, v.Detail, v.lasting = statusGate(gate.Status, statuses, brought)
 			case gate.Prometheus != nil:
 				v.Passed, v.Detail, v.lasting = metricGate(ctx, *gate.Prometheus, edge, candidate, now)
 			case gate.HTTP != nil:
@@ -62,7 +64,7 @@ func (a *Activities) gates(ctx context.Context, edge promotion.Edge, candidate s
 			default:
 				v.Detail, v.lasting = "Nothing is configured to ask for.", "nothing is configured to ask for"
 			}
-			v.Detail = line(v.Detail, longDetail)
+			v.Detail = prose.Line(v.Detail, prose.Detail)
 		})
 	}
 	all.Wait()
@@ -89,27 +91,91 @@ func (a *Activities) statuses(ctx context.Context, commit string) ([]forge.Statu
 	return a.Forge.Statuses(ctx, commit)
 }
 
-func statusGate(name string, statuses func() ([]forge.Status, error)) (passed bool, detail, lasting string) {
+// broughtBy is a pull request that brought a candidate to its channel, with the statuses of its head. What was
+// tested before a merge has its status there: the merge, or what squashing makes of it, is another commit.
+type broughtBy struct {
+	number   int
+	statuses []forge.Status
+}
+
+// mostBrought bounds the pull requests whose statuses are read.
+const mostBrought = 10
+
+func (a *Activities) broughtBy(ctx context.Context, channel, candidate string) ([]broughtBy, error) {
+	ctx, cancel := context.WithTimeout(ctx, gatesWithin)
+	defer cancel()
+	found, err := a.Forge.PullRequestsOf(ctx, candidate)
+	if err != nil {
+		return nil, err
+	}
+	var all []broughtBy
+	for _, pr := range found {
+		if pr.State != forge.Merged || pr.Base != channel || pr.HeadCommit == "" {
+			continue
+		}
+		if len(all) == mostBrought {
+			return nil, fmt.Errorf("there are more than %d", mostBrought)
+		}
+		if pr, err = a.Forge.PullRequest(ctx, pr.Number); err != nil { // lists may name what its branch is at since
+			return nil, err
+		}
+		statuses, err := a.statuses(ctx, pr.HeadCommit)
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, broughtBy{pr.Number, statuses})
+	}
+	return all, nil
+}
+
+// statusGate goes by the candidate itself, and where that has no such status by all pull requests that brought it.
+func statusGate(name string, statuses func() ([]forge.Status, error), brought func() ([]broughtBy, error)) (passed bool, detail, lasting string) {
 	all, err := statuses()
 	if err != nil {
 		return false, fmt.Sprintf("The statuses of the candidate cannot be read: %v.", err), "the statuses of the candidate cannot be read"
 	}
-	var newest *forge.Status
+	if status := newestOf(all, name); status != nil {
+		return saysStatus(name, *status, "")
+	}
+	pulls, err := brought()
+	if err != nil {
+		lasting = fmt.Sprintf("the candidate has no status %s yet, and those of the pull requests that brought it cannot be read", prose.Line(name, prose.Title))
+		return false, fmt.Sprintf("%s: %v.", strings.TrimSuffix(sentence(lasting), "."), err), lasting
+	}
+	if len(pulls) == 0 {
+		lasting = fmt.Sprintf("the candidate has no status %s yet", prose.Line(name, prose.Title))
+		return false, sentence(lasting), lasting
+	}
+	for _, pull := range pulls {
+		status := newestOf(pull.statuses, name)
+		if status == nil {
+			lasting = fmt.Sprintf("neither the candidate nor pull request %d, which brought it, has a status %s yet", pull.number, prose.Line(name, prose.Title))
+			return false, sentence(lasting), lasting
+		}
+		if passed, detail, lasting = saysStatus(name, *status, fmt.Sprintf(" on pull request %d, which brought the candidate", pull.number)); !passed {
+			return passed, detail, lasting
+		}
+	}
+	return passed, detail, lasting
+}
+
+// newestOf is the newest status of a context; nil if there is none.
+func newestOf(all []forge.Status, name string) (newest *forge.Status) {
 	for i, each := range all {
 		if each.Context == name && (newest == nil || each.At.After(newest.At)) {
 			newest = &all[i]
 		}
 	}
-	if newest == nil {
-		lasting = fmt.Sprintf("the candidate has no status %s yet", line(name, longTitle))
-		return false, sentence(lasting), lasting
-	}
-	lasting = fmt.Sprintf("status %s is %s", line(name, longTitle), newest.State)
+	return newest
+}
+
+func saysStatus(name string, status forge.Status, where string) (passed bool, detail, lasting string) {
+	lasting = fmt.Sprintf("status %s is %s%s", prose.Line(name, prose.Title), status.State, where)
 	detail = sentence(lasting)
-	if newest.Description != "" {
-		detail = fmt.Sprintf("%s: %s", strings.TrimSuffix(detail, "."), line(newest.Description, longTitle))
+	if status.Description != "" {
+		detail = fmt.Sprintf("%s: %s", strings.TrimSuffix(detail, "."), prose.Line(status.Description, prose.Title))
 	}
-	return newest.State == forge.Success, detail, lasting
+	return status.State == forge.Success, detail, lasting
 }
 
 func metricGate(ctx context.Context, gate promotion.MetricGate, edge promotion.Edge, candidate string, now time.Time) (passed bool, detail, lasting string) {
@@ -158,7 +224,7 @@ func (a *Activities) blocked(ctx context.Context, edge promotion.Edge) (string, 
 	}
 	var texts []string
 	for _, block := range holding {
-		texts = append(texts, line(cmp.Or(block.Scope, "fleet")+" is "+block.String(), longDetail))
+		texts = append(texts, prose.Line(cmp.Or(block.Scope, "fleet")+" is "+block.String(), prose.Detail))
 	}
-	return some(texts, 3), nil
+	return prose.Some(texts, 3), nil
 }

@@ -1,6 +1,7 @@
 package promotions
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -39,10 +40,59 @@ func TestTheNewestStatusOfTheCandidateCounts(t *testing.T) {
 		"unknown state": {[]forge.Status{{Context: "e2e", State: "skipped"}}, nil, false, "skipped"},
 		"unreadable":    {nil, forge.ErrUnreachable, false, "cannot be read: the forge does not answer."},
 	} {
-		passed, detail, lasting := statusGate("e2e", func() ([]forge.Status, error) { return c.statuses, c.err })
+		passed, detail, lasting := statusGate("e2e", func() ([]forge.Status, error) { return c.statuses, c.err }, func() ([]broughtBy, error) { return nil, nil })
 		require.Equal(t, c.passed, passed, name)
 		require.Contains(t, detail, c.want, name)
 		require.NotEmpty(t, lasting, name)
+	}
+}
+
+func TestACandidateWithoutTheStatusHasThatOfThePullRequestsThatBroughtIt(t *testing.T) {
+	status := func(state forge.StatusState) []forge.Status { return []forge.Status{{Context: "e2e", State: state}} }
+	for name, c := range map[string]struct {
+		own    []forge.Status
+		pulls  map[string][]forge.Status // by head
+		base   string
+		down   string
+		passed bool
+		want   string
+	}{
+		"tested before the merge":         {pulls: map[string][]forge.Status{"one": status(forge.Success)}, passed: true, want: "Status e2e is success on pull request 1, which brought the candidate."},
+		"failed before the merge":         {pulls: map[string][]forge.Status{"one": status(forge.Failure)}, want: "Status e2e is failure on pull request 1"},
+		"under way":                       {pulls: map[string][]forge.Status{"one": status(forge.Pending)}, want: "Status e2e is pending on pull request 1"},
+		"not tested":                      {pulls: map[string][]forge.Status{"one": nil}, want: "Neither the candidate nor pull request 1, which brought it, has a status e2e yet."},
+		"one of two not tested":           {pulls: map[string][]forge.Status{"one": status(forge.Success), "two": nil}, want: "pull request 2, which brought it, has a status e2e yet"},
+		"one of two failed":               {pulls: map[string][]forge.Status{"one": status(forge.Success), "two": status(forge.Failure)}, want: "failure on pull request 2"},
+		"two tested":                      {pulls: map[string][]forge.Status{"one": status(forge.Success), "two": status(forge.Success)}, passed: true, want: "success"},
+		"its own status counts first":     {own: status(forge.Failure), pulls: map[string][]forge.Status{"one": status(forge.Success)}, want: "Status e2e is failure."},
+		"merged into another channel":     {pulls: map[string][]forge.Status{"one": status(forge.Success)}, base: "alpha", want: "The candidate has no status e2e yet."},
+		"the forge does not say by which": {down: "PullRequestsOf", want: "cannot be read: the forge does not answer."},
+		"the pull request cannot be read": {pulls: map[string][]forge.Status{"one": status(forge.Success)}, down: "PullRequest", want: "cannot be read"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t)
+			w.forge.statuses["abc"] = c.own
+			for _, head := range []string{"one", "two"} {
+				statuses, found := c.pulls[head]
+				if !found {
+					continue
+				}
+				pr := &forge.PullRequest{Number: len(w.forge.requests) + 1, State: forge.Merged, Base: cmp.Or(c.base, "dev"), Head: "topic", HeadCommit: head, Merge: "abc"}
+				w.forge.requests, w.forge.statuses[head] = append(w.forge.requests, pr), statuses
+				listed := *pr
+				listed.HeadCommit = "later" // where the branch is by now
+				w.forge.of["abc"] = append(w.forge.of["abc"], listed)
+			}
+			if c.down != "" {
+				w.forge.down[c.down] = forge.ErrUnreachable
+			}
+			edge := w.edge(0)
+			edge.Gates = []promotion.Gate{{Name: "tests", Status: "e2e"}}
+			w.soak("dev", time.Hour)
+			results, _ := judged(*edge, w.acts.gates(t.Context(), *edge, "abc", nil, *w.actors.channel("dev")), nil)
+			require.Equal(t, c.passed, results[1].Passed, results[1].Detail)
+			require.Contains(t, results[1].Detail, c.want)
+		})
 	}
 }
 

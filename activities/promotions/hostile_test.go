@@ -12,6 +12,7 @@ import (
 	"github.com/fairway-project/fairway/channels"
 	"github.com/fairway-project/fairway/forge"
 	"github.com/fairway-project/fairway/promotion"
+	"github.com/fairway-project/fairway/prose"
 	"github.com/fairway-project/fairway/workflows"
 )
 
@@ -107,7 +108,7 @@ func TestTheForgeFindsNobodyAndNothingInTextsOfOthers(t *testing.T) {
 		"closes https://x.example.org/1": "closes https: //x.example.org/1",
 		"done!":                          "done!",
 	} {
-		require.Equal(t, want, plain(text, longTitle))
+		require.Equal(t, want, prose.Plain(text, prose.Title))
 	}
 	// A backslash before the bar would make it end the cell, and with it the code.
 	text := status(view{headline: "It waits.", blocked: `x \| @everyone`})

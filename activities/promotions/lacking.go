@@ -5,6 +5,7 @@ import (
 	"slices"
 
 	"github.com/fairway-project/fairway/promotion"
+	"github.com/fairway-project/fairway/prose"
 	"github.com/fairway-project/fairway/workflows"
 )
 
@@ -33,7 +34,7 @@ func (a *Activities) ListLacking(ctx context.Context, in workflows.ListLacking) 
 		}
 		for _, commit := range commits {
 			lacking = append(lacking, workflows.Lacking{
-				Change:  promotion.Change{Commit: commit.SHA, Title: line(commit.Title, longTitle), Author: line(commit.Author, longTitle)},
+				Change:  promotion.Change{Commit: commit.SHA, Title: prose.Line(commit.Title, prose.Title), Author: prose.Line(commit.Author, prose.Title)},
 				Missing: channel,
 			})
 		}

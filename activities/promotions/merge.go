@@ -10,9 +10,11 @@ import (
 
 	"go.temporal.io/sdk/activity"
 
+	"github.com/fairway-project/fairway/activities/failures"
 	"github.com/fairway-project/fairway/channels"
 	"github.com/fairway-project/fairway/forge"
 	"github.com/fairway-project/fairway/promotion"
+	"github.com/fairway-project/fairway/prose"
 	"github.com/fairway-project/fairway/workflows"
 )
 
@@ -51,7 +53,7 @@ func (a *Activities) MergePromotion(ctx context.Context, in workflows.PromotionO
 		switch {
 		case err == nil:
 			in.Merge = merge
-			record := a.over(in.Record, promotion.Merged, "Merged into %s as %s.", edge.To, short(merge))
+			record := a.over(in.Record, promotion.Merged, "Merged into %s as %s.", edge.To, prose.Short(merge))
 			a.closeConflict(ctx, edge, record, merge)
 			return record, nil
 		case errors.Is(err, channels.ErrProtected):
@@ -77,10 +79,10 @@ func (a *Activities) opening(ctx context.Context, in workflows.PromotionOf) (pro
 		return edge, nil, err
 	}
 	if err := edge.CheckSkips(in.SkipGates); err != nil {
-		return edge, nil, invalid("%v", err)
+		return edge, nil, failures.Invalid("%v", err)
 	}
 	if in.ID != promotion.ID(in.From, in.To, in.Candidate) || in.Began.IsZero() {
-		return edge, nil, invalid("%q is not the id of the promotion of %q along %s, or its beginning is missing", line(in.ID, longTitle), line(in.Candidate, longTitle), edge.Name())
+		return edge, nil, failures.Invalid("%q is not the id of the promotion of %q along %s, or its beginning is missing", prose.Line(in.ID, prose.Title), prose.Line(in.Candidate, prose.Title), edge.Name())
 	}
 	heads, err := a.heads(ctx, edge.From, edge.To)
 	return edge, heads, err
@@ -98,9 +100,9 @@ func (a *Activities) landed(ctx context.Context, edge promotion.Edge, record pro
 	}
 	detail := fmt.Sprintf("%s contains it already.", edge.To)
 	if found {
-		record.Merge, detail = landing.SHA, fmt.Sprintf("Merged into %s as %s.", edge.To, short(landing.SHA))
+		record.Merge, detail = landing.SHA, fmt.Sprintf("Merged into %s as %s.", edge.To, prose.Short(landing.SHA))
 		if by := landing.Trailers[PromotionTrailer]; by != record.ID {
-			detail = fmt.Sprintf("Somebody has brought it to %s with %s, %s.", edge.To, short(landing.SHA), line(landing.Title, longTitle))
+			detail = fmt.Sprintf("Somebody has brought it to %s with %s, %s.", edge.To, prose.Short(landing.SHA), prose.Line(landing.Title, prose.Title))
 		}
 	}
 	record = a.over(record, promotion.Merged, "%s", detail)
@@ -163,14 +165,14 @@ func (a *Activities) held(ctx context.Context, edge promotion.Edge, in *workflow
 // rewritten says whether a head of the source does not have a candidate any more.
 func (a *Activities) rewritten(ctx context.Context, edge promotion.Edge, candidate, head string) (bool, error) {
 	if head == "" {
-		return false, invalid("the configuration repository has no branch %q any more", line(edge.From, longTitle))
+		return false, failures.Invalid("the configuration repository has no branch %q any more", prose.Line(edge.From, prose.Title))
 	}
 	contained, err := a.Repository.Contains(ctx, candidate, head)
 	return err == nil && !contained, err
 }
 
 func leftBehind(channel, candidate string) string {
-	return fmt.Sprintf("%s is not on %s any more, which somebody has rewritten", short(candidate), channel)
+	return fmt.Sprintf("%s is not on %s any more, which somebody has rewritten", prose.Short(candidate), channel)
 }
 
 // personal is why a person has to look at a candidate that is merged by itself otherwise: its class, and
@@ -213,7 +215,7 @@ func (a *Activities) endConflict(ctx context.Context, edge promotion.Edge, recor
 		return err
 	}
 	if found.State == forge.Open {
-		if err := a.Forge.Comment(ctx, found.Number, statusMarker, "The conflict is over: "+code(record.Detail, longDetail)); err != nil {
+		if err := a.Forge.Comment(ctx, found.Number, statusMarker, "The conflict is over: "+prose.Code(record.Detail, prose.Detail)); err != nil {
 			return err
 		}
 		if err := a.Forge.Close(ctx, found.Number); err != nil {

@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"github.com/fairway-project/fairway/promotion"
+	"github.com/fairway-project/fairway/prose"
 )
 
 // Trailers of the commits that Fairway makes.
@@ -23,7 +24,7 @@ const (
 func mergeTitle(record promotion.Record) string {
 	title := fmt.Sprintf("Promote %s to %s", record.From, record.To)
 	if record.Title != "" {
-		title += ": " + plain(record.Title, longTitle)
+		title += ": " + prose.Plain(record.Title, prose.Title)
 	}
 	return title
 }
@@ -31,23 +32,23 @@ func mergeTitle(record promotion.Record) string {
 func mergeMessage(record promotion.Record, approvals []string) string {
 	trailers := []string{PromotionTrailer + ": " + record.ID, candidateTrailer + ": " + record.Candidate}
 	if len(approvals) > 0 {
-		trailers = append(trailers, approvedTrailer+": "+plain(strings.Join(approvals, ", "), longDetail))
+		trailers = append(trailers, approvedTrailer+": "+prose.Plain(strings.Join(approvals, ", "), prose.Detail))
 	}
 	if record.By != "" {
-		trailers = append(trailers, byTrailer+": "+plain(record.By, longTitle))
+		trailers = append(trailers, byTrailer+": "+prose.Plain(record.By, prose.Title))
 	}
 	if record.Reason != "" {
-		trailers = append(trailers, reasonTrailer+": "+plain(record.Reason, longDetail))
+		trailers = append(trailers, reasonTrailer+": "+prose.Plain(record.Reason, prose.Detail))
 	}
 	return strings.Join(trailers, "\n")
 }
 
 func revertTitle(revert promotion.Revert, channel, title string) string {
-	return fmt.Sprintf("Set %s back to %s: %s", channel, short(revert.To), plain(cmp.Or(title, "(no title)"), longTitle))
+	return fmt.Sprintf("Set %s back to %s: %s", channel, prose.Short(revert.To), prose.Plain(cmp.Or(title, "(no title)"), prose.Title))
 }
 
 func revertMessage(revert promotion.Revert) string {
 	return strings.Join([]string{
-		RevertTrailer + ": " + revert.To, reasonTrailer + ": " + plain(revert.Reason, longDetail), byTrailer + ": " + plain(cmp.Or(revert.By, "nobody"), longTitle),
+		RevertTrailer + ": " + revert.To, reasonTrailer + ": " + prose.Plain(revert.Reason, prose.Detail), byTrailer + ": " + prose.Plain(cmp.Or(revert.By, "nobody"), prose.Title),
 	}, "\n")
 }

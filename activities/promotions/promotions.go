@@ -18,10 +18,12 @@ import (
 	"go.temporal.io/sdk/client"
 
 	"github.com/fairway-project/fairway/activities"
+	"github.com/fairway-project/fairway/activities/failures"
 	"github.com/fairway-project/fairway/calendar"
 	"github.com/fairway-project/fairway/channels"
 	"github.com/fairway-project/fairway/forge"
 	"github.com/fairway-project/fairway/promotion"
+	"github.com/fairway-project/fairway/prose"
 	"github.com/fairway-project/fairway/registry"
 	"github.com/fairway-project/fairway/workflows"
 )
@@ -67,7 +69,7 @@ func (a *Activities) begin(ctx context.Context, what string) (context.Context, f
 		if *err != nil && errors.Is(context.Cause(worked), activities.ErrStopping) {
 			*err = activities.ErrStopping
 		}
-		*err = typed(*err)
+		*err = failures.Typed(*err)
 		stop()
 	}
 }
@@ -82,9 +84,9 @@ func (a *Activities) edge(from, to string) (promotion.Edge, error) {
 		names = append(names, each.From+" to "+each.To)
 	}
 	if len(names) == 0 {
-		return promotion.Edge{}, invalid("there are no promotions; list them in pipeline.edges")
+		return promotion.Edge{}, failures.Invalid("there are no promotions; list them in pipeline.edges")
 	}
-	return promotion.Edge{}, invalid("there is no promotion from %q to %q in pipeline.edges; there are: %s", line(from, longTitle), line(to, longTitle), some(names, 20))
+	return promotion.Edge{}, failures.Invalid("there is no promotion from %q to %q in pipeline.edges; there are: %s", prose.Line(from, prose.Title), prose.Line(to, prose.Title), prose.Some(names, 20))
 }
 
 // heads are the branches of the repository, those that are named among them.
@@ -98,7 +100,7 @@ func (a *Activities) heads(ctx context.Context, branches ...string) (map[string]
 	}
 	for _, branch := range branches {
 		if heads[branch] == "" {
-			return nil, invalid("the configuration repository has no branch %q; it has: %s", line(branch, longTitle), some(people(slices.Sorted(maps.Keys(heads))), 20))
+			return nil, failures.Invalid("the configuration repository has no branch %q; it has: %s", prose.Line(branch, prose.Title), prose.Some(people(slices.Sorted(maps.Keys(heads))), 20))
 		}
 	}
 	return heads, nil
@@ -111,14 +113,14 @@ func people(branches []string) []string {
 
 func (a *Activities) needRepository() error {
 	if a.Repository == nil {
-		return invalid("no configuration repository is configured; set repository.url")
+		return failures.Invalid("no configuration repository is configured; set repository.url")
 	}
 	return nil
 }
 
 func (a *Activities) needForge() error {
 	if a.Forge == nil {
-		return invalid("no forge is configured, so there are no pull requests; set forge.kind")
+		return failures.Invalid("no forge is configured, so there are no pull requests; set forge.kind")
 	}
 	return nil
 }

@@ -9,9 +9,11 @@ import (
 
 	"go.temporal.io/sdk/activity"
 
+	"github.com/fairway-project/fairway/activities/failures"
 	"github.com/fairway-project/fairway/channels"
 	"github.com/fairway-project/fairway/forge"
 	"github.com/fairway-project/fairway/promotion"
+	"github.com/fairway-project/fairway/prose"
 	"github.com/fairway-project/fairway/workflows"
 )
 
@@ -59,7 +61,7 @@ func (a *Activities) OpenPromotion(ctx context.Context, in workflows.PromotionOf
 		}
 		switch at := heads[branch]; {
 		case at != "" && at != record.Candidate:
-			return record, invalid("branch %s is at %s, where Fairway has not put it; delete it, so that the promotion of %s can begin", branch, short(at), short(record.Candidate))
+			return record, failures.Invalid("branch %s is at %s, where Fairway has not put it; delete it, so that the promotion of %s can begin", branch, prose.Short(at), prose.Short(record.Candidate))
 		case at == "":
 			if err := a.Repository.Push(ctx, branch, record.Candidate, ""); err != nil {
 				return record, err
@@ -130,15 +132,15 @@ func (a *Activities) refused(ctx context.Context, record promotion.Record) (prom
 	if err != nil {
 		return record, false, err
 	}
-	record.ClosedBy = line(found.ClosedBy, longTitle)
+	record.ClosedBy = prose.Line(found.ClosedBy, prose.Title)
 	return a.over(record, promotion.Refused, "Pull request %d was closed by %s.", record.PullRequest, cmp.Or(record.ClosedBy, "somebody")), true, nil
 }
 
 // squashed is a promotion whose pull request was merged so that the target does not contain the candidate.
 func (a *Activities) squashed(record promotion.Record, found forge.PullRequest, lost bool) promotion.Record {
-	record.Merge, record.MergedBy = found.Merge, line(found.MergedBy, longTitle)
+	record.Merge, record.MergedBy = found.Merge, prose.Line(found.MergedBy, prose.Title)
 	if lost {
-		return a.over(record, promotion.Merged, "Pull request %d was merged as %s, which somebody has taken away from %s: it was rewritten.", found.Number, short(found.Merge), record.To)
+		return a.over(record, promotion.Merged, "Pull request %d was merged as %s, which somebody has taken away from %s: it was rewritten.", found.Number, prose.Short(found.Merge), record.To)
 	}
 	return a.over(record, promotion.Merged, "Pull request %d was merged without the commit itself, such as by squashing: git cannot tell that %s has it.", found.Number, record.To)
 }
@@ -195,7 +197,7 @@ func (a *Activities) WithdrawPromotion(ctx context.Context, in workflows.Promoti
 	}
 	why := "The promotion was cancelled."
 	if in.Detail != "" { // who did it, and why
-		why = code(in.Detail, longDetail)
+		why = prose.Code(in.Detail, prose.Detail)
 	}
 	_, err = a.withdraw(ctx, edge, in.Record, promotion.Withdrawn, why)
 	return err
@@ -226,7 +228,7 @@ func (a *Activities) withdraw(ctx context.Context, edge promotion.Edge, record p
 		return record, err
 	}
 	if found.State == forge.Merged {
-		record.Merge, record.MergedBy = found.Merge, line(found.MergedBy, longTitle)
+		record.Merge, record.MergedBy = found.Merge, prose.Line(found.MergedBy, prose.Title)
 		return a.over(record, promotion.Merged, "Pull request %d was merged before it could be closed.", record.PullRequest), nil
 	}
 	return a.over(record, outcome, "%s", why), nil
@@ -249,27 +251,27 @@ func (a *Activities) unpin(ctx context.Context, edge promotion.Edge, candidate s
 // body is what a pull request says of a promotion.
 func body(edge promotion.Edge, record promotion.Record, report promotion.Report) string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "Fairway promotes %s from %s to %s", code(record.Candidate, 40), code(edge.From, longTitle), code(edge.To, longTitle))
+	fmt.Fprintf(&b, "Fairway promotes %s from %s to %s", prose.Code(record.Candidate, 40), prose.Code(edge.From, prose.Title), prose.Code(edge.To, prose.Title))
 	if record.By != "" {
-		fmt.Fprintf(&b, ", asked by %s", code(record.By, longTitle))
+		fmt.Fprintf(&b, ", asked by %s", prose.Code(record.By, prose.Title))
 	}
 	if record.Reason != "" {
-		fmt.Fprintf(&b, " because of %s", code(record.Reason, longDetail))
+		fmt.Fprintf(&b, " because of %s", prose.Code(record.Reason, prose.Detail))
 	}
-	fmt.Fprintf(&b, ".\n\nClass of the change: **%s**. %s\n\n", report.Class, code(report.Why, longDetail))
+	fmt.Fprintf(&b, ".\n\nClass of the change: **%s**. %s\n\n", report.Class, prose.Code(report.Why, prose.Detail))
 	if len(report.Clusters) == 0 {
-		fmt.Fprintf(&b, "No cluster follows %s.\n", code(edge.To, longTitle))
+		fmt.Fprintf(&b, "No cluster follows %s.\n", prose.Code(edge.To, prose.Title))
 	} else {
-		fmt.Fprintf(&b, "Clusters of %s: %s.\n", code(edge.To, longTitle), names(report.Clusters))
+		fmt.Fprintf(&b, "Clusters of %s: %s.\n", prose.Code(edge.To, prose.Title), names(report.Clusters))
 	}
-	fmt.Fprintf(&b, "\n### %s\n\n", counted(len(report.Commits)+report.Omitted, "commit"))
+	fmt.Fprintf(&b, "\n### %s\n\n", prose.Counted(len(report.Commits)+report.Omitted, "commit"))
 	listed := 0
 	for _, change := range report.Commits[:min(len(report.Commits), mostAsked)] {
 		if b.Len() > longList {
 			break
 		}
 		listed++
-		fmt.Fprintf(&b, "- %s %s, %s", code(short(change.Commit), 40), code(change.Title, longTitle), code(change.Author, longTitle))
+		fmt.Fprintf(&b, "- %s %s, %s", prose.Code(prose.Short(change.Commit), 40), prose.Code(change.Title, prose.Title), prose.Code(change.Author, prose.Title))
 		if change.PullRequest > 0 {
 			fmt.Fprintf(&b, ", pull request %d", change.PullRequest)
 		}
@@ -288,7 +290,7 @@ func body(edge promotion.Edge, record promotion.Record, report promotion.Report)
 			break
 		}
 		listed++
-		fmt.Fprintf(&b, "- %s: %s\n", code(area.Name, longTitle), counted(len(area.Files)+area.Omitted, "file"))
+		fmt.Fprintf(&b, "- %s: %s\n", prose.Code(area.Name, prose.Title), prose.Counted(len(area.Files)+area.Omitted, "file"))
 	}
 	if len(report.Areas) == 0 {
 		b.WriteString("- no file\n")
@@ -296,6 +298,6 @@ func body(edge promotion.Edge, record promotion.Record, report promotion.Report)
 	if more := len(report.Areas) - listed; more > 0 {
 		fmt.Fprintf(&b, "- and %d more areas\n", more)
 	}
-	fmt.Fprintf(&b, "\nThe branch stays on this commit. Closing the pull request refuses it: %s is not promoted again by itself. How far it is, is in a comment.\n", code(short(record.Candidate), 40))
+	fmt.Fprintf(&b, "\nThe branch stays on this commit. Closing the pull request refuses it: %s is not promoted again by itself. How far it is, is in a comment.\n", prose.Code(prose.Short(record.Candidate), 40))
 	return b.String()
 }

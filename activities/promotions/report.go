@@ -17,6 +17,7 @@ import (
 	"github.com/fairway-project/fairway/channels"
 	"github.com/fairway-project/fairway/forge"
 	"github.com/fairway-project/fairway/promotion"
+	"github.com/fairway-project/fairway/prose"
 	"github.com/fairway-project/fairway/registry"
 	"github.com/fairway-project/fairway/workflows"
 )
@@ -57,7 +58,7 @@ func (a *Activities) report(ctx context.Context, edge promotion.Edge, candidate,
 	}
 	report.Omitted = omitted
 	for _, commit := range commits {
-		report.Commits = append(report.Commits, promotion.Change{Commit: commit.SHA, Title: line(commit.Title, longTitle), Author: line(commit.Author, longTitle)})
+		report.Commits = append(report.Commits, promotion.Change{Commit: commit.SHA, Title: prose.Line(commit.Title, prose.Title), Author: prose.Line(commit.Author, prose.Title)})
 	}
 	if a.Forge != nil {
 		report.Compare = a.Forge.CompareURL(edge.To, candidate)
@@ -168,7 +169,7 @@ func (a *Activities) origins(ctx context.Context, candidate, head string, report
 		activity.GetLogger(ctx).Warn("the forge was asked for pull requests in vain", "candidate", candidate, "error", failed)
 		return "The labels of its pull requests could not all be read.", nil
 	case left > 0:
-		return fmt.Sprintf("The labels of %s were not read.", counted(left, "further commit")), nil
+		return fmt.Sprintf("The labels of %s were not read.", prose.Counted(left, "further commit")), nil
 	}
 	return "", nil
 }
@@ -182,7 +183,7 @@ func (a *Activities) labels(all []string) []string {
 	slices.SortStableFunc(all, func(x, y string) int { return a.harm(y) - a.harm(x) })
 	all = all[:min(len(all), mostLabels)]
 	for i, label := range all {
-		all[i] = line(label, longTitle)
+		all[i] = prose.Line(label, prose.Title)
 	}
 	return all
 }

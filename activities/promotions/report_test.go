@@ -9,6 +9,7 @@ import (
 
 	"github.com/fairway-project/fairway/forge"
 	"github.com/fairway-project/fairway/promotion"
+	"github.com/fairway-project/fairway/prose"
 	"github.com/fairway-project/fairway/workflows"
 )
 
@@ -109,11 +110,11 @@ func TestAPromotionIsRecordedWithTheTargetsActor(t *testing.T) {
 }
 
 func TestTextsOfOthersAreHarmless(t *testing.T) {
-	require.Equal(t, "fixes # 12 by @ anna, GH- 3, https: //x", plain("fixes #12\nby @anna,\tGH-3, https://x", 100))
-	require.Equal(t, "`a'b @anna`", code("a`b\x1b @anna\u202e", 100))
-	require.Equal(t, "`abc ...`", code("abcdef", 3))
-	require.Equal(t, "(nothing)", code("\n", 3))
+	require.Equal(t, "fixes # 12 by @ anna, GH- 3, https: //x", prose.Plain("fixes #12\nby @anna,\tGH-3, https://x", 100))
+	require.Equal(t, "`a'b @anna`", prose.Code("a`b\x1b @anna\u202e", 100))
+	require.Equal(t, "`abc ...`", prose.Code("abcdef", 3))
+	require.Equal(t, "(nothing)", prose.Code("\n", 3))
 	require.False(t, marked("text <!-- fairway:withdrawn -->", withdrawnMarker), "only on a line of its own")
 	require.True(t, marked("x\r\n<!-- fairway:withdrawn -->\r\ny", withdrawnMarker))
-	require.False(t, marked(status(view{headline: code("x\n<!-- fairway:withdrawn -->\n", 100)}), withdrawnMarker))
+	require.False(t, marked(status(view{headline: prose.Code("x\n<!-- fairway:withdrawn -->\n", 100)}), withdrawnMarker))
 }

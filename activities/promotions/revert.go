@@ -11,9 +11,11 @@ import (
 
 	"go.temporal.io/sdk/activity"
 
+	"github.com/fairway-project/fairway/activities/failures"
 	"github.com/fairway-project/fairway/channels"
 	"github.com/fairway-project/fairway/forge"
 	"github.com/fairway-project/fairway/promotion"
+	"github.com/fairway-project/fairway/prose"
 	"github.com/fairway-project/fairway/registry"
 	"github.com/fairway-project/fairway/workflows"
 )
@@ -25,7 +27,7 @@ func (a *Activities) RevertChannel(ctx context.Context, in workflows.RevertChann
 	ctx, end := a.begin(ctx, "setting channel "+in.Channel+" back")
 	defer end(&err)
 	if strings.TrimSpace(in.Reason) == "" && !in.DryRun {
-		return revert, invalid("setting a channel back needs a reason: others will ask for it")
+		return revert, failures.Invalid("setting a channel back needs a reason: others will ask for it")
 	}
 	heads, err := a.heads(ctx, in.Channel)
 	if err != nil {
@@ -96,12 +98,12 @@ func (a *Activities) revertAt(ctx context.Context, in workflows.RevertChannel, h
 	}
 	if begun < 0 {
 		revert = promotion.Revert{
-			ID: in.Channel + "/" + short(to.SHA) + "-" + short(head), To: to.SHA,
-			By: cmp.Or(line(in.By, longTitle), "somebody"), Reason: line(in.Reason, longDetail), At: a.now().UTC().Truncate(time.Second),
+			ID: in.Channel + "/" + prose.Short(to.SHA) + "-" + prose.Short(head), To: to.SHA,
+			By: cmp.Or(prose.Line(in.By, prose.Title), "somebody"), Reason: prose.Line(in.Reason, prose.Detail), At: a.now().UTC().Truncate(time.Second),
 		}
 	}
 	if len(after) == 0 {
-		return revert, false, invalid("channel %s is at %s already; there is nothing to set back", in.Channel, short(head))
+		return revert, false, failures.Invalid("channel %s is at %s already; there is nothing to set back", in.Channel, prose.Short(head))
 	}
 	revert.Head, revert.Bad = head, make([]string, len(after))
 	for i, landing := range after {
@@ -143,18 +145,18 @@ func target(channel, to string, newest []channels.Commit) (int, error) {
 			continue
 		}
 		if found >= 0 {
-			return 0, invalid("several landings of channel %s begin with %s; give more digits", channel, to)
+			return 0, failures.Invalid("several landings of channel %s begin with %s; give more digits", channel, to)
 		}
 		found = i
 	}
 	if found < 0 {
 		var latest []string
 		for _, landing := range newest[max(0, len(newest)-mostNamed):] {
-			latest = append(latest, short(landing.SHA)+" "+line(landing.Title, 60))
+			latest = append(latest, prose.Short(landing.SHA)+" "+prose.Line(landing.Title, 60))
 		}
 		slices.Reverse(latest)
-		return 0, invalid("%q is none of the newest %d landings of channel %s, which are the first-parent commits of the branch; give seven digits of one at least, such as: %s",
-			line(to, longTitle), len(newest), channel, strings.Join(latest, "; "))
+		return 0, failures.Invalid("%q is none of the newest %d landings of channel %s, which are the first-parent commits of the branch; give seven digits of one at least, such as: %s",
+			prose.Line(to, prose.Title), len(newest), channel, strings.Join(latest, "; "))
 	}
 	return found, nil
 }
@@ -209,7 +211,7 @@ func (a *Activities) propose(ctx context.Context, channel string, revert *promot
 	case err != nil:
 		return err
 	case at != commit:
-		return invalid("branch %s is at %s: somebody has worked on it; merge that, or delete the branch", branch, short(at))
+		return failures.Invalid("branch %s is at %s: somebody has worked on it; merge that, or delete the branch", branch, prose.Short(at))
 	}
 	opened, err := a.Forge.Open(ctx, forge.NewPullRequest{Head: branch, Base: channel, Title: revertTitle(*revert, channel, title), Body: revertBody(channel, *revert, title)})
 	if err != nil {
@@ -234,8 +236,8 @@ func revertBody(channel string, revert promotion.Revert, title string) string {
 	return fmt.Sprintf(`%s has the content of %s %s again with this.
 
 Asked by %s because of %s. %s on the way to %s: none of them is promoted any more, and nothing is promoted into %s until the revert is lifted (fairway channel revert %s --lift --reason R).
-`, code(channel, longTitle), code(short(revert.To), 40), code(title, longTitle), code(revert.By, longTitle), code(revert.Reason, longDetail),
-		counted(len(revert.Bad), "landing")+" came after it", code(short(revert.Head), 40), code(channel, longTitle), channel)
+`, prose.Code(channel, prose.Title), prose.Code(prose.Short(revert.To), 40), prose.Code(title, prose.Title), prose.Code(revert.By, prose.Title), prose.Code(revert.Reason, prose.Detail),
+		prose.Counted(len(revert.Bad), "landing")+" came after it", prose.Code(prose.Short(revert.Head), 40), prose.Code(channel, prose.Title), channel)
 }
 
 // consequences says what clusters will do.
@@ -258,7 +260,7 @@ func (a *Activities) consequences(ctx context.Context, channel string, revert pr
 	if err != nil {
 		return "", err
 	}
-	back := fmt.Sprintf("%s (%s)", short(revert.To), line(title, longTitle))
+	back := fmt.Sprintf("%s (%s)", prose.Short(revert.To), prose.Line(title, prose.Title))
 	var texts []string
 	switch {
 	case byPullRequest && revert.Commit == "" && revert.PullRequest > 0:

@@ -14,7 +14,9 @@ import (
 	"go.temporal.io/sdk/temporal"
 	"golang.org/x/sync/errgroup"
 
+	"github.com/fairway-project/fairway/activities/failures"
 	"github.com/fairway-project/fairway/promotion"
+	"github.com/fairway-project/fairway/prose"
 	"github.com/fairway-project/fairway/workflows"
 )
 
@@ -88,7 +90,7 @@ func soakedFor(soak promotion.Soak, commit string, now time.Time) time.Duration 
 // RecordPromotion implements workflows.Promotions.
 func (a *Activities) RecordPromotion(ctx context.Context, record promotion.Record) error {
 	if record.To == "" || record.ID == "" {
-		return invalid("a promotion without a target or an id cannot be recorded")
+		return failures.Invalid("a promotion without a target or an id cannot be recorded")
 	}
 	return a.tell(ctx, record.To, workflows.PromotedName, record)
 }
@@ -98,7 +100,7 @@ func standing(channel string, known workflows.ChannelState) string {
 	for _, revert := range known.Promotions.Reverts {
 		if revert.Lifted.IsZero() {
 			return fmt.Sprintf("channel %s was set back to %s by %s (%s); nothing is promoted into it until that is lifted: fairway channel revert %s --lift --reason R",
-				channel, short(revert.To), line(revert.By, longTitle), line(revert.Reason, longDetail), channel)
+				channel, prose.Short(revert.To), prose.Line(revert.By, prose.Title), prose.Line(revert.Reason, prose.Detail), channel)
 		}
 	}
 	return ""
@@ -126,7 +128,7 @@ func (a *Activities) tainted(edge promotion.Edge, candidate string, from workflo
 	}
 	for _, revert := range from.Promotions.Reverts { // it may be older than what the soak knows
 		if slices.Contains(revert.Bad, candidate) {
-			return fmt.Sprintf("%s is in a range of %s that was reverted by %s: %s", short(candidate), edge.From, line(revert.By, longTitle), line(revert.Reason, longDetail))
+			return fmt.Sprintf("%s is in a range of %s that was reverted by %s: %s", prose.Short(candidate), edge.From, prose.Line(revert.By, prose.Title), prose.Line(revert.Reason, prose.Detail))
 		}
 	}
 	return ""
