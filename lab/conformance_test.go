@@ -45,7 +45,10 @@ func TestTestClustersAreConfiguredLikeTheSampleFleet(t *testing.T) {
 
 // The parts of a test cluster are made here as Fairway makes them: one stack after the other.
 func TestClusterWithoutAnEntryOfTheFleetComesAndGoesWithItsStacks(t *testing.T) {
-	l := startLab(t)
+	t.Parallel()
+	l, err := Start(t.Context(), Options{Dir: t.TempDir(), Out: t.Output(), Clusters: []string{}})
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, l.Stop()) })
 	c, err := config.Load(l.Env()["FAIRWAY_CONFIG"])
 	require.NoError(t, err)
 	shape := c.E2E.Cluster
