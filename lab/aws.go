@@ -21,6 +21,7 @@ import (
 )
 
 const (
+	awsAccount   = "123456789012"
 	awsRegion    = "eu-central-1"
 	awsAccessKey = "test" // both its id and its secret; the endpoint refuses every other id
 )

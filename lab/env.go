@@ -51,6 +51,10 @@ func (l *Lab) writeEnv() error {
 	if err := writeFile(token, []byte(forge.OperatorToken), 0o600); err != nil {
 		return fmt.Errorf("writing Fairway's credentials for the forge: %w", err)
 	}
+	tests, err := l.testSettings()
+	if err != nil {
+		return fmt.Errorf("writing Fairway's configuration: %w", err)
+	}
 	config := fmt.Sprintf(`registry:
   file: %s
 repository:
@@ -95,13 +99,13 @@ replace:
 roll:
   validate: 3s
   shortage_after: 10s
-worker:
+%sworker:
   listen: %s
   promote: true
   log:
     format: console
 `, l.path("registry.yaml"), forge.URL, forge.Owner, forge.Repository, forgeOperator, token, l.path("mirror"), forge.URL, token,
-		l.path("kubeconfig-fairway"), *networkTag.Key+"="+*networkTag.Value, forgeReviewer, l.workerAddress)
+		l.path("kubeconfig-fairway"), *networkTag.Key+"="+*networkTag.Value, forgeReviewer, tests, l.workerAddress)
 	if err := writeFile(l.path("fairway.yaml"), []byte(config), 0o644); err != nil {
 		return fmt.Errorf("writing Fairway's configuration: %w", err)
 	}

@@ -149,6 +149,9 @@ func (l *Lab) start(ctx context.Context) error {
 	if err := l.startInstances(ctx); err != nil {
 		return err
 	}
+	if err := l.writeKubeconfigs(); err != nil { // a lab without clusters has them too
+		return err
+	}
 	if err := l.timed("the sample fleet is up", func() error { return l.seedFleet(ctx) }); err != nil {
 		return err
 	}
