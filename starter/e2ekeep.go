@@ -12,7 +12,6 @@ import (
 	"go.temporal.io/api/serviceerror"
 	"go.temporal.io/sdk/client"
 
-	"github.com/fairway-project/fairway/e2e"
 	"github.com/fairway-project/fairway/workflows"
 )
 
@@ -21,9 +20,9 @@ func (c *cli) e2eKeepCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "keep ID --for DURATION",
 		Short: "Keep the cluster of a test after its end, to look into it",
-		Long: `Keep the cluster of a test after its end, to look into it. The time counts from now on; asked again it is
-set anew. It ends by itself, and e2e.keep_at_most bounds it. A cluster that is being removed cannot be kept
-any more. A kept cluster holds its place in the account, so others wait for it. ID is as for
+		Long: `Keep the cluster of a test after its end, whatever its verdict, to look into it. The time counts from
+the end of the test, or from now on if it is kept already; it never gets shorter. It ends by itself, and
+e2e.keep_at_most bounds it. A cluster that is being removed cannot be kept any more. A kept cluster holds its place in the account, so others wait for it. ID is as for
 "fairway e2e describe".`,
 		Example:           "  fairway e2e keep 12 --for 2h\n  fairway e2e keep 12/3f2a9c41 --for 30m",
 		Args:              cobra.ExactArgs(1),
@@ -38,55 +37,58 @@ any more. A kept cluster holds its place in the account, so others wait for it. 
 			}
 			defer conn.Close()
 			keep.By = whoami()
-			report, err := conn.keepTest(cmd.Context(), args[0], keep)
+			kept, err := conn.keepTest(cmd.Context(), args[0], keep)
 			if err != nil {
 				return err
 			}
-			return c.print(cmd.OutOrStdout(), report, func(t *table) {
-				until := time.Now().Add(keep.For)
-				if !report.Kept.IsZero() {
-					until = report.Kept
-				}
-				t.line("Cluster %s is kept until %s; `fairway e2e destroy %s --reason ...` removes it before.", cut(report.Request.Cluster, 100), until.Local().Format(time.DateTime), shortTest(report.Request.ID))
-			})
+			return c.print(cmd.OutOrStdout(), kept, kept.show)
 		},
 	}
-	cmd.Flags().DurationVar(&keep.For, "for", 0, "for how long from now on, such as 2h (required)")
+	cmd.Flags().DurationVar(&keep.For, "for", 0, "for how long, such as 2h (required)")
 	_ = cmd.MarkFlagRequired("for")
 	return cmd
 }
 
+// keptTest is a test whose cluster is kept.
+type keptTest struct {
+	Test    string        `json:"test"`
+	Cluster string        `json:"cluster"`
+	For     time.Duration `json:"for"`
+	Until   time.Time     `json:"until,omitzero"` // not known while the test goes on
+}
+
+func (k keptTest) show(t *table) {
+	until := "for " + short(k.For) + " after the end of its test"
+	if !k.Until.IsZero() {
+		until = "until " + k.Until.Local().Format(time.DateTime)
+	}
+	t.line("Cluster %s is kept %s; `fairway e2e destroy %s --reason ...` removes it before.", cut(k.Cluster, 100), until, shortTest(k.Test))
+}
+
 // keepTest has a test keep its cluster.
-func (c *connection) keepTest(ctx context.Context, name string, keep workflows.KeepTest) (e2e.Report, error) {
-	test, err := c.findTest(ctx, name)
+func (c *connection) keepTest(ctx context.Context, name string, keep workflows.KeepTest) (keptTest, error) {
+	test, err := c.endable(ctx, name)
 	if err != nil {
-		return e2e.Report{}, err
+		return keptTest{}, err
 	}
 	id := test.Request.ID
-	if test.Over {
-		return test.Report, usage(fmt.Errorf("test %s is over; its cluster is gone", id))
-	}
+	kept := keptTest{Test: id, Cluster: test.Request.Cluster, For: keep.For}
 	bounded, cancel := context.WithTimeout(ctx, 20*time.Second)
 	defer cancel()
 	handle, err := c.UpdateWorkflow(bounded, client.UpdateWorkflowOptions{
 		WorkflowID: workflows.TestID(id), UpdateID: uuid.NewString(), UpdateName: workflows.KeepTestName, Args: []any{keep}, WaitForStage: client.WorkflowUpdateStageCompleted,
 	})
 	if err == nil {
-		err = handle.Get(bounded, nil)
+		err = handle.Get(bounded, &kept.Until)
 	}
 	missing := (*serviceerror.NotFound)(nil)
 	switch {
 	case errors.As(err, &missing):
-		return test.Report, usage(fmt.Errorf("test %s is over; its cluster is gone", id))
+		return kept, usage(fmt.Errorf("test %s is over; its cluster is gone", id))
 	case errors.Is(err, context.DeadlineExceeded):
-		return test.Report, unreachable("no worker answered for test %s within 20 s; it is not known whether its cluster is kept", id)
-	case err != nil:
-		return test.Report, c.explain(err)
+		return kept, unreachable("no worker answered for test %s within 20 s; it is not known whether its cluster is kept", id)
 	}
-	if told, answered := c.testReport(ctx, workflows.TestID(id)); answered {
-		return told, nil
-	}
-	return test.Report, nil
+	return kept, c.explain(err)
 }
 
 func (c *cli) e2eDestroyCommand() *cobra.Command {

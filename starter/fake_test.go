@@ -33,10 +33,12 @@ type fakeTemporal struct {
 	queries    map[string]any
 	// running are the ids of the workflows that run, by type.
 	running map[string][]string
+	over    map[string][]string                        // those that have ended, also by type
 	pending map[string][]*workflow.PendingActivityInfo // by workflow
 	delay   time.Duration                              // of each answer
 	// ends are the results of workflows by their id; those that are missing go on until nobody waits any more.
 	ends      map[string]any
+	updates   map[string]any // answers to updates, by the id of the workflow
 	schedules *fakeSchedules
 
 	mutex sync.Mutex
@@ -112,13 +114,17 @@ func (f *fakeTemporal) QueryWorkflow(ctx context.Context, id, run, query string,
 
 func (f *fakeTemporal) ListWorkflow(_ context.Context, request *workflowservice.ListWorkflowExecutionsRequest) (*workflowservice.ListWorkflowExecutionsResponse, error) {
 	out := &workflowservice.ListWorkflowExecutionsResponse{}
-	for kind, ids := range f.running {
+	listed, status := f.running, enumspb.WORKFLOW_EXECUTION_STATUS_RUNNING
+	if strings.Contains(request.Query, "!= 'Running'") {
+		listed, status = f.over, enumspb.WORKFLOW_EXECUTION_STATUS_COMPLETED
+	}
+	for kind, ids := range listed {
 		if !strings.Contains(request.Query, "'"+kind+"'") {
 			continue
 		}
 		for _, id := range ids {
 			out.Executions = append(out.Executions, &workflow.WorkflowExecutionInfo{
-				Execution: &common.WorkflowExecution{WorkflowId: id, RunId: "run of " + id}, StartTime: timestamppb.New(began), Status: enumspb.WORKFLOW_EXECUTION_STATUS_RUNNING,
+				Execution: &common.WorkflowExecution{WorkflowId: id, RunId: "run of " + id}, StartTime: timestamppb.New(began), Status: status,
 			})
 		}
 	}

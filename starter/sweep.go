@@ -95,7 +95,7 @@ func (c *cli) sweep(cmd *cobra.Command, conn *connection, in workflows.SweepInpu
 	case in.DryRun:
 		return nil
 	case result.Asks != "":
-		return fmt.Errorf("nothing was removed: %s; `fairway sweep --at-most %d` does it", cut(result.Asks, 300), len(result.Found))
+		return errors.New("nothing was removed: " + cut(result.Asks, 400))
 	case len(result.Failed) > 0:
 		return fmt.Errorf("%s could not be removed; the next sweep tries again", counted(len(result.Failed), "thing"))
 	}
@@ -128,8 +128,20 @@ func (c *connection) runSweep(cmd *cobra.Command, in workflows.SweepInput) (resu
 	return result, c.explain(err)
 }
 
+// sweepView is what somebody who watches a sweep sees.
 func (c *connection) sweepView(ctx context.Context) rollView {
-	return rollView{Counts: counts{Total: 1}, Label: "sweeping", Step: "looks for what nobody owns, and removes it", Waits: c.waitsFor(ctx, workflows.SweepID)}
+	var so workflows.SweepResult
+	if exists, err := c.query(ctx, workflows.SweepID, "", workflows.ProgressQuery, &so); err != nil || !exists {
+		return rollView{Counts: counts{Total: 1}, Step: unanswered}
+	}
+	view := rollView{Counts: counts{Total: max(1, len(so.Found)), Done: len(so.Removed)}, Label: "looking", Step: "looks for what nobody owns", Waits: c.waitsFor(ctx, workflows.SweepID)}
+	if len(so.Found) > 0 {
+		view.Label, view.Step = fmt.Sprintf("%d of %d removed", len(so.Removed), len(so.Found)), "removes what nobody owns"
+	}
+	for _, failed := range so.Failed {
+		view.Notes = append(view.Notes, fmt.Sprintf("%s %s: %s", cut(failed.Kind, 40), cut(failed.ID, 100), cut(failed.Problem, 200)))
+	}
+	return view
 }
 
 func showFound(t *table, result workflows.SweepResult) {
