@@ -20,7 +20,7 @@ func (r *run) explain(doing string, err error) error {
 		return err
 	case apierrors.IsUnauthorized(err), apierrors.IsForbidden(err):
 		return temporal.NewApplicationError(cut(fmt.Sprintf("cluster %s: %s: the API server refuses: %v", r.cluster.ID, doing, err))+
-			"; check the credentials (kubernetes.access) and deploy/kubernetes/rbac-e2e.yaml", workflows.AccessDenied)
+			"; check the credentials (kubernetes.access) and deploy/kubernetes/rbac-manifests.yaml", workflows.AccessDenied)
 	case apierrors.IsInvalid(err), apierrors.IsBadRequest(err):
 		return temporal.NewApplicationError(cut(fmt.Sprintf("cluster %s: %s: %v", r.cluster.ID, doing, err)), workflows.InvalidInput)
 	default: // no answer, or one that says that the server is in trouble
