@@ -38,7 +38,7 @@ func registerTests(w worker.Registry, c config.Config, mirror *channels.Mirror, 
 	if driver != nil {
 		requests.Forge = driver
 	}
-	suites.Store = aws.Bucket{Accounts: o.accounts}.Store
+	suites.Store = aws.Bucket{Accounts: o.accounts}.PutFile
 	w.RegisterActivity(requests)
 	w.RegisterActivity(suites)
 	w.RegisterActivity(&testload.Activities{Clusters: o.kube, Workload: c.E2E.Workload, Load: c.E2E.Load})
