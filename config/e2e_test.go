@@ -89,6 +89,7 @@ func TestBadTestsAreRefusedWithLineAndField(t *testing.T) {
 		"a file elsewhere": {withTests + "  suites: [{name: a, job: {file: ../job.yaml}}]\n", `fairway.yaml:13: e2e.suites[0].job.file: is "../job.yaml"; must be the path of a file in the configuration repository`},
 		"no workload":      {withTests + "  suites: [{name: a, stateful_set: {}}]\n", "fairway.yaml:13: e2e.suites[0].stateful_set: looks after the StatefulSet of the workload, of which there is none"},
 		"a smoke address":  {withTests + "  suites: [{name: a, smoke: {urls: [x]}}]\n", "fairway.yaml:13: e2e.suites[0].smoke.urls[0]: must be an address"},
+		"unknown channel":  {withTests + "  suites: [{name: a, smoke: {}, channels: [dev, prod]}]\n", `fairway.yaml:13: e2e.suites[0].channels[1]: is "prod", which is no channel of the pipeline; there are dev`},
 		"no variable":      {withTests + "  suites: [{name: a, command: [x], env: ['A=b']}]\n", `fairway.yaml:13: e2e.suites[0].env[0]: is "A=b"; must be the name of an environment variable`},
 		"useless variable": {withTests + "  suites: [{name: a, smoke: {}, env: [A]}]\n", "fairway.yaml:13: e2e.suites[0].env[0]: has no effect"},
 		"many retries":     {withTests + "  suites: [{name: a, smoke: {}, retries: 11}]\n", "fairway.yaml:13: e2e.suites[0].retries: is 11; must be at most 10"},
