@@ -78,6 +78,10 @@ func goesOn(cmd *cobra.Command, result workflows.SweepResult) bool {
 
 // sweep has the worker sweep. If there is too much, goOn decides; then at most as much is removed as it saw.
 func (c *cli) sweep(cmd *cobra.Command, conn *connection, in workflows.SweepInput, goOn func(workflows.SweepResult) bool) error {
+	// A workflow would wait for a worker, or try what it does not know; who waits at the keyboard is told at once.
+	if err := conn.askForTests(cmd.Context(), "ListSuites", nil, &workflows.SuitesToRun{}); err != nil {
+		return err
+	}
 	result, err := conn.runSweep(cmd, in)
 	if err != nil {
 		return err
