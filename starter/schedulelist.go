@@ -25,8 +25,8 @@ func (c *cli) scheduleListCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:   "list",
 		Short: "List the schedules of Fairway, with their last and next runs",
-		Long: `List the schedules of Fairway, with their last and next runs: those of promotions, which
-"fairway schedule apply" makes, and those of the looks at channels and at the health of clusters, which
+		Long: `List the schedules of Fairway, with their last and next runs: those of promotions and tests,
+which "fairway schedule apply" makes, and those of the looks at channels and at the health of clusters, which
 the worker makes.`,
 		Example: "  fairway schedule list\n  fairway schedule list -o json",
 		Args:    cobra.NoArgs,

@@ -26,9 +26,9 @@ func (c *cli) sweepCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "sweep",
 		Short: "Remove what tests have left and nobody owns any more",
-		Long: `Remove what tests have left and nobody owns any more: stacks, groups, instances, volumes, load balancers,
-DNS records and objects in the accounts of e2e.accounts that carry the tag of a lease, and that no lease
-covers. What carries no such tag is never touched. --dry-run lists it.
+		Long: `Remove what tests have left and nobody owns any more: stacks, groups, instances, volumes and load balancers
+in the accounts of e2e.accounts that carry the tag of a test cluster, and records and objects named after
+one, if no lease covers them. What is tagged otherwise is never touched. --dry-run lists it.
 
 If more is found than --at-most, nothing is removed: the number is shown, and at a terminal has to be
 typed to go on. --yes goes on without; in scripts, --at-most is the safer way. The schedule of sweeps
@@ -78,6 +78,10 @@ func goesOn(cmd *cobra.Command, result workflows.SweepResult) bool {
 
 // sweep has the worker sweep. If there is too much, goOn decides; then at most as much is removed as it saw.
 func (c *cli) sweep(cmd *cobra.Command, conn *connection, in workflows.SweepInput, goOn func(workflows.SweepResult) bool) error {
+	// A workflow would wait for a worker, or try what it does not know; who waits at the keyboard is told at once.
+	if err := conn.askForTests(cmd.Context(), "ListSuites", nil, &workflows.SuitesToRun{}); err != nil {
+		return err
+	}
 	result, err := conn.runSweep(cmd, in)
 	if err != nil {
 		return err

@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"github.com/stretchr/testify/require"
+	"go.temporal.io/sdk/temporal"
 
 	"github.com/fairway-project/fairway/e2e"
 	"github.com/fairway-project/fairway/workflows"
@@ -21,7 +22,7 @@ func untested(t *testing.T) string {
 
 func TestASweepIsShownAndAsksAboveItsLimit(t *testing.T) {
 	orphans := []e2e.Orphan{{Kind: "stack", ID: "e2e-12", Lease: "e2e-12-aaaaaaaa", Why: "its lease is gone"}, {Kind: "volume", ID: "vol-1", Lease: "e2e-12-aaaaaaaa"}}
-	f := &fakeTemporal{t: t, ends: map[string]any{}}
+	f := &fakeTemporal{t: t, ends: map[string]any{}, activities: map[string]any{"ListSuites": workflows.SuitesToRun{}}}
 	c := &cli{output: "table"}
 	sweep := func(in workflows.SweepInput, result workflows.SweepResult, goOn bool) (string, error) {
 		f.begun, f.ends[workflows.SweepID] = nil, result
@@ -62,4 +63,9 @@ func TestASweepIsShownAndAsksAboveItsLimit(t *testing.T) {
 	_, err = sweep(workflows.SweepInput{}, workflows.SweepResult{}, false)
 	requireStatus(t, exitUsage, err)
 	require.ErrorContains(t, err, "a sweep is under way already")
+
+	f.running, f.activities["ListSuites"] = nil, temporal.NewApplicationError("unable to find activityType", notRegistered)
+	_, err = sweep(workflows.SweepInput{}, workflows.SweepResult{}, false)
+	requireStatus(t, exitUsage, err)
+	require.Empty(t, f.begun)
 }
