@@ -26,6 +26,7 @@ func (l *Lab) Env() map[string]string {
 		"AWS_REGION":            awsRegion,
 		"KUBECONFIG":            l.path("kubeconfig"),
 		"FAIRWAY_CONFIG":        l.path("fairway.yaml"),
+		"LAB_INGRESS_URL":       l.IngressURL(),
 		"FORGE_URL":             forge.URL,
 		"FORGE_OPERATOR_TOKEN":  forge.OperatorToken,
 		"FORGE_AUTHOR_TOKEN":    forge.AuthorToken,

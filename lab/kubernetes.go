@@ -212,6 +212,7 @@ func (l *Lab) forgetCluster(c *clusterState) error {
 	l.mu.Lock()
 	delete(l.clusters, c.id)
 	l.mu.Unlock()
+	l.ingress.forget(c.id)
 	var errs []error
 	if c.up {
 		c.setUp(l, false)

@@ -81,6 +81,7 @@ type Lab struct {
 	outMu         sync.Mutex
 	proxies       *faultProxies
 	control       *http.Server
+	ingress       *ingress
 	life          context.Context // ends when the lab has to stop
 	end           context.CancelCauseFunc
 	stop          func() error

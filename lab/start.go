@@ -122,6 +122,9 @@ func newLab(options Options) (*Lab, error) {
 	if err := l.serveControl(); err != nil {
 		return nil, errors.Join(err, log.Close(), lock.Close())
 	}
+	if err := l.startIngress(); err != nil {
+		return nil, errors.Join(err, l.control.Close(), log.Close(), lock.Close())
+	}
 	return l, nil
 }
 
@@ -272,6 +275,7 @@ func (l *Lab) stopAll() error {
 	if err := l.control.Shutdown(ctx); err != nil {
 		errs = append(errs, l.control.Close())
 	}
+	errs = append(errs, l.ingress.close())
 	l.proxies.close()
 	close(l.spawn.requests)
 	errs = append(errs, l.log.Close(), l.lock.Close())

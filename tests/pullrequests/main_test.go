@@ -78,6 +78,7 @@ func startProduct(ctx context.Context) (err error) {
 		c.E2E.Accounts[i].Limit = limit
 	}
 	c.E2E.Every = 2 * time.Second
+	c.E2E.Workload.Image = ""
 	conformance := theLab.ConformanceSuite()
 	conformance.Channels = []string{wholeChannel}
 	c.E2E.Suites = []e2e.Suite{
