@@ -57,6 +57,28 @@ func TestBinaryIsBuiltAnewWhenWhatItIsMadeOfChanges(t *testing.T) {
 	require.False(t, b.upToDate(hello), "replaced by hand")
 }
 
+func TestProgramThatConsistsOfTestsIsBuiltAnewWhenTheyChange(t *testing.T) {
+	b, write := helloModule(t)
+	suite := binary{name: "hello.test", title: "a test", module: "tool", main: "./part", test: true, cold: time.Second}
+	test := func(body string) string {
+		return "package part\n\nimport \"testing\"\n\nfunc TestDo(t *testing.T) { " + body + " }\n"
+	}
+	write("part/part_test.go", test("Do()"))
+	require.NoError(t, b.build(t.Context(), suite, 1, 1))
+	require.True(t, b.upToDate(suite))
+	out, err := run(t.Context(), b.root, nil, b.path("bin", "hello.test"))
+	require.NoError(t, err)
+	require.Contains(t, out, "PASS")
+
+	write("part/part_test.go", test("t.Log()"))
+	require.False(t, b.upToDate(suite), "changed test")
+	require.NoError(t, b.build(t.Context(), suite, 1, 1))
+	write("part/new_test.go", "package part\n")
+	require.False(t, b.upToDate(suite), "new test")
+	write("part/new_test.go", "package part\n\nvar _ = nonsense\n")
+	require.ErrorContains(t, b.build(t.Context(), suite, 1, 1), "undefined: nonsense")
+}
+
 func TestFailedBuildShowsTheCompilersWordsAndKeepsTheOldBinary(t *testing.T) {
 	b, write := helloModule(t)
 	require.NoError(t, b.build(t.Context(), hello, 1, 1))

@@ -39,8 +39,10 @@ var (
 		`OIDC|should mount|into pods|projected`,
 		// ...to end, or to fail.
 		`sig-apps\] (Job|StatefulSet)|proportional`,
-		// They take from one to several minutes.
-		`CronJob should (replace|schedule)|Definition Watch|resourcequota status|best effort|terminating scopes`,
+		// These take more than a minute.
+		`CronJob should (replace|schedule)|Definition Watch|resourcequota status`,
+		// These have not been tried.
+		`best effort|terminating scopes`,
 	}
 	conformanceArguments = []string{
 		"-provider=skeleton",

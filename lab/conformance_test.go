@@ -2,6 +2,7 @@ package lab
 
 import (
 	"maps"
+	"os"
 	"path/filepath"
 	"regexp"
 	"slices"
@@ -100,10 +101,13 @@ func TestClusterWithoutAnEntryOfTheFleetComesAndGoesWithItsStacks(t *testing.T) 
 	require.NoDirExists(t, l.path("kubernetes", entry.ID))
 }
 
-func TestConformanceSelectionConsistsOfExpressions(t *testing.T) {
+func TestConformanceSelectionIsAsDocumented(t *testing.T) {
 	suite := (&Lab{}).ConformanceSuite().Kubernetes
+	doc, err := os.ReadFile(filepath.Join("..", "docs", "lab.md"))
+	require.NoError(t, err)
 	for _, expression := range []string{suite.Focus, suite.Skip} {
 		_, err := regexp.Compile(expression)
 		require.NoError(t, err)
+		require.Contains(t, string(doc), "`"+expression+"`")
 	}
 }

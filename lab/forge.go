@@ -198,7 +198,7 @@ func (l *Lab) createForgeOperator(ctx context.Context) (token string, err error)
 // awaitForgeToken waits until the server knows the token that the command line has made: on a busy machine
 // it has been seen to refuse it at first.
 func awaitForgeToken(ctx context.Context, operator *gitea.Client) error {
-	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
 	defer cancel()
 	for {
 		_, _, err := operator.GetMyUserInfo()

@@ -8,6 +8,7 @@ import (
 	"github.com/fairway-project/fairway/activities/aws"
 	"github.com/fairway-project/fairway/activities/pullrequests"
 	"github.com/fairway-project/fairway/activities/sweep"
+	"github.com/fairway-project/fairway/activities/testclusters"
 	"github.com/fairway-project/fairway/activities/testload"
 	"github.com/fairway-project/fairway/activities/testsuites"
 	"github.com/fairway-project/fairway/channels"
@@ -37,12 +38,13 @@ func registerTests(w worker.Registry, c config.Config, mirror *channels.Mirror, 
 	if driver != nil {
 		requests.Forge = driver
 	}
-	suites.Store = aws.Bucket{Accounts: o.accounts}.Store
+	suites.Store = aws.Bucket{Accounts: o.accounts}.PutFile
 	w.RegisterActivity(requests)
 	w.RegisterActivity(suites)
 	w.RegisterActivity(&testload.Activities{Clusters: o.kube, Workload: c.E2E.Workload, Load: c.E2E.Load})
+	leases := &testclusters.Clusters{Leases: o.leases, Settings: c.E2E}
 	w.RegisterActivity(&sweep.Sweep{
 		Settings: c.E2E, Accounts: o.accounts, Leases: o.leases.List, Running: sweep.Running(o.temporal),
-		Clusters: func(ctx context.Context) ([]registry.Cluster, error) { return c.Clusters(ctx) }, Blocks: o.blocks,
+		Clusters: func(ctx context.Context) ([]registry.Cluster, error) { return c.Clusters(ctx) }, EndLease: leases.EndLease, Blocks: o.blocks,
 	})
 }

@@ -8,8 +8,10 @@ import (
 	"io"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
+	awshttp "github.com/aws/aws-sdk-go-v2/aws/transport/http"
 	"github.com/aws/aws-sdk-go-v2/service/cloudformation"
 	cftypes "github.com/aws/aws-sdk-go-v2/service/cloudformation/types"
 	"github.com/aws/aws-sdk-go-v2/service/s3"
@@ -46,6 +48,44 @@ func (b Bucket) Put(ctx context.Context, cluster registry.Cluster, key string, d
 		return err
 	}
 	return account.put(ctx, cluster, b.Accounts.Settings.Bucket, key, data, onlyIf{})
+}
+
+// maxFile bounds what PutFile keeps, in bytes; storeWithin how long that may take.
+const (
+	maxFile     = 64 << 20
+	storeWithin = 2 * time.Minute
+)
+
+// PutFile keeps data, at most 64 MiB, under a key like Put, and says where: such as s3://bucket/key. Such files are for
+// people; Get reads none above 1 MiB.
+func (b Bucket) PutFile(ctx context.Context, cluster registry.Cluster, key string, data []byte) (url string, err error) {
+	if len(data) > maxFile {
+		return "", temporal.NewNonRetryableApplicationError(
+			fmt.Sprintf("cluster %s: keeping %s: it is %d bytes long; at most %d are kept", cluster.ID, key, len(data), maxFile), workflows.InvalidInput, nil)
+	}
+	account, err := b.Accounts.of(ctx, cluster)
+	if err != nil {
+		return "", err
+	}
+	if err := account.put(ctx, cluster, b.Accounts.Settings.Bucket, key, data, onlyIf{}, func(o *s3.Options) {
+		o.HTTPClient = patient(o.HTTPClient)
+	}); err != nil {
+		return "", err
+	}
+	return fmt.Sprintf("s3://%s/%s", account.bucketName(b.Accounts.Settings.Bucket), key), nil
+}
+
+// patient gives requests the time that a large file takes.
+func patient(client s3.HTTPClient) s3.HTTPClient {
+	switch c := client.(type) {
+	case *limited:
+		if inner, ok := patient(c.HTTPClient).(aws.HTTPClient); ok {
+			return &limited{inner, c.limit}
+		}
+	case *awshttp.BuildableClient:
+		return c.WithTimeout(storeWithin)
+	}
+	return client
 }
 
 var errOvertaken = errors.New("somebody else has written it by now")
@@ -172,14 +212,14 @@ func (account *account) bucketName(pattern string) string {
 // onlyIf is what has to be under a key for it to be written: nothing ("*"), or what carries a tag.
 type onlyIf struct{ none, match *string }
 
-func (account *account) put(ctx context.Context, cluster registry.Cluster, pattern, key string, data []byte, only onlyIf) error {
+func (account *account) put(ctx context.Context, cluster registry.Cluster, pattern, key string, data []byte, only onlyIf, options ...func(*s3.Options)) error {
 	name := account.bucketName(pattern)
 	if err := account.ensureBucket(ctx, cluster, name); err != nil {
 		return err
 	}
 	_, err := account.s3.PutObject(ctx, &s3.PutObjectInput{
 		Bucket: &name, Key: &key, Body: bytes.NewReader(data), ExpectedBucketOwner: &account.number, IfNoneMatch: only.none, IfMatch: only.match,
-	})
+	}, options...)
 	// S3 answers so to the slower one of two that write, and where the one to be replaced has gone.
 	if hasCode(err, "PreconditionFailed", "ConditionalRequestConflict") || only.match != nil && hasCode(err, "NoSuchKey") {
 		return fmt.Errorf("cluster %s: writing s3://%s/%s: %w", cluster.ID, name, key, errOvertaken)

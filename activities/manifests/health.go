@@ -233,3 +233,6 @@ func (s *server) each(ctx context.Context, resource schema.GroupVersionResource,
 	})
 	return s.explain(ctx, "listing "+resource.Resource, err)
 }
+
+// NotReady says why an object is not as it should be; empty if it is.
+func NotReady(object *unstructured.Unstructured) string { return notReady(object) }

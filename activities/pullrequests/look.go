@@ -150,7 +150,7 @@ func (a *Activities) underWay(ctx context.Context) ([]e2e.Request, error) {
 
 // ask finds out what decides whether a pull request is tested.
 func (a *Activities) ask(ctx context.Context, pr forge.PullRequest, known *e2e.PullRequest) (err error) {
-	if known.Status, err = a.status(ctx, pr.HeadCommit); err != nil {
+	if known.Status, err = a.status(ctx, pr); err != nil {
 		return err
 	}
 	event, found, err := a.Forge.Labelled(ctx, pr.Number, a.Settings.Label)
@@ -188,19 +188,25 @@ func (a *Activities) canWrite(ctx context.Context, user string) (bool, error) {
 	return can, err
 }
 
-// status is that of tests on a commit; nil if there is none.
-func (a *Activities) status(ctx context.Context, commit string) (*e2e.Status, error) {
-	all, err := a.Forge.Statuses(ctx, commit)
+// status is that of the tests of a pull request on its head; nil if there is none. Another pull request with the same
+// head shares the status, and nothing follows from that: it may go into another channel, and who
+// pushed to it when is not known.
+func (a *Activities) status(ctx context.Context, pr forge.PullRequest) (*e2e.Status, error) {
+	all, err := a.Forge.Statuses(ctx, pr.HeadCommit)
 	if err != nil {
 		return nil, err
 	}
-	var newest *e2e.Status
-	for _, status := range all {
+	page := workflowPage(workflows.TestID(e2e.TestOf(pr.Number, pr.HeadCommit)))
+	var newest *forge.Status
+	for i, status := range all {
 		if status.Context == a.Settings.Status && (newest == nil || status.At.After(newest.At)) {
-			newest = &e2e.Status{Final: status.State != forge.Pending, At: status.At}
+			newest = &all[i]
 		}
 	}
-	return newest, nil
+	if newest == nil || newest.URL != pr.URL && !strings.Contains(newest.URL, page) {
+		return nil, nil
+	}
+	return &e2e.Status{Final: newest.State != forge.Pending, At: newest.At}, nil
 }
 
 // tell says on pull requests that wait what they wait for, and remembers of which nothing new is expected. What cannot

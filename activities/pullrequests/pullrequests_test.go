@@ -33,7 +33,7 @@ func TestALabelledPullRequestIsTestedOnceUntilTheLabelIsSetAnew(t *testing.T) {
 	w.queue.tests = look.Start
 	w.now = w.now.Add(time.Minute)
 	require.Empty(t, w.look(), "it is under way")
-	w.report(e2e.Report{Request: test, Verdict: e2e.Passed, Phase: e2e.Done})
+	w.report(e2e.Report{Request: test, Verdict: e2e.Passed, Phase: e2e.Done, Workflow: workflows.TestID(test.ID), Run: "0123"})
 	w.queue.tests, w.queue.running = nil, true
 	for range 3 {
 		w.now = w.now.Add(time.Minute)
@@ -82,7 +82,34 @@ func TestThePullRequestOfAStrangerWaitsForAMember(t *testing.T) {
 	require.Len(t, w.look().Start, 1)
 }
 
-func TestWhoGetsRightsIsHeardOfAfterAWhileAndAnnouncedChangesAtOnce(t *testing.T) {
+func TestTheStatusOfAnotherPullRequestWithTheSameHeadSaysNothing(t *testing.T) {
+	w := newWorld(t)
+	first := w.open("anna", false)
+	test := w.look().Start[0]
+	w.now = w.now.Add(time.Minute)
+	second := w.open("anna", false)
+	second.HeadCommit, second.Base = first.HeadCommit, "alpha"
+	w.label(second, "bert")
+	for _, run := range []string{"", "0123"} { // its page is that of the pull request or of the workflow
+		w.now = w.now.Add(time.Minute)
+		w.report(e2e.Report{Request: test, Phase: e2e.Done, Verdict: e2e.Passed, Workflow: workflows.TestID(test.ID), Run: run})
+		look := w.look()
+		require.Len(t, look.Start, 1, "it goes into another channel")
+		require.Equal(t, "2/"+first.HeadCommit, look.Start[0].ID)
+	}
+
+	strange := w.open("mallory", true)
+	w.now = w.now.Add(time.Minute)
+	require.Contains(t, w.look().Held[0].Why, "its head is new")
+	w.now = w.now.Add(time.Minute)
+	other := w.open("mallory", true)
+	other.HeadCommit = strange.HeadCommit
+	look := w.look()
+	require.Len(t, look.Held, 1)
+	require.Equal(t, other.Number, look.Held[0].Number, "its head is new there")
+}
+
+func TestADraftIsTestedOnceItIsReady(t *testing.T) {
 	w := newWorld(t)
 	pr := w.open("anna", false)
 	pr.Draft = true

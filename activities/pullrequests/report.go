@@ -83,5 +83,8 @@ func (a *Activities) link(report e2e.Report) string {
 	if a.Settings.UI == "" || report.Workflow == "" || report.Run == "" {
 		return report.Request.URL
 	}
-	return strings.TrimRight(a.Settings.UI, "/") + "/workflows/" + url.PathEscape(report.Workflow) + "/" + url.PathEscape(report.Run) + "/history"
+	return strings.TrimRight(a.Settings.UI, "/") + workflowPage(report.Workflow) + url.PathEscape(report.Run) + "/history"
 }
+
+// workflowPage is the part of an address of the UI that names a workflow.
+func workflowPage(id string) string { return "/workflows/" + url.PathEscape(id) + "/" }

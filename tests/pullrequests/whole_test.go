@@ -45,7 +45,7 @@ func TestAPullRequestIsTestedOnAClusterOfItsOwn(t *testing.T) {
 		suites[suite.Name] = suite
 	}
 	require.Len(t, suites, 4)
-	require.GreaterOrEqual(t, suites["kubernetes"].Ran, 60, "cases of upstream's conformance suite")
+	require.GreaterOrEqual(t, suites["conformance"].Ran, 60, "cases of upstream's conformance suite")
 	text := r.says("passed", "stateful-set", "smoke", "evict", "s3://")
 	t.Log(text)
 	gone(t, r.cluster())
