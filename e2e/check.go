@@ -23,7 +23,8 @@ func (s Settings) Configured() bool { return len(s.Accounts) > 0 }
 // e2e.suites[2].name. What the tags of the fields say is checked by strictyaml.
 func (s Settings) Check(report func(field, format string, args ...any)) {
 	in := func(field, format string, args ...any) { report("e2e."+field, format, args...) }
-	for field, text := range map[string]string{"label": s.Label, "hotfix_label": s.HotfixLabel, "status": s.Status} {
+	for _, each := range [][2]string{{"label", s.Label}, {"hotfix_label", s.HotfixLabel}, {"status", s.Status}} {
+		field, text := each[0], each[1]
 		switch {
 		case text == "" && field == "hotfix_label": // then a base alone makes a hotfix
 		case text == "" && !s.Configured():
@@ -51,11 +52,7 @@ func (s Settings) Check(report func(field, format string, args ...any)) {
 	if !s.Configured() {
 		return
 	}
-	for field, zero := range map[string]bool{"every": s.Every == 0, "within": s.Within == 0, "parallel_suites": s.ParallelSuites == 0} {
-		if zero {
-			in(field, "is 0; must be more than 0")
-		}
-	}
+	notZero(map[string]bool{"every": s.Every == 0, "within": s.Within == 0, "parallel_suites": s.ParallelSuites == 0}, in)
 }
 
 var (
@@ -124,11 +121,7 @@ func (w Workload) check(report func(field, format string, args ...any)) {
 	if size, err := resource.ParseQuantity(w.Storage); err != nil || size.Sign() <= 0 {
 		report("workload.storage", "is %.120q; must be a size such as 1Gi", w.Storage)
 	}
-	for field, zero := range map[string]bool{"port": w.Port == 0, "replicas": w.Replicas == 0, "ready_within": w.ReadyWithin == 0} {
-		if zero {
-			report("workload."+field, "is 0; must be more than 0")
-		}
-	}
+	notZero(map[string]bool{"port": w.Port == 0, "replicas": w.Replicas == 0, "ready_within": w.ReadyWithin == 0}, func(field, format string, args ...any) { report("workload."+field, format, args...) })
 }
 
 func (l Load) check(report func(field, format string, args ...any)) {
@@ -140,11 +133,7 @@ func (l Load) check(report func(field, format string, args ...any)) {
 	if len(l.URLs) == 0 {
 		return
 	}
-	for field, zero := range map[string]bool{"rate": l.Rate == 0, "timeout": l.Timeout == 0, "answers_within": l.AnswersWithin == 0} {
-		if zero {
-			report("load."+field, "is 0; must be more than 0")
-		}
-	}
+	notZero(map[string]bool{"rate": l.Rate == 0, "timeout": l.Timeout == 0, "answers_within": l.AnswersWithin == 0}, func(field, format string, args ...any) { report("load."+field, format, args...) })
 }
 
 func (s Settings) checkSuites(report func(field, format string, args ...any)) {
@@ -183,9 +172,9 @@ func (s Suite) check(settings Settings, report func(field, format string, args .
 	}
 	if s.Kubernetes != nil {
 		kinds = append(kinds, "kubernetes")
-		for field, text := range map[string]string{"focus": s.Kubernetes.Focus, "skip": s.Kubernetes.Skip} {
-			if _, err := regexp.Compile(text); err != nil {
-				report("kubernetes."+field, "is no regular expression: %v", err)
+		for _, each := range [][2]string{{"focus", s.Kubernetes.Focus}, {"skip", s.Kubernetes.Skip}} {
+			if _, err := regexp.Compile(each[1]); err != nil {
+				report("kubernetes."+each[0], "is no regular expression: %v", err)
 			}
 		}
 	}
@@ -224,6 +213,15 @@ func (p Prices) check(report func(field, format string, args ...any)) {
 	for _, kind := range slices.Sorted(maps.Keys(p.Hour)) {
 		if p.Hour[kind] < 0 {
 			report("prices.hour", "has %v for %.120q; must be at least 0", p.Hour[kind], kind)
+		}
+	}
+}
+
+// notZero reports fields that are 0, always in the same order.
+func notZero(zero map[string]bool, report func(field, format string, args ...any)) {
+	for _, field := range slices.Sorted(maps.Keys(zero)) {
+		if zero[field] {
+			report(field, "is 0; must be more than 0")
 		}
 	}
 }

@@ -24,7 +24,8 @@ func TestTestClustersAreConfiguredLikeTheSampleFleet(t *testing.T) {
 	require.NoError(t, l.endpoint("temporal-ui", "127.0.0.1:1"))
 	text, err := l.testSettings()
 	require.NoError(t, err)
-	c, err := config.Parse("fairway.yaml", []byte("registry: {file: registry.yaml}\nrepository: {url: 'https://forge.test/config.git'}\nkubernetes: {kubeconfig: kubeconfig}\n"+text))
+	c, err := config.Parse("fairway.yaml", []byte("registry: {file: registry.yaml}\nrepository: {url: 'https://forge.test/fleet/config.git'}\n"+
+		"forge: {kind: gitea, url: 'https://forge.test', token_env: TOKEN}\npipeline: {channels: [dev]}\nkubernetes: {kubeconfig: kubeconfig}\n"+text))
 	require.NoError(t, err, text)
 	require.Equal(t, *l.ConformanceSuite().Kubernetes, *c.E2E.Suites[1].Kubernetes)
 	require.True(t, strings.HasSuffix(c.E2E.UI, "/namespaces/"+TemporalNamespace), c.E2E.UI)
