@@ -209,3 +209,24 @@ func FuzzDecode(f *testing.F) {
 		_ = strictyaml.Decode("f.yaml", content, &document{}) // it answers, whatever it is given
 	})
 }
+
+func TestANumberNeedsNoPointBeforeItsExponent(t *testing.T) {
+	for text, want := range map[string]float32{"1e-05": 0.00001, "2E3": 2000, "-1.5e+2": -150, "1e-05 # a note": 0.00001} {
+		var out struct {
+			Share float32 `yaml:"share"`
+		}
+		require.NoError(t, strictyaml.Decode("f.yaml", []byte("share: "+text+"\n"), &out), text)
+		require.Equal(t, want, out.Share, text)
+	}
+	for _, text := range []string{`"1e-05"`, "1e", "e5", "1e999", "1e5x"} {
+		var out struct {
+			Share float64 `yaml:"share"`
+		}
+		require.ErrorContains(t, strictyaml.Decode("f.yaml", []byte("share: "+text+"\n"), &out), "f.yaml:1: share: is ", text)
+	}
+	var kept struct {
+		Name string `yaml:"name"`
+	}
+	require.NoError(t, strictyaml.Decode("f.yaml", []byte("name: 1e5\n"), &kept))
+	require.Equal(t, "1e5", kept.Name)
+}

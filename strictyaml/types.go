@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"maps"
 	"reflect"
+	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -55,13 +56,19 @@ func (c typeCheck) node(node ast.Node, typ reflect.Type, field string) {
 			c.wrong(node, field, "a whole number")
 		}
 	case typ.Kind() == reflect.Float32 || typ.Kind() == reflect.Float64:
-		switch node.(type) {
+		switch number := node.(type) {
 		case *ast.IntegerNode, *ast.FloatNode:
+		case *ast.StringNode: // such as 1e-05, a number without a point, as YAML 1.2 has it and the encoder writes it
+			if !exponent.MatchString(number.Token.Origin) {
+				c.wrong(node, field, "a number")
+			}
 		default:
 			c.wrong(node, field, "a number")
 		}
 	}
 }
+
+var exponent = regexp.MustCompile(`^\s*[-+]?[0-9]+[eE][-+]?[0-9]{1,2}\s*$`)
 
 func (c typeCheck) structure(node ast.Node, typ reflect.Type, field string) {
 	known := map[string]reflect.Type{}

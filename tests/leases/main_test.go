@@ -52,7 +52,6 @@ func startProduct(ctx context.Context, folder string) (err error) {
 	}
 	settings.E2E.Accounts = []e2e.Account{account}
 	settings.E2E.Within, settings.E2E.KeepAtMost = time.Hour, time.Hour
-	settings.E2E.Load.ErrorRatio = 0.001 // the default is written as 1e-05, which is read as text
 	settings.E2E.Prices.Hour = map[string]float64{"m5.large": 3600}
 	settings.E2E.Cluster.APIServerURL = "https://{cluster}.fleet.internal"
 	settings.E2E.Cluster.Tags = map[string]string{"cost-centre": "tests"}
