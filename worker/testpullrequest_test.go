@@ -2,9 +2,11 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -14,6 +16,7 @@ import (
 	sdk "go.temporal.io/sdk/worker"
 	"go.temporal.io/sdk/workflow"
 
+	"github.com/fairway-project/fairway/activities"
 	"github.com/fairway-project/fairway/e2e"
 	"github.com/fairway-project/fairway/lab"
 	"github.com/fairway-project/fairway/registry"
@@ -27,12 +30,30 @@ type ground struct {
 	clusters map[string]bool
 	most     int // clusters at a time
 	ended    map[string]bool
+	shown    map[int]e2e.Report // the newest of each
 	// vanish has the load of these clusters fall silent when it is to end, as a worker does that is killed.
 	vanish map[string]bool
 	closed chan struct{}
 }
 
-func (g *ground) ReportTest(context.Context, e2e.Report) error { return nil }
+func (g *ground) ReportTest(_ context.Context, report e2e.Report) error {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.shown[report.Request.Number] = report
+	return nil
+}
+
+// shows waits until the pull request shows something of a test.
+func (g *ground) shows(t *testing.T, number int, what func(e2e.Report) bool) {
+	t.Helper()
+	require.Eventually(t, func() bool {
+		g.mu.Lock()
+		defer g.mu.Unlock()
+		return what(g.shown[number])
+	}, time.Minute, 10*time.Millisecond)
+}
+
+func upgrades(report e2e.Report) bool { return report.Phase == e2e.Upgrading }
 
 func (g *ground) queue(ctx context.Context, signal string, in workflows.TestQueueEntry) error {
 	in.Accounts = []e2e.Account{{Account: "aws:1", Region: "eu", Limit: 2}}
@@ -75,31 +96,37 @@ func (g *ground) EstimateCost(context.Context, workflows.ChangeLease) (e2e.Cost,
 
 func (g *ground) AwaitLoad(context.Context, workflows.OnTestCluster) error { return nil }
 
-func (g *ground) HoldLoad(ctx context.Context, in workflows.OnTestCluster) (result e2e.LoadResult, err error) {
-	_ = activity.GetHeartbeatDetails(ctx, &result)
+func (g *ground) HoldLoad(ctx context.Context, in workflows.OnTestCluster) (e2e.LoadResult, error) {
+	var before e2e.LoadResult
+	_ = activity.GetHeartbeatDetails(ctx, &before)
+	var good atomic.Int64
+	good.Store(before.Good)
+	ctx, done := activities.Working(ctx, func() any { return e2e.LoadResult{Good: good.Load()} })
+	defer done()
 	for {
 		select {
 		case <-ctx.Done():
+			if errors.Is(context.Cause(ctx), activities.ErrStopping) {
+				return e2e.LoadResult{}, activities.ErrStopping
+			}
 			if g.vanish[in.Cluster] {
 				<-g.closed
 			}
-			return result, nil
-		case <-time.After(50 * time.Millisecond):
-			result.Good++
-			activity.RecordHeartbeat(ctx, result)
+			return e2e.LoadResult{Good: good.Load()}, nil
+		case <-time.After(10 * time.Millisecond):
+			good.Add(1)
 		}
 	}
 }
 
 func (g *ground) WitnessUpgrade(ctx context.Context, _ workflows.OnTestCluster) (e2e.Upgrade, error) {
-	for {
-		select {
-		case <-ctx.Done():
-			return e2e.Upgrade{Evictions: 3}, nil
-		case <-time.After(50 * time.Millisecond):
-			activity.RecordHeartbeat(ctx, nil)
-		}
+	ctx, done := activities.Working(ctx, func() any { return e2e.Upgrade{} })
+	defer done()
+	<-ctx.Done()
+	if errors.Is(context.Cause(ctx), activities.ErrStopping) {
+		return e2e.Upgrade{}, activities.ErrStopping
 	}
+	return e2e.Upgrade{Evictions: 3}, nil
 }
 
 func (g *ground) ListSuites(context.Context) (workflows.SuitesToRun, error) {
@@ -126,9 +153,9 @@ func TestPullRequestsAreTestedOnARealTemporal(t *testing.T) {
 	temporalClient, err := client.DialContext(t.Context(), client.Options{HostPort: l.Direct("temporal"), Namespace: lab.TemporalNamespace})
 	require.NoError(t, err)
 	t.Cleanup(temporalClient.Close)
-	g := &ground{temporal: temporalClient, clusters: map[string]bool{}, ended: map[string]bool{}, vanish: map[string]bool{"e2e-2": true}, closed: make(chan struct{})}
+	g := &ground{temporal: temporalClient, clusters: map[string]bool{}, ended: map[string]bool{}, shown: map[int]e2e.Report{}, vanish: map[string]bool{"e2e-2": true}, closed: make(chan struct{})}
 	work := func() (stop func()) {
-		w := sdk.New(temporalClient, "ground", sdk.Options{DisableRegistrationAliasing: true})
+		w := sdk.New(temporalClient, "ground", sdk.Options{DisableRegistrationAliasing: true, WorkerStopTimeout: 5 * time.Second})
 		w.RegisterWorkflow(workflows.TestPullRequest)
 		w.RegisterWorkflow(workflows.TestQueue)
 		w.RegisterWorkflowWithOptions(slowly, workflow.RegisterOptions{Name: "UpdateCluster"})
@@ -147,20 +174,11 @@ func TestPullRequestsAreTestedOnARealTemporal(t *testing.T) {
 		runs = append(runs, run)
 		time.Sleep(100 * time.Millisecond) // for their turns
 	}
-	progress := func(run client.WorkflowRun) (report e2e.Report) {
-		answer, err := temporalClient.QueryWorkflow(t.Context(), run.GetID(), "", workflows.ProgressQuery)
-		require.NoError(t, err)
-		require.NoError(t, answer.Get(&report))
-		return report
-	}
-	phase := func(run client.WorkflowRun, phase string) {
-		require.Eventually(t, func() bool { return progress(run).Phase == phase }, time.Minute, 50*time.Millisecond, "%s: %s", run.GetID(), phase)
-	}
-	require.Eventually(t, func() bool { return progress(runs[4]).Place == 3 }, 20*time.Second, 50*time.Millisecond, "it hears of its place")
-	phase(runs[0], e2e.Upgrading)
+	g.shows(t, 4, func(r e2e.Report) bool { return r.Place == 3 })
+	g.shows(t, 0, upgrades)
 	stop() // the load goes on with the next worker
 	stop = work()
-	phase(runs[3], e2e.Upgrading)
+	g.shows(t, 3, upgrades)
 	require.NoError(t, temporalClient.SignalWorkflow(t.Context(), runs[3].GetID(), "", workflows.EndTestName, workflows.EndTest{Why: "a newer head was pushed"}))
 	update, err := temporalClient.UpdateWorkflow(t.Context(), client.UpdateWorkflowOptions{
 		WorkflowID: runs[4].GetID(), UpdateName: workflows.KeepTestName, Args: []any{workflows.KeepTest{For: 2 * time.Second}}, WaitForStage: client.WorkflowUpdateStageCompleted,
