@@ -1,8 +1,8 @@
 package workflows
 
 import (
-	"crypto/sha256"
 	"fmt"
+	"hash/fnv"
 	"slices"
 	"strings"
 	"time"
@@ -151,11 +151,13 @@ const namedOrphans = 20
 
 // fingerprint is the same for the same things, so that people are asked of them once.
 func fingerprint(orphans []e2e.Orphan) string {
-	hash := sha256.New()
+	var text strings.Builder
 	for _, o := range orphans {
-		fmt.Fprintf(hash, "%s\x00%s\x00%s\x00%s\x01", o.Account.Account, o.Account.Region, o.Kind, o.ID)
+		text.WriteString(fmt.Sprintf("%q %q %q %q\n", o.Account.Account, o.Account.Region, o.Kind, o.ID))
 	}
-	return fmt.Sprintf("%x", hash.Sum(nil)[:8])
+	hash := fnv.New64a()
+	_, _ = hash.Write([]byte(text.String())) // it never fails
+	return fmt.Sprintf("%016x", hash.Sum64())
 }
 
 func (s *sweeping) tell(ctx workflow.Context) {

@@ -55,8 +55,8 @@ type testQueue struct {
 func newTestQueue(state TestQueueState) *testQueue {
 	q := &testQueue{TestQueueState: state, told: map[string]TestPlace{}, asked: map[string]bool{}}
 	q.give()
-	for id, place := range q.places {
-		q.told[id] = place
+	for _, entry := range q.Entries {
+		q.told[entry.Request.ID] = q.places[entry.Request.ID]
 	}
 	return q
 }
