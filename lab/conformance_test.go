@@ -12,6 +12,9 @@ import (
 
 	"github.com/aws/aws-sdk-go-v2/service/cloudformation"
 	"github.com/stretchr/testify/require"
+	authorizationv1 "k8s.io/api/authorization/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/tools/clientcmd"
 
 	"github.com/fairway-project/fairway/config"
@@ -77,6 +80,16 @@ func TestClusterWithoutAnEntryOfTheFleetComesAndGoesWithItsStacks(t *testing.T) 
 	require.NoError(t, l.applyManifests(t.Context(), entry, net))
 	require.NoError(t, l.awaitWorkloads(t.Context(), entry.ID), "the sample's applications fit on the nodes")
 	t.Logf("applications ready after %.1f s", time.Since(start).Seconds())
+
+	access, err := l.RESTConfigAs(entry.ID, "fairway")
+	require.NoError(t, err)
+	client, err := kubernetes.NewForConfig(access)
+	require.NoError(t, err)
+	may, err := client.AuthorizationV1().SelfSubjectAccessReviews().Create(t.Context(), &authorizationv1.SelfSubjectAccessReview{
+		Spec: authorizationv1.SelfSubjectAccessReviewSpec{ResourceAttributes: &authorizationv1.ResourceAttributes{Group: "*", Resource: "*", Verb: "*"}},
+	}, metav1.CreateOptions{})
+	require.NoError(t, err)
+	require.True(t, may.Status.Allowed, "Fairway is an administrator of what it has made")
 
 	release, err := l.sampleRelease(entry, net)
 	require.NoError(t, err)

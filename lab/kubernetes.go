@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -20,6 +21,8 @@ import (
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
 	clientcmdapi "k8s.io/client-go/tools/clientcmd/api"
+
+	"github.com/fairway-project/fairway/e2e"
 )
 
 // ClusterOptions change how a control plane runs. The zero value suits tests.
@@ -163,8 +166,11 @@ func (l *Lab) runParts(ctx context.Context, processes ...Process) error {
 func (l *Lab) furnish(ctx context.Context, c *clusterState) error {
 	rbac := filepath.Join(l.root, "deploy", "kubernetes") // all of it
 	own := filepath.Join(l.root, "lab", "kubernetes", "manifests.yaml")
-	if _, err := run(ctx, c.dir, []string{"KUBECACHEDIR=" + c.path("kubectl")}, l.bin("kubectl"),
-		"--kubeconfig="+c.kubeconfig("admin"), "apply", "--server-side", "-f", rbac, "-f", own); err != nil {
+	apply := []string{"--kubeconfig=" + c.kubeconfig("admin"), "apply", "--server-side", "-f", rbac, "-f", own}
+	if strings.HasPrefix(c.id, e2e.Prefix) {
+		apply = append(apply, "-f", filepath.Join(l.root, "lab", "kubernetes", "test-clusters.yaml"))
+	}
+	if _, err := run(ctx, c.dir, []string{"KUBECACHEDIR=" + c.path("kubectl")}, l.bin("kubectl"), apply...); err != nil {
 		return err
 	}
 	client, err := kubernetes.NewForConfig(c.restConfig("admin"))
