@@ -141,6 +141,7 @@ for argument; do case $argument in -report-dir=*) dir=${argument#*=};; esac; don
 mkdir $dir/ginkgo
 echo '[{"SpecReports":[{"ContainerHierarchyTexts":["Pods"],"LeafNodeText":"start","State":"passed","NumAttempts":2},{"LeafNodeText":"stop","State":"passed","NumAttempts":1}]}]' > $dir/ginkgo/report.json
 echo '<testsuites><testsuite><testcase name="[It] Pods start"/><testcase name="[It] stop"/><testcase name="[It] x"><skipped/></testcase></testsuite></testsuites>' > $dir/junit_01.xml
+echo '<testsuite><testcase name="[It] Pods start [label]"/></testsuite>' > $dir/ginkgo/report.xml
 `), 0o700))
 	result, err := w.run(e2e.Suite{Name: "conformance", Retries: 1, Kubernetes: &e2e.KubernetesSuite{Binary: binary}})
 	require.NoError(t, err)
