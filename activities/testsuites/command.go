@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -73,12 +74,17 @@ func (r *run) inFolder(ctx context.Context, version string, prepare func(*folder
 		return outcome{problem: fmt.Sprintf("%s cannot be run by the worker: %v; is it in the worker's image?", command[0], not), final: true}, nil
 	}
 	reports, problem := collect(f.reports())
-	o = judge(reports, status)
+	counted, flaky := reports, []string(nil)
+	if r.in.Suite.Kubernetes != nil { // which says it all twice, under names that differ a little
+		counted = slices.DeleteFunc(slices.Clone(reports), func(f file) bool { return strings.HasPrefix(f.name, completeFolder+"/") })
+		flaky = flakyOf(filepath.Join(f.reports(), completeFolder, "report.json"))
+	}
+	o = judge(counted, status)
+	o.flaky = flaky
 	if problem != "" {
 		o.problem = strings.TrimSpace(o.problem + " " + problem)
 	}
 	o.files = reports
-	o.flaky = flakyOf(filepath.Join(f.reports(), "ginkgo", "report.json"))
 	content, err := log.content()
 	if err != nil {
 		content = []byte("the log cannot be read: " + err.Error())

@@ -190,7 +190,6 @@ func TestTheLogIsStoredWithItsHeadAndItsTail(t *testing.T) {
 	content, err := log.content()
 	require.NoError(t, err)
 	require.Equal(t, "line 0\nlin\n... 50 bytes are left out ...\n 8\nline 9\n", string(content))
-	require.Equal(t, "line 9", log.lastLine())
 }
 
 func TestABucketThatRefusesDoesNotUndoTheResult(t *testing.T) {

@@ -72,17 +72,19 @@ const followEvery = 2 * time.Second
 
 // follow says how far the log is.
 func (r *run) follow(ctx context.Context, log *logFile) {
+	began := time.Now()
 	for again := time.Tick(followEvery); ; {
 		select {
 		case <-ctx.Done():
 			return
 		case <-again:
-			if line := log.lastLine(); line != "" {
-				r.say("e2e.test: %s", line)
-			}
+			r.say("e2e.test runs since %s; %d cases are over", began.UTC().Format(time.TimeOnly), log.casesOver())
 		}
 	}
 }
+
+// completeFolder is where e2e.test puts Ginkgo's own report, besides the JUnit file with the same cases.
+const completeFolder = "ginkgo"
 
 // mostReport bounds Ginkgo's own report, in bytes.
 const mostReport = 128 << 20
