@@ -150,6 +150,27 @@ func TestOrphansAreListedInTheOrderOfTheirRemoval(t *testing.T) {
 	}
 }
 
+func TestWhatIsSparedWhenItIsLookedAtOnceMore(t *testing.T) {
+	tags := map[string]string{e2e.LeaseTag: id}
+	for name, test := range map[string]struct {
+		thing  e2e.Thing
+		id     string
+		spared bool
+	}{
+		"not what is old and has no lease":     {e2e.Thing{Tags: tags, Made: old}, id, false},
+		"not what has no age":                  {e2e.Thing{Named: id}, id, false},
+		"what is young":                        {e2e.Thing{Tags: tags, Made: now}, id, true},
+		"what has become another test's":       {e2e.Thing{Tags: tags, Made: old}, "e2e-8", true},
+		"what is no test's":                    {e2e.Thing{Made: old}, id, true},
+		"what is no test's, of no test":        {e2e.Thing{Made: old}, "", true},
+		"what is of a cluster in the registry": {e2e.Thing{Tags: map[string]string{e2e.LeaseTag: "e2e-registered"}, Made: old}, "e2e-registered", true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			require.Equal(t, test.spared, owners(nil, false).Spared(test.thing, test.id) != "")
+		})
+	}
+}
+
 func TestLabelsOfNames(t *testing.T) {
 	clusters := map[string]bool{id: true}
 	for domain, want := range map[string]string{

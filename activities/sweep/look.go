@@ -102,6 +102,9 @@ func (a *account) things(ctx context.Context, owners e2e.Owners) ([]e2e.Thing, e
 		}
 		for _, t := range things {
 			switch t.Kind {
+			case nested:
+				stacks[t.ID] = true
+				continue
 			case "pool-stack", "stack":
 				stacks[t.ID] = true
 			case "group":
@@ -152,7 +155,10 @@ func ec2Tags(list []ec2types.Tag) map[string]string {
 	return tagMap(list, func(t ec2types.Tag) (*string, *string) { return t.Key, t.Value })
 }
 
-// stacks are those of clusters and of pools. Nested ones are their parents' business.
+// nested is the kind of stacks that are their parents' business, and what they are made of with them.
+const nested = "nested-stack"
+
+// stacks are those of clusters and of pools, and nested ones.
 func (a *account) stacks(ctx context.Context) (things []e2e.Thing, err error) {
 	pages := cloudformation.NewDescribeStacksPaginator(a.formation, &cloudformation.DescribeStacksInput{})
 	for pages.HasMorePages() {
@@ -161,13 +167,16 @@ func (a *account) stacks(ctx context.Context) (things []e2e.Thing, err error) {
 			return nil, a.explain("listing stacks", err)
 		}
 		for _, stack := range page.Stacks {
-			if stack.ParentId != nil || stack.StackStatus == cftypes.StackStatusDeleteComplete {
+			if stack.StackStatus == cftypes.StackStatusDeleteComplete {
 				continue
 			}
 			tags := tagMap(stack.Tags, func(t cftypes.Tag) (*string, *string) { return t.Key, t.Value })
 			kind := "stack"
 			if tags[a.settings.PoolTag] != "" {
 				kind = "pool-stack"
+			}
+			if stack.ParentId != nil {
+				kind = nested
 			}
 			things = append(things, e2e.Thing{Account: a.Account, Kind: kind, ID: awssdk.ToString(stack.StackName), Tags: tags, Made: awssdk.ToTime(stack.CreationTime)})
 		}

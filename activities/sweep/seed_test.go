@@ -332,6 +332,9 @@ func (w *world) everything(zone string) map[string]bool {
 	security, err := w.clients.ec2.DescribeSecurityGroups(w.Context(), nil)
 	require.NoError(w, err)
 	for _, g := range security.SecurityGroups {
+		if strings.HasPrefix(*g.GroupName, "default_elb_") { // AWS makes it with the first classic load balancer of a VPC
+			continue
+		}
 		add("security-group", g.GroupId)
 	}
 	classic, err := w.clients.classic.DescribeLoadBalancers(w.Context(), nil)

@@ -171,7 +171,6 @@ func TestSweep(t *testing.T) {
 		name string
 		run  func(*world)
 	}{
-		{"all that nobody owns is removed, and nothing else", testAll},
 		{"nothing is an orphan when something cannot be read", testUnreadable},
 		{"nothing is removed that somebody owns by now", testOwnedAgain},
 		{"nothing is removed while changes are blocked", testBlocked},
@@ -180,6 +179,8 @@ func TestSweep(t *testing.T) {
 		{"a stack that fails to delete is tried again, and reported", testStackInUse},
 		{"a lease stays as long as something is left of its cluster", testLeaseStays},
 		{"only the configured account is touched", testOtherAccount},
+		// Last, as it wants the others to have left nothing.
+		{"all that nobody owns is removed, and nothing else", testAll},
 	} {
 		t.Run(test.name, func(t *testing.T) { test.run(newWorld(t, l)) })
 	}
@@ -252,7 +253,7 @@ func testOwnedAgain(w *world) {
 	w.stack("nodepool-again-"+gone, gone, map[string]string{"node.kubernetes.io/node-pool": "again"}, bucketTemplate("again-files"))
 	w.putIn("again-files")
 	found := w.found()
-	require.Len(w, found, 2)
+	require.Len(w, found, 2, "%+v", found)
 	w.lease(gone, true)
 	for _, o := range found {
 		requireError(w, w.remove(o), workflows.InvalidInput, true, "is left alone: its workflow e2e/"+gone+" runs")
