@@ -2,7 +2,12 @@ package main
 
 import (
 	"context"
+	"errors"
+	"fmt"
 
+	enumspb "go.temporal.io/api/enums/v1"
+	"go.temporal.io/api/serviceerror"
+	"go.temporal.io/sdk/client"
 	"go.temporal.io/sdk/worker"
 
 	"github.com/fairway-project/fairway/activities/aws"
@@ -13,6 +18,7 @@ import (
 	"github.com/fairway-project/fairway/activities/testsuites"
 	"github.com/fairway-project/fairway/channels"
 	"github.com/fairway-project/fairway/config"
+	"github.com/fairway-project/fairway/e2e"
 	"github.com/fairway-project/fairway/forge"
 	"github.com/fairway-project/fairway/registry"
 	"github.com/fairway-project/fairway/workflows"
@@ -47,4 +53,17 @@ func registerTests(w worker.Registry, c config.Config, mirror *channels.Mirror, 
 		Settings: c.E2E, Accounts: o.accounts, Leases: o.leases.List, Running: sweep.Running(o.temporal),
 		Clusters: func(ctx context.Context) ([]registry.Cluster, error) { return c.Clusters(ctx) }, EndLease: leases.EndLease, Blocks: o.blocks,
 	})
+}
+
+// lookForTests has the pull requests looked at now. Where nobody has made the schedule there is nothing to do.
+func lookForTests(ctx context.Context, temporalClient client.Client, settings e2e.Settings) error {
+	if !settings.Configured() {
+		return nil
+	}
+	handle := temporalClient.ScheduleClient().GetHandle(ctx, workflows.LookForTests)
+	err := handle.Trigger(ctx, client.ScheduleTriggerOptions{Overlap: enumspb.SCHEDULE_OVERLAP_POLICY_BUFFER_ONE})
+	if unknown := (*serviceerror.NotFound)(nil); err != nil && !errors.As(err, &unknown) {
+		return fmt.Errorf("having the pull requests looked at: %w", err)
+	}
+	return nil
 }

@@ -171,7 +171,7 @@ func startSync(ctx context.Context, temporalClient client.Client, c config.Confi
 	return serveWebhook(ctx, c.Worker.Webhook, func(ctx context.Context) error {
 		// A sync under way may have looked before what was pushed.
 		err := handle.Trigger(ctx, client.ScheduleTriggerOptions{Overlap: enumspb.SCHEDULE_OVERLAP_POLICY_BUFFER_ONE})
-		return errors.Join(err, lookAtForge(ctx, temporalClient, c.Pipeline))
+		return errors.Join(err, lookAtForge(ctx, temporalClient, c.Pipeline), lookForTests(ctx, temporalClient, c.E2E))
 	}, logger)
 }
 
