@@ -32,7 +32,7 @@ type Activities struct {
 	Load     e2e.Load
 }
 
-// var _ workflows.TestWorkloads = (*Activities)(nil)
+var _ workflows.TestWorkloads = (*Activities)(nil)
 
 // retryEvery is the time between two attempts at something that does not answer.
 const retryEvery = time.Second

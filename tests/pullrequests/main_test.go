@@ -78,7 +78,8 @@ func startProduct(ctx context.Context) (err error) {
 		c.E2E.Accounts[i].Limit = limit
 	}
 	c.E2E.Every = 2 * time.Second
-	c.E2E.Workload.Image = ""
+	c.E2E.Load.URLs = []string{theLab.IngressURL() + "/{cluster}/fairway-e2e/fairway-e2e-web/"}
+	c.E2E.Load.Rate, c.E2E.Load.AtLeast = 30, 100
 	conformance := theLab.ConformanceSuite()
 	conformance.Channels = []string{wholeChannel}
 	c.E2E.Suites = []e2e.Suite{
