@@ -661,6 +661,12 @@ func testBucket(s *stack) {
 	_, err = bucket.Get(s.Context(), s.cluster, "large")
 	requireError(s, err, workflows.InvalidInput, true, "it is longer than 1048576 bytes")
 
+	url, err := bucket.PutFile(s.Context(), s.cluster, "e2e/log", make([]byte, 8<<20))
+	require.NoError(s, err)
+	require.Equal(s, "s3://fairway-123456789012-eu-central-1/e2e/log", url)
+	_, err = bucket.PutFile(s.Context(), s.cluster, "e2e/log", make([]byte, 64<<20+1))
+	requireError(s, err, workflows.InvalidInput, true, "at most 67108864 are kept")
+
 	// A bucket of another account that has the name.
 	bucket.Accounts.Settings.Bucket = "fairway-123456789012-eu-central-1"
 	theirs := s.cluster
