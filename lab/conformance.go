@@ -68,7 +68,7 @@ func (l *Lab) testSettings() (string, error) {
 			},
 			"node_pools": []registry.NodePool{
 				testPool("master", "master-default", 1, "m5.large"),
-				testPool("worker", "worker-default", 2, "m5.large", "m5a.large"),
+				testPool("worker", "worker-default", 3, "m5.large", "m5a.large"),
 				testPool("worker-data", "worker-data", 1, "m5.large", "m5a.large"),
 			},
 			"tags": map[string]string{"team": "platform"},

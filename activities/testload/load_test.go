@@ -143,7 +143,9 @@ func TestTheLoadIsAwaitedUntilEachAddressHasAnsweredWell(t *testing.T) {
 }
 
 func TestALoadWithoutAGoodAnswerInTimeNamesAddressAndAnswer(t *testing.T) {
-	address := serve(t, func(w http.ResponseWriter, _ *http.Request) { http.Error(w, "no endpoints", http.StatusServiceUnavailable) })
+	address := serve(t, func(w http.ResponseWriter, _ *http.Request) {
+		http.Error(w, "no endpoints", http.StatusServiceUnavailable)
+	})
 	a := &Activities{Load: e2e.Load{URLs: []string{address}, Rate: 1, Timeout: time.Second, AnswersWithin: time.Millisecond}}
 	err := activitytest.Worker{}.Run(a.AwaitLoad, workflows.OnTestCluster{Cluster: "c"}, nil)
 	requireKind(t, err, workflows.Unhealthy)

@@ -94,6 +94,9 @@ func startProduct(ctx context.Context) (err error) {
 	if err := product.MakeBranches(ctx, theLab, c.Pipeline.Channels); err != nil {
 		return err
 	}
+	if err := withoutLegacy(ctx, c.Pipeline.Channels); err != nil {
+		return err
+	}
 	worker, err = theLab.Run(ctx, lab.Process{
 		Name: "worker", Command: []string{product.Program("worker")}, Env: product.Environment(env),
 		Ready: func(ctx context.Context) error { return product.Answers(ctx, "http://"+c.Worker.Listen+"/readyz") },
@@ -105,6 +108,29 @@ func startProduct(ctx context.Context) (err error) {
 		return fmt.Errorf("fairway schedule apply ends with %d: %w\n%s", status, err, out)
 	}
 	return nil
+}
+
+// withoutLegacy removes the application from channels that lets no node go unless it is forced.
+func withoutLegacy(ctx context.Context, channels []string) error {
+	clone, err := os.MkdirTemp(dir, "legacy-")
+	if err != nil {
+		return err
+	}
+	for _, args := range [][]string{
+		{"clone", "--quiet", "--branch", channels[0], product.Remote(theLab), "."},
+		{"rm", "--quiet", "-r", "cluster/manifests/legacy-license-server"},
+		{"commit", "--quiet", "-m", "Retire the license server"},
+	} {
+		if _, err := product.Git(ctx, clone, args...); err != nil {
+			return err
+		}
+	}
+	push := []string{"push", "--quiet", "origin"}
+	for _, channel := range channels {
+		push = append(push, "HEAD:refs/heads/"+channel)
+	}
+	_, err = product.Git(ctx, clone, push...)
+	return err
 }
 
 // writeProbe writes a suite that each test tells what to do, by files named after its cluster: "wait-"
