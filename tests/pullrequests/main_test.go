@@ -79,7 +79,7 @@ func startProduct(ctx context.Context) (err error) {
 	}
 	c.E2E.Every = 2 * time.Second
 	c.E2E.Load.URLs = []string{theLab.IngressURL() + "/{cluster}/fairway-e2e/fairway-e2e-web/"}
-	c.E2E.Load.Rate, c.E2E.Load.AtLeast = 30, 100
+	c.E2E.Load.Rate, c.E2E.Load.AtLeast = 30, 20
 	conformance := theLab.ConformanceSuite()
 	conformance.Channels = []string{wholeChannel}
 	c.E2E.Suites = []e2e.Suite{

@@ -26,9 +26,7 @@ func TestASuiteThatFailsIsReportedAndTheClusterGoes(t *testing.T) {
 	awaitStatus(t, r.head, gitea.StatusFailure, "")
 	last := ends(t, r.id())
 	require.Equal(t, e2e.Failed, last.Verdict)
-	text := r.says("failed", "the shop opens", "the page is")
-	require.NotContains(t, text, "the page is @everyone", "nobody is called by what a case says")
-	require.NotContains(t, text, "blank </details>", "nor is the comment's structure broken")
+	r.says("failed", "the shop opens", "```\nthe page is @everyone blank </details>\n```") // fenced, where nobody is called
 	gone(t, r.cluster())
 }
 
