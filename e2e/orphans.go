@@ -10,10 +10,6 @@ import (
 	"github.com/fairway-project/fairway/registry"
 )
 
-// Grace is for how long a lease, or a thing without one, counts as somebody's although nothing says so:
-// the workflow may be about to start, the lease about to be written.
-const Grace = 10 * time.Minute
-
 // controllerTag is what the AWS Load Balancer Controller writes on what it makes; its value is the cluster.
 const controllerTag = "elbv2.k8s.aws/cluster"
 
@@ -41,6 +37,8 @@ type Owners struct {
 	// ClusterTag is the tag of what a cluster owns, with {cluster} for its id.
 	ClusterTag string
 	Now        time.Time
+	// Grace is as in Sweep.
+	Grace time.Duration
 }
 
 // Of is the id of the test cluster to which something belongs, empty if it is none's, or if tags contradict each
@@ -87,8 +85,8 @@ func (o Owners) Cover(id string) (by, why string) {
 			why = fmt.Sprintf("its lease expired at %s", lease.Expires.UTC().Format(time.RFC3339))
 		case o.Running[lease.Workflow]:
 			return fmt.Sprintf("its workflow %s runs", lease.Workflow), ""
-		case o.Now.Sub(lease.Made) < Grace:
-			return fmt.Sprintf("its lease is younger than %s", Grace), ""
+		case o.Now.Sub(lease.Made) < o.Grace:
+			return fmt.Sprintf("its lease is younger than %s", o.Grace), ""
 		default:
 			why = fmt.Sprintf("its workflow %s does not run any more", lease.Workflow)
 		}
@@ -150,7 +148,7 @@ func (o Owners) Spared(t Thing, id string) string {
 	}
 	by, why := o.Cover(id)
 	if by == "" && why == "" && !t.Made.IsZero() && o.alone(t) == "" {
-		return fmt.Sprintf("it is younger than %s", Grace)
+		return fmt.Sprintf("it is younger than %s", o.Grace)
 	}
 	return by
 }
@@ -169,7 +167,7 @@ func (o Owners) alone(t Thing) string {
 	if expires, err := time.Parse(time.RFC3339, t.Tags[ExpiresTag]); err == nil && !expires.After(o.Now) {
 		return fmt.Sprintf("it has no lease, and its tag says that it expired at %s", expires.UTC().Format(time.RFC3339))
 	}
-	if !t.Made.IsZero() && o.Now.Sub(t.Made) >= Grace {
+	if !t.Made.IsZero() && o.Now.Sub(t.Made) >= o.Grace {
 		return fmt.Sprintf("it has no lease, and was made at %s", t.Made.UTC().Format(time.RFC3339))
 	}
 	return ""

@@ -21,6 +21,8 @@ const (
 	own = "kubernetes.io/cluster/" + id
 )
 
+const grace = 10 * time.Minute
+
 func lease(change func(*e2e.Lease)) []e2e.Lease {
 	l := e2e.Lease{Cluster: registry.Cluster{ID: id}, Workflow: "e2e/7/abcdef0", Made: old, Expires: now.Add(time.Hour)}
 	change(&l)
@@ -29,7 +31,7 @@ func lease(change func(*e2e.Lease)) []e2e.Lease {
 
 func owners(leases []e2e.Lease, running bool) e2e.Owners {
 	return e2e.Owners{
-		Leases: leases, Running: map[string]bool{"e2e/7/abcdef0": running}, Now: now, ClusterTag: "kubernetes.io/cluster/{cluster}",
+		Leases: leases, Running: map[string]bool{"e2e/7/abcdef0": running}, Now: now, Grace: grace, ClusterTag: "kubernetes.io/cluster/{cluster}",
 		Registry: e2e.RegistryNames([]registry.Cluster{{ID: "prod-1", Alias: "e2e-real"}, {ID: "e2e-registered"}}),
 	}
 }
@@ -46,8 +48,8 @@ func TestWhatLeasesCover(t *testing.T) {
 		"a lease that is kept covers after it has expired":                {lease(func(l *e2e.Lease) { l.Kept, l.Expires = now.Add(time.Second), old }), false, ""},
 		"a lease covers no longer than it is kept":                        {lease(func(l *e2e.Lease) { l.Kept = now }), false, "its workflow e2e/7/abcdef0 does not run any more"},
 		"a lease that has expired covers nothing, even if something runs": {lease(func(l *e2e.Lease) { l.Expires = now }), true, "its lease expired at 2026-07-01T12:00:00Z"},
-		"a new lease covers before its workflow is seen":                  {lease(func(l *e2e.Lease) { l.Made = now.Add(-e2e.Grace + time.Second) }), false, ""},
-		"a lease is new for the grace and no longer":                      {lease(func(l *e2e.Lease) { l.Made = now.Add(-e2e.Grace) }), false, "its workflow e2e/7/abcdef0 does not run any more"},
+		"a new lease covers before its workflow is seen":                  {lease(func(l *e2e.Lease) { l.Made = now.Add(-grace + time.Second) }), false, ""},
+		"a lease is new for the grace and no longer":                      {lease(func(l *e2e.Lease) { l.Made = now.Add(-grace) }), false, "its workflow e2e/7/abcdef0 does not run any more"},
 		"one of two leases is enough":                                     {append(lease(func(l *e2e.Lease) { l.Expires = old }), lease(func(*e2e.Lease) {})...), true, ""},
 		"the lease of another cluster covers nothing":                     {lease(func(l *e2e.Lease) { l.Cluster.ID = "e2e-8" }), true, "it has no lease, and was made at 2026-07-01T11:00:00Z"},
 	} {
@@ -104,8 +106,8 @@ func TestWhatHasNoLease(t *testing.T) {
 		made time.Time
 		gone bool
 	}{
-		"young things are about to get one":                   {map[string]string{e2e.LeaseTag: id}, now.Add(-e2e.Grace + time.Second), false},
-		"things older than the grace are orphans":             {map[string]string{e2e.LeaseTag: id}, now.Add(-e2e.Grace), true},
+		"young things are about to get one":                   {map[string]string{e2e.LeaseTag: id}, now.Add(-grace + time.Second), false},
+		"things older than the grace are orphans":             {map[string]string{e2e.LeaseTag: id}, now.Add(-grace), true},
 		"things older than the grace do not wait to expire":   {lasting, old, true},
 		"young things that have expired are orphans":          {expired, now, true},
 		"things of unknown age are young":                     {lasting, time.Time{}, false},

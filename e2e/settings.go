@@ -165,6 +165,9 @@ type Sweep struct {
 	Every time.Duration `yaml:"every" validate:"gte=0"`
 	// AtMost is how many things a sweep removes by itself; above that it asks. Default 20.
 	AtMost int `yaml:"at_most" validate:"gte=0"`
+	// Grace is for how long a lease, or a thing without one, counts as somebody's although nothing says so:
+	// the workflow may be about to start, the lease about to be written. Default 10 m.
+	Grace time.Duration `yaml:"grace" validate:"gte=0"`
 	// HostedZones are ids of Route 53 zones whose records are looked at: those with {cluster} ids in their names.
 	HostedZones []string `yaml:"hosted_zones"`
 }
@@ -177,6 +180,6 @@ func Defaults() Settings {
 		Workload: Workload{Namespace: "fairway-e2e", Port: 8080, Replicas: 3, Storage: "1Gi", ReadyWithin: 10 * time.Minute},
 		Load:     Load{Rate: 50, Timeout: 5 * time.Second, AnswersWithin: 15 * time.Minute, ErrorRatio: 0.00001, AtLeast: 1000},
 
-		ParallelSuites: 3, Prices: Prices{Currency: "USD"}, Sweep: Sweep{Every: 10 * time.Minute, AtMost: 20},
+		ParallelSuites: 3, Prices: Prices{Currency: "USD"}, Sweep: Sweep{Every: 10 * time.Minute, AtMost: 20, Grace: 10 * time.Minute},
 	}
 }

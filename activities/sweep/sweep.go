@@ -115,7 +115,7 @@ func (s *Sweep) FindOrphans(ctx context.Context, _ workflows.FindOrphans) ([]e2e
 
 // owners reads who owns things: all, or what can own those of one cluster.
 func (s *Sweep) owners(ctx context.Context, cluster *string) (e2e.Owners, error) {
-	owners := e2e.Owners{Running: map[string]bool{}, ClusterTag: s.Accounts.Settings.ClusterTag, Now: s.now()}
+	owners := e2e.Owners{Running: map[string]bool{}, ClusterTag: s.Accounts.Settings.ClusterTag, Now: s.now(), Grace: s.Settings.Sweep.Grace}
 	clusters, err := s.Clusters(ctx)
 	if err != nil {
 		return owners, unread("the cluster registry", err)

@@ -70,7 +70,7 @@ func newWorld(t *testing.T, l *lab.Lab) *world {
 		return nil
 	}
 	w.sweep = &sweep.Sweep{
-		Settings: e2e.Settings{Accounts: []e2e.Account{here}},
+		Settings: e2e.Settings{Accounts: []e2e.Account{here}, Sweep: e2e.Defaults().Sweep},
 		Accounts: &aws.Accounts{
 			Find: func(context.Context, string) (registry.Cluster, error) {
 				return registry.Cluster{}, errors.New("no test cluster is in the registry")

@@ -36,6 +36,7 @@ const (
 	queueChannel  = "queued"
 	limit         = 2
 	patience      = 4 * time.Minute
+	sometimes     = time.Second
 	label         = "ready-to-test"
 	statusContext = "fairway/e2e"
 )
@@ -78,6 +79,7 @@ func startProduct(ctx context.Context) (err error) {
 		c.E2E.Accounts[i].Limit = limit
 	}
 	c.E2E.Every = 2 * time.Second
+	c.E2E.Sweep.Every, c.E2E.Sweep.Grace = 5*time.Second, time.Second
 	c.E2E.Load.URLs = []string{theLab.IngressURL() + "/{cluster}/fairway-e2e/fairway-e2e-web/"}
 	c.E2E.Load.Rate, c.E2E.Load.AtLeast = 30, 20
 	conformance := theLab.ConformanceSuite()
