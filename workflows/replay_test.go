@@ -30,6 +30,7 @@ func TestRecordedHistoriesReplay(t *testing.T) {
 			for _, workflow := range []any{
 				workflows.UpdateCluster, workflows.RollPool, workflows.ReplaceNode, workflows.Sync, workflows.WatchHealth,
 				workflows.ConsiderPromotion, workflows.Promote, workflows.Channel, workflows.Cluster, workflows.Fleet,
+				workflows.TestPullRequest, workflows.TestQueue, workflows.ConsiderTests, workflows.RunTest, workflows.Sweep,
 			} {
 				replayer.RegisterWorkflow(workflow)
 			}
@@ -50,6 +51,10 @@ func TestEveryOutcomeOfEveryWorkflowIsRecorded(t *testing.T) {
 		"cluster":           {"running"}, // actors never end
 		"channel":           {"running", "continued"},
 		"fleet":             {"running"},
+		"testpullrequest":   {"completed"},
+		"considertests":     {"completed"},
+		"sweep":             {"completed"},
+		"testqueue":         {"running"},
 	} {
 		for _, outcome := range outcomes {
 			require.True(t, slices.ContainsFunc(recordings(t), func(file string) bool {

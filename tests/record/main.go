@@ -28,11 +28,11 @@ import (
 
 const (
 	histories = "workflows/testdata/histories"
-	wanted    = `WorkflowType IN ("UpdateCluster", "RollPool", "ReplaceNode", "Sync", "WatchHealth", "ConsiderPromotion", "Promote") AND ExecutionStatus IN ("Completed", "Canceled", "Failed", "ContinuedAsNew")` +
-		` OR WorkflowType IN ("Channel", "Cluster", "Fleet") AND ExecutionStatus IN ("Running", "ContinuedAsNew")`
+	wanted    = `WorkflowType IN ("UpdateCluster", "RollPool", "ReplaceNode", "Sync", "WatchHealth", "ConsiderPromotion", "Promote", "TestPullRequest", "ConsiderTests", "RunTest", "Sweep") AND ExecutionStatus IN ("Completed", "Canceled", "Failed", "ContinuedAsNew")` +
+		` OR WorkflowType IN ("Channel", "Cluster", "Fleet", "TestQueue") AND ExecutionStatus IN ("Running", "ContinuedAsNew")`
 )
 
-var actors = []string{"Channel", "Cluster", "Fleet"}
+var actors = []string{"Channel", "Cluster", "Fleet", "TestQueue"}
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
