@@ -8,7 +8,7 @@ import (
 	"github.com/fairway-project/fairway/e2e"
 )
 
-// The worker dies once in every phase of one test.
+// The worker dies once in every phase of one test, and Temporal with it in one.
 func TestATestSurvivesTheDeathOfItsWorkerInEachPhase(t *testing.T) {
 	t.Parallel()
 	r := open(t, quietChannel, "crashes", "Change the nodes", nil)
@@ -23,6 +23,10 @@ func TestATestSurvivesTheDeathOfItsWorkerInEachPhase(t *testing.T) {
 		}
 		reaches(t, r.id(), phase)
 		require.NoError(t, worker.Kill())
+		if phase == e2e.Testing {
+			require.NoError(t, theLab.Part("temporal").Kill())
+			require.NoError(t, theLab.Part("temporal").Restart(t.Context()))
+		}
 		require.NoError(t, worker.Restart(t.Context()))
 		if phase == e2e.Testing {
 			held()

@@ -35,7 +35,7 @@ const (
 	quietChannel  = "quiet"
 	queueChannel  = "queued"
 	limit         = 2
-	patience      = 4 * time.Minute
+	patience      = 9 * time.Minute // tests wait for each other's places
 	sometimes     = time.Second
 	label         = "ready-to-test"
 	statusContext = "fairway/e2e"

@@ -7,6 +7,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/fairway-project/fairway/e2e"
+	"github.com/fairway-project/fairway/tests/product"
 )
 
 func configMap(name, value string) string {
@@ -18,12 +19,20 @@ func harmless(name string) map[string]string {
 	return map[string]string{"cluster/manifests/" + name + "/config.yaml": configMap(name, "x")}
 }
 
+// The cluster of a test that fails goes, but for the time for which a person wants it kept.
 func TestASuiteThatFailsIsReportedAndTheClusterGoes(t *testing.T) {
 	t.Parallel()
 	r := open(t, quietChannel, "failing", "Break the shop", harmless("failing"))
 	told(t, "fail", r.cluster())
+	held := told(t, "wait", r.cluster())
 	r.label()
+	reaches(t, r.id(), e2e.Testing)
+	fairway(t, "e2e", "keep", r.id(), "--for", "1h")
+	held()
 	awaitStatus(t, r.head, gitea.StatusFailure, "")
+	reaches(t, r.id(), e2e.Kept)
+	require.NotEmpty(t, product.Inventory(t, theLab, r.cluster()), "it is kept")
+	fairway(t, "e2e", "destroy", r.id(), "--reason", "seen enough", "--yes")
 	last := ends(t, r.id())
 	require.Equal(t, e2e.Failed, last.Verdict)
 	r.says("failed", "the shop opens", "```\nthe page is @everyone blank </details>\n```") // fenced, where nobody is called
@@ -78,4 +87,26 @@ func TestAStackThatCannotBeDeletedAtFirstIsTriedAgain(t *testing.T) {
 	awaitStatus(t, r.head, gitea.StatusSuccess, "")
 	require.Equal(t, e2e.Passed, ends(t, r.id()).Verdict)
 	gone(t, r.cluster())
+}
+
+func TestAnAPIServerThatDoesNotAnswerKeepsNoClusterUp(t *testing.T) {
+	t.Parallel()
+	r := open(t, quietChannel, "silent", "Change something", harmless("silent"))
+	told(t, "wait", r.cluster())
+	r.label()
+	reaches(t, r.id(), e2e.Testing)
+	require.NoError(t, theLab.PauseCluster(r.cluster()))
+	r.unlabel()
+	require.Equal(t, e2e.Cancelled, ends(t, r.id()).Verdict)
+	gone(t, r.cluster())
+}
+
+func TestACommitIsTestedByHandWithoutAPullRequest(t *testing.T) {
+	t.Parallel()
+	c := product.NewClone(t, theLab)
+	c.Git("checkout", "--quiet", "--detach", "origin/"+quietChannel)
+	c.Commit("by-hand", "Change something", harmless("by-hand"))
+	out := fairway(t, "e2e", "run", "--ref", quietChannel+"..by-hand", "--wait")
+	require.Contains(t, out, "passed")
+	require.Contains(t, fairway(t, "e2e", "list"), "e2e-")
 }
