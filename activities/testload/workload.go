@@ -149,7 +149,9 @@ func (a *Activities) applyWorkload(ctx context.Context, client kubernetes.Interf
 	return nil
 }
 
-func labelsOf(name string) map[string]string { return map[string]string{"app.kubernetes.io/name": name} }
+func labelsOf(name string) map[string]string {
+	return map[string]string{"app.kubernetes.io/name": name}
+}
 
 func (a *Activities) meta(name string) metav1.ObjectMeta {
 	return metav1.ObjectMeta{Name: name, Namespace: a.Workload.Namespace, Labels: labelsOf(name)}
@@ -245,4 +247,3 @@ func (a *Activities) pod(name string) corev1.PodTemplateSpec {
 		},
 	}
 }
-
