@@ -98,12 +98,12 @@ func (i *ingress) serve(w http.ResponseWriter, request *http.Request) {
 
 // to watches a cluster from the first request on.
 func (i *ingress) to(cluster string) (*routes, error) {
-	access, err := i.lab.RESTConfig(cluster)
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	access, err := i.lab.RESTConfig(cluster) // under the lock: else forget might come before what it has to forget
 	if err != nil {
 		return nil, err
 	}
-	i.mu.Lock()
-	defer i.mu.Unlock()
 	known := i.routes[cluster]
 	if known != nil && known.host != access.Host {
 		known.stop()

@@ -47,6 +47,9 @@ func TestControlPlane(t *testing.T) {
 		{"users have their own rights", testUsers},
 		{"kubeconfigs lead through the proxy", testKubeconfigs},
 		{"evictions respect budgets and are on record", testEvictions},
+		{"the ingress answers with the pods of a service", testIngress},
+		{"nobody notices evictions within a budget", testIngressDuringEvictions},
+		{"a service all of whose pods are gone answers badly", testIngressWithoutPods},
 		{"annotations slow pods down and keep them from being ready", testSlowPods},
 		{"a pod ends with its grace period", testGracePeriod},
 		{"kubelets get sick, silent and well again", testKubelets},
@@ -54,6 +57,7 @@ func TestControlPlane(t *testing.T) {
 		{"a paused cluster answers nobody until it is resumed", testPause},
 		{"StartCluster revives what is dead and leaves the rest alone", testStartAgain},
 		{"StopCluster leaves nothing behind", testStopCluster},
+		{"the ingress forgets a cluster that was stopped", testIngressForgets},
 	} {
 		passed := t.Run(test.rule, func(t *testing.T) {
 			c := c
@@ -337,6 +341,9 @@ func (c cluster) awaitSilence(node string) {
 }
 
 func testKilledParts(c cluster) {
+	audit, err := c.lab.Audit(testCluster)
+	c.must(err)
+	evictions := len(audit.Evictions())
 	before := c.pods("web")
 	for _, name := range []string{"kwok", "kube-controller-manager", "kube-scheduler", "kube-apiserver", "etcd"} {
 		part := c.lab.Part("kubernetes/" + testCluster + "/" + name)
@@ -349,10 +356,10 @@ func testKilledParts(c cluster) {
 	}
 	c.deploy("later", 3, nil)
 	c.awaitReady("later", 3)
-	audit, err := c.lab.Audit(testCluster)
+	audit, err = c.lab.Audit(testCluster)
 	c.must(err)
-	if n := len(audit.Evictions()); n != 2 {
-		c.Errorf("%d evictions on record after the API server was killed, want 2", n)
+	if n := len(audit.Evictions()); n != evictions {
+		c.Errorf("%d evictions on record after the API server was killed, want %d", n, evictions)
 	}
 }
 
