@@ -27,6 +27,7 @@ import (
 	"k8s.io/client-go/kubernetes"
 
 	"github.com/fairway-project/fairway/config"
+	"github.com/fairway-project/fairway/e2e"
 	"github.com/fairway-project/fairway/lab"
 	"github.com/fairway-project/fairway/promotion"
 	"github.com/fairway-project/fairway/workflows"
@@ -146,7 +147,7 @@ func withoutChannels(l *lab.Lab, dir string) (path string, err error) {
 	if err != nil {
 		return "", err
 	}
-	c.Repository, c.Forge, c.Pipeline = config.Repository{}, config.Forge{}, promotion.Pipeline{}
+	c.Repository, c.Forge, c.Pipeline, c.E2E = config.Repository{}, config.Forge{}, promotion.Pipeline{}, e2e.Defaults()
 	data, err := yaml.Marshal(c)
 	if err != nil {
 		return "", err

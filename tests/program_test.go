@@ -15,6 +15,7 @@ import (
 	"k8s.io/client-go/tools/clientcmd"
 
 	"github.com/fairway-project/fairway/config"
+	"github.com/fairway-project/fairway/e2e"
 	"github.com/fairway-project/fairway/lab"
 	"github.com/fairway-project/fairway/promotion"
 	"github.com/fairway-project/fairway/tests/product"
@@ -64,7 +65,7 @@ func newWorker(t *testing.T, cluster string, settings ...func(*config.Config, ma
 
 	c.TaskQueue, c.Worker.Deployment = name, name
 	c.Registry.File, c.Kubernetes.Kubeconfig = w.registry, w.kubeconfig
-	c.Repository, c.Forge, c.Pipeline = config.Repository{}, config.Forge{}, promotion.Pipeline{} // these clusters follow no channel
+	c.Repository, c.Forge, c.Pipeline, c.E2E = config.Repository{}, config.Forge{}, promotion.Pipeline{}, e2e.Defaults() // these clusters follow no channel
 	c.Worker.Listen = fmt.Sprintf("127.0.0.1:%d", freePort(t))
 	w.env["AWS_ENDPOINT_URL"] = "http://" + theLab.Proxied(w.aws)
 	w.env["FAIRWAY_CONFIG"] = filepath.Join(home, "fairway.yaml")

@@ -15,6 +15,7 @@ import (
 
 	"github.com/fairway-project/fairway/calendar"
 	"github.com/fairway-project/fairway/config"
+	"github.com/fairway-project/fairway/e2e"
 	"github.com/fairway-project/fairway/lab"
 	"github.com/fairway-project/fairway/promotion"
 	"github.com/fairway-project/fairway/tests/product"
@@ -71,7 +72,7 @@ func startProduct(ctx context.Context) (err error) {
 		return err
 	}
 	c.Update.SyncEvery, c.Update.HealthEvery = 2*time.Second, 2*time.Second
-	c.Pipeline = pipeline()
+	c.Pipeline, c.E2E = pipeline(), e2e.Defaults()
 	if env["FAIRWAY_CONFIG"], err = written("fairway.yaml", c); err != nil {
 		return err
 	}
