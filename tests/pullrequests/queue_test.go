@@ -1,7 +1,6 @@
 package pullrequests
 
 import (
-	"encoding/json"
 	"fmt"
 	"testing"
 	"time"
@@ -42,7 +41,5 @@ func TestTenPullRequestsShareTwoPlaces(t *testing.T) {
 		gone(t, r.cluster())
 	}
 	require.True(t, waited, "some had to wait")
-	var listed []json.RawMessage
-	require.NoError(t, json.Unmarshal([]byte(fairway(t, "e2e", "list", "--output", "json")), &listed))
-	require.GreaterOrEqual(t, len(listed), 10)
+	require.Contains(t, fairway(t, "e2e", "list"), requests[9].cluster())
 }

@@ -106,7 +106,5 @@ func TestACommitIsTestedByHandWithoutAPullRequest(t *testing.T) {
 	c := product.NewClone(t, theLab)
 	c.Git("checkout", "--quiet", "--detach", "origin/"+quietChannel)
 	c.Commit("by-hand", "Change something", harmless("by-hand"))
-	out := fairway(t, "e2e", "run", "--ref", quietChannel+"..by-hand", "--wait", "--yes")
-	require.Contains(t, out, "passed")
-	require.Contains(t, fairway(t, "e2e", "list"), "e2e-")
+	fairway(t, "e2e", "run", "--ref", quietChannel+"..by-hand", "--wait", "--yes") // which fails if the test does
 }
