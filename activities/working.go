@@ -2,6 +2,7 @@ package activities
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	"go.temporal.io/sdk/activity"
@@ -28,4 +29,12 @@ func Working(ctx context.Context, say func() any) (context.Context, func()) {
 		}
 	}()
 	return worked, func() { cancel(nil); <-done }
+}
+
+// Interrupted is err, or ErrStopping in its place where the stop of the worker has ended a context of Working.
+func Interrupted(ctx context.Context, err error) error {
+	if err != nil && errors.Is(context.Cause(ctx), ErrStopping) {
+		return ErrStopping
+	}
+	return err
 }

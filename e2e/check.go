@@ -13,6 +13,7 @@ import (
 	"k8s.io/apimachinery/pkg/api/resource"
 	"k8s.io/apimachinery/pkg/util/validation"
 
+	"github.com/fairway-project/fairway/prose"
 	"github.com/fairway-project/fairway/registry"
 )
 
@@ -28,8 +29,8 @@ func (s Settings) Check(report func(field, format string, args ...any)) {
 		switch {
 		case text == "" && field == "hotfix_label": // then a base alone makes a hotfix
 		case text == "" && !s.Configured():
-		case badText(text) != "":
-			in(field, "is %.120q; %s", text, badText(text))
+		case prose.BadName(text) != "":
+			in(field, "is %.120q; %s", text, prose.BadName(text))
 		}
 	}
 	if s.Label != "" && strings.EqualFold(s.Label, s.HotfixLabel) {
@@ -237,21 +238,6 @@ func badURL(address string) string {
 		return "must be an address such as https://{cluster}.example.org"
 	case parsed.User != nil:
 		return "has credentials in it; take them out"
-	}
-	return ""
-}
-
-// badText says why a text cannot be a name that forges and people are shown; empty if it can.
-func badText(text string) string {
-	switch {
-	case strings.TrimSpace(text) == "":
-		return "must not be empty"
-	case strings.TrimSpace(text) != text:
-		return "must not begin or end with spaces"
-	case len(text) > 200:
-		return "must have at most 200 bytes"
-	case strings.ContainsFunc(text, func(r rune) bool { return !unicode.IsPrint(r) }):
-		return "must hold nothing but printable characters"
 	}
 	return ""
 }

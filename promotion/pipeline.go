@@ -10,6 +10,7 @@ import (
 	"unicode"
 
 	"github.com/fairway-project/fairway/calendar"
+	"github.com/fairway-project/fairway/prose"
 )
 
 // mostName bounds the names of channels: two of them and more become the name of one file in git.
@@ -66,7 +67,7 @@ func (p Pipeline) Check(report func(field, format string, args ...any)) {
 		report("pipeline.author", "is %q; must be a name and an address such as Fairway <fairway@example.org>", p.Author)
 	}
 	for i, label := range p.BreakingLabels {
-		if problem := badText(label); problem != "" {
+		if problem := prose.BadName(label); problem != "" {
 			report(fmt.Sprintf("pipeline.breaking_labels[%d]", i), "is %q; %s", label, problem)
 		}
 	}
@@ -192,7 +193,7 @@ func (e Edge) checkGates(report func(field, format string, args ...any)) {
 	names := map[string]int{}
 	for i, gate := range e.Gates {
 		at := fmt.Sprintf("gates[%d]", i)
-		problem := badText(gate.Name)
+		problem := prose.BadName(gate.Name)
 		first, taken := names[gate.Name]
 		switch {
 		case gate.Name == "": // told by the tag
@@ -215,7 +216,7 @@ func (g Gate) check(badURL func(string) string, report func(field, format string
 	var kinds []string
 	if g.Status != "" {
 		kinds = append(kinds, "status")
-		if problem := badText(g.Status); problem != "" {
+		if problem := prose.BadName(g.Status); problem != "" {
 			report("status", "is %.120q; %s", g.Status, problem)
 		}
 	}
@@ -257,7 +258,7 @@ func (e Edge) checkPullRequest(report func(field, format string, args ...any)) {
 	} else if none && p.Team != "" {
 		report("pull_request.team", "has no effect: approvals is 0")
 	}
-	if problem := badText(p.Team); p.Team != "" && problem != "" {
+	if problem := prose.BadName(p.Team); p.Team != "" && problem != "" {
 		report("pull_request.team", "is %.120q; %s", p.Team, problem)
 	} else if strings.HasPrefix(p.Team, "@") || strings.Count(p.Team, "/") > 1 {
 		report("pull_request.team", "is %.120q; must be a team such as platform or, on GitHub, organisation/platform", p.Team)
@@ -268,7 +269,7 @@ func (e Edge) checkPullRequest(report func(field, format string, args ...any)) {
 	}{{"reviewers", p.Reviewers}, {"labels", p.Labels}} {
 		for i, name := range each.names {
 			field := fmt.Sprintf("pull_request.%s[%d]", each.field, i)
-			problem := badText(name)
+			problem := prose.BadName(name)
 			switch {
 			case problem != "":
 				report(field, "is %.120q; %s", name, problem)
@@ -301,21 +302,6 @@ func badBranch(name string) string {
 		if part == "" || strings.HasPrefix(part, ".") || strings.HasSuffix(part, ".lock") {
 			return unusable
 		}
-	}
-	return ""
-}
-
-// badText says why a text cannot be a name that forges and people are shown; empty if it can.
-func badText(text string) string {
-	switch {
-	case strings.TrimSpace(text) == "":
-		return "must not be empty"
-	case strings.TrimSpace(text) != text:
-		return "must not begin or end with spaces"
-	case len(text) > 200:
-		return "must have at most 200 bytes"
-	case strings.ContainsFunc(text, func(r rune) bool { return !unicode.IsPrint(r) }):
-		return "must hold nothing but printable characters"
 	}
 	return ""
 }
@@ -357,7 +343,7 @@ var hostLabel = regexp.MustCompile(`^[A-Za-z0-9]([A-Za-z0-9-]*[A-Za-z0-9])?$`)
 func isAuthor(text string) bool {
 	name, rest, found := strings.Cut(text, " <")
 	address, closed := strings.CutSuffix(rest, ">")
-	if !found || !closed || badText(name) != "" || badText(text) != "" || strings.ContainsAny(name+address, "<>") {
+	if !found || !closed || prose.BadName(name) != "" || prose.BadName(text) != "" || strings.ContainsAny(name+address, "<>") {
 		return false
 	}
 	_, err := mail.ParseAddress(address)

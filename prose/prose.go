@@ -70,3 +70,18 @@ func Some(names []string, most int) string {
 	}
 	return fmt.Sprintf("%s and %d more", strings.Join(names[:most], ", "), len(names)-most)
 }
+
+// BadName says why a text cannot be a name that forges and people are shown; empty if it can.
+func BadName(text string) string {
+	switch {
+	case strings.TrimSpace(text) == "":
+		return "must not be empty"
+	case strings.TrimSpace(text) != text:
+		return "must not begin or end with spaces"
+	case len(text) > 200:
+		return "must have at most 200 bytes"
+	case strings.ContainsFunc(text, func(r rune) bool { return !unicode.IsPrint(r) }):
+		return "must hold nothing but printable characters"
+	}
+	return ""
+}

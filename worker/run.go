@@ -26,7 +26,6 @@ import (
 	"github.com/fairway-project/fairway/activities/fleet"
 	"github.com/fairway-project/fairway/activities/kube"
 	"github.com/fairway-project/fairway/activities/notify"
-	"github.com/fairway-project/fairway/activities/testsuites"
 	"github.com/fairway-project/fairway/config"
 	"github.com/fairway-project/fairway/registry"
 	"github.com/fairway-project/fairway/workflows"
@@ -91,13 +90,9 @@ func run(ctx context.Context, c config.Config) error {
 	})
 	reached := register(w, c, temporal)
 	registerUpdates(w, c, mirror, reached)
-	registerTestClusters(w, c, reached)
 	registerPromotions(w, c, temporal, mirror, driver, reached.blocks)
 	registerPromoteWorkflows(w)
-	registerTests(w, c, mirror, driver, reached)
-	if err := testsuites.RemoveLeftovers(testsuites.DefaultRoot()); err != nil {
-		logger.Warn("something of test suites of a worker before this one is left", zap.Error(err))
-	}
+	registerTests(w, c, mirror, driver, reached, logger)
 	from := sourceOf(mirror)
 	if mirror != nil {
 		from.Landings = landingsOf(mirror, c.Pipeline, driver)

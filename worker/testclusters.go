@@ -5,8 +5,6 @@ import (
 	"maps"
 	"strings"
 
-	"go.temporal.io/sdk/worker"
-
 	"github.com/fairway-project/fairway/activities/aws"
 	"github.com/fairway-project/fairway/activities/clusters"
 	"github.com/fairway-project/fairway/activities/testclusters"
@@ -31,15 +29,6 @@ func leaseTests(c config.Config, known *clusters.Activities, accounts *aws.Accou
 	}
 	known.WriteLease = leases.WriteStatus
 	return leases
-}
-
-// registerTestClusters names what this worker can do about clusters of tests.
-func registerTestClusters(w worker.Registry, c config.Config, o outside) {
-	if o.leases == nil {
-		return
-	}
-	w.RegisterActivity(&testclusters.Clusters{Leases: o.leases, Settings: c.E2E, Registered: o.clusters.Registered, Uses: o.accounts.Uses})
-	w.RegisterActivity(&testclusters.Queue{Temporal: o.temporal, TaskQueue: c.TaskQueue, Accounts: c.E2E.Accounts})
 }
 
 // tagsOf are the tags of everything that is made for a cluster of a test; other clusters have none.

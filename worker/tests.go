@@ -9,6 +9,7 @@ import (
 	"go.temporal.io/api/serviceerror"
 	"go.temporal.io/sdk/client"
 	"go.temporal.io/sdk/worker"
+	"go.uber.org/zap"
 
 	"github.com/fairway-project/fairway/activities/aws"
 	"github.com/fairway-project/fairway/activities/pullrequests"
@@ -26,7 +27,7 @@ import (
 
 // registerTests names what this worker can do to test pull requests. Mirror and driver are nil where none is
 // configured: what needs them says so.
-func registerTests(w worker.Registry, c config.Config, mirror *channels.Mirror, driver forge.Driver, o outside) {
+func registerTests(w worker.Registry, c config.Config, mirror *channels.Mirror, driver forge.Driver, o outside, logger *zap.Logger) {
 	w.RegisterWorkflow(workflows.TestPullRequest)
 	w.RegisterWorkflow(workflows.TestQueue)
 	w.RegisterWorkflow(workflows.ConsiderTests)
@@ -35,8 +36,15 @@ func registerTests(w worker.Registry, c config.Config, mirror *channels.Mirror, 
 	if o.leases == nil {
 		return
 	}
+	root := testsuites.DefaultRoot()
+	if err := testsuites.RemoveLeftovers(root); err != nil {
+		logger.Warn("something of test suites of a worker before this one is left", zap.Error(err))
+	}
+	leases := &testclusters.Clusters{Leases: o.leases, Settings: c.E2E, Registered: o.clusters.Registered, Uses: o.accounts.Uses}
+	w.RegisterActivity(leases)
+	w.RegisterActivity(&testclusters.Queue{Temporal: o.temporal, TaskQueue: c.TaskQueue, Accounts: c.E2E.Accounts})
 	requests := &pullrequests.Activities{Settings: c.E2E, Pipeline: c.Pipeline, Temporal: o.temporal}
-	suites := &testsuites.Activities{Clusters: o.kube, Settings: c.E2E, Root: testsuites.DefaultRoot()}
+	suites := &testsuites.Activities{Clusters: o.kube, Settings: c.E2E, Root: root, Store: aws.Bucket{Accounts: o.accounts}.PutFile}
 	if mirror != nil {
 		requests.Repository = mirror
 		suites.File = mirror.Text
@@ -44,11 +52,9 @@ func registerTests(w worker.Registry, c config.Config, mirror *channels.Mirror, 
 	if driver != nil {
 		requests.Forge = driver
 	}
-	suites.Store = aws.Bucket{Accounts: o.accounts}.PutFile
 	w.RegisterActivity(requests)
 	w.RegisterActivity(suites)
 	w.RegisterActivity(&testload.Activities{Clusters: o.kube, Workload: c.E2E.Workload, Load: c.E2E.Load})
-	leases := &testclusters.Clusters{Leases: o.leases, Settings: c.E2E}
 	w.RegisterActivity(&sweep.Sweep{
 		Settings: c.E2E, Accounts: o.accounts, Leases: o.leases.List, Running: sweep.Running(o.temporal),
 		Clusters: func(ctx context.Context) ([]registry.Cluster, error) { return c.Clusters(ctx) }, EndLease: leases.EndLease, Blocks: o.blocks,

@@ -66,10 +66,7 @@ func (a *Activities) PrepareUpdate(ctx context.Context, in workflows.PrepareUpda
 	ctx, end := activities.Working(ctx, func() any { return "rendering for cluster " + in.Cluster })
 	defer end()
 	plan, err := a.prepare(ctx, in)
-	if err != nil && errors.Is(context.Cause(ctx), activities.ErrStopping) {
-		return workflows.UpdatePlan{}, activities.ErrStopping
-	}
-	return plan, err
+	return plan, activities.Interrupted(ctx, err)
 }
 
 func (a *Activities) prepare(ctx context.Context, in workflows.PrepareUpdate) (workflows.UpdatePlan, error) {

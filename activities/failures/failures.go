@@ -10,11 +10,22 @@ import (
 
 	"go.temporal.io/sdk/temporal"
 
+	"github.com/fairway-project/fairway/activities"
 	"github.com/fairway-project/fairway/channels"
 	"github.com/fairway-project/fairway/forge"
 	"github.com/fairway-project/fairway/prose"
 	"github.com/fairway-project/fairway/workflows"
 )
+
+// Begin is what an activity begins with: a context that ends with the activity or its worker, and that
+// heartbeats until the returned function is called, which also says what kind of error there is.
+func Begin(ctx context.Context, what string) (context.Context, func(*error)) {
+	worked, stop := activities.Working(ctx, func() any { return what })
+	return worked, func(err *error) {
+		*err = Typed(activities.Interrupted(worked, *err))
+		stop()
+	}
+}
 
 // Invalid is that somebody has to ask, or to configure, something else.
 func Invalid(format string, args ...any) error {

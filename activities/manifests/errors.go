@@ -20,10 +20,7 @@ import (
 
 // stopped says why the work of an activity has ended.
 func stopped(ctx context.Context) error {
-	if cause := context.Cause(ctx); errors.Is(cause, activities.ErrStopping) {
-		return activities.ErrStopping
-	}
-	return ctx.Err()
+	return activities.Interrupted(ctx, ctx.Err())
 }
 
 // explain types an error of a request to the API server.

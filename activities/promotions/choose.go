@@ -21,7 +21,7 @@ import (
 // ChoosePromotion implements workflows.Promotions. Where nothing is due it costs one request to the
 // repository and two queries.
 func (a *Activities) ChoosePromotion(ctx context.Context, in workflows.ChoosePromotion) (choice workflows.PromotionChoice, err error) {
-	ctx, end := a.begin(ctx, "choosing what to promote from "+in.From+" to "+in.To)
+	ctx, end := failures.Begin(ctx, "choosing what to promote from "+in.From+" to "+in.To)
 	defer end(&err)
 	if err := a.needRepository(); err != nil {
 		return choice, err

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"strings"
 
+	"github.com/fairway-project/fairway/activities/failures"
 	"github.com/fairway-project/fairway/channels"
 	"github.com/fairway-project/fairway/forge"
 	"github.com/fairway-project/fairway/promotion"
@@ -15,7 +16,7 @@ import (
 // ReportConflict implements workflows.Promotions. Each edge has one pull request for its conflicts, which
 // says by a hidden marker what it is about: candidate and head of the target.
 func (a *Activities) ReportConflict(ctx context.Context, in workflows.PromotionOf) (record promotion.Record, err error) {
-	ctx, end := a.begin(ctx, "reporting the conflict of "+in.ID)
+	ctx, end := failures.Begin(ctx, "reporting the conflict of "+in.ID)
 	defer end(&err)
 	if err := a.needForge(); err != nil {
 		return record, err

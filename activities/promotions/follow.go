@@ -32,7 +32,7 @@ const mostApprovals = 20
 // FollowPromotion implements workflows.Promotions. What goes wrong outside ends nothing: it is one more
 // thing that is waited for.
 func (a *Activities) FollowPromotion(ctx context.Context, in workflows.PromotionOf) (record promotion.Record, err error) {
-	ctx, end := a.begin(ctx, "following the pull request of "+in.ID)
+	ctx, end := failures.Begin(ctx, "following the pull request of "+in.ID)
 	defer end(&err)
 	if err := a.needForge(); err != nil {
 		return record, err

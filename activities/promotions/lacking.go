@@ -4,6 +4,7 @@ import (
 	"context"
 	"slices"
 
+	"github.com/fairway-project/fairway/activities/failures"
 	"github.com/fairway-project/fairway/promotion"
 	"github.com/fairway-project/fairway/prose"
 	"github.com/fairway-project/fairway/workflows"
@@ -16,7 +17,7 @@ const mostLacking = 100
 // compared with it, also those from which it is more than one promotion away: a hotfix of the last one
 // has to come back to the first.
 func (a *Activities) ListLacking(ctx context.Context, in workflows.ListLacking) (lacking []workflows.Lacking, err error) {
-	ctx, end := a.begin(ctx, "comparing channel "+in.Channel+" with those before it")
+	ctx, end := failures.Begin(ctx, "comparing channel "+in.Channel+" with those before it")
 	defer end(&err)
 	before := a.Pipeline.Upstream(in.Channel)
 	lacking = []workflows.Lacking{}

@@ -22,7 +22,7 @@ import (
 // there is to remember of a merge: whatever dies between merge, push and record, the next attempt
 // finds it there and makes no second one.
 func (a *Activities) MergePromotion(ctx context.Context, in workflows.PromotionOf) (record promotion.Record, err error) {
-	ctx, end := a.begin(ctx, "merging "+in.ID)
+	ctx, end := failures.Begin(ctx, "merging "+in.ID)
 	defer end(&err)
 	edge, heads, err := a.opening(ctx, in)
 	if err != nil {

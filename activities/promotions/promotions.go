@@ -5,7 +5,6 @@ package promotions
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io/fs"
 	"maps"
@@ -17,7 +16,6 @@ import (
 	"github.com/hashicorp/golang-lru/v2/expirable"
 	"go.temporal.io/sdk/client"
 
-	"github.com/fairway-project/fairway/activities"
 	"github.com/fairway-project/fairway/activities/failures"
 	"github.com/fairway-project/fairway/calendar"
 	"github.com/fairway-project/fairway/channels"
@@ -59,19 +57,6 @@ func (a *Activities) now() time.Time {
 		return a.Now()
 	}
 	return time.Now()
-}
-
-// begin is what every activity begins with: a context that ends with the activity or its worker, and
-// that heartbeats until the returned function is called, which also says what an error is.
-func (a *Activities) begin(ctx context.Context, what string) (context.Context, func(*error)) {
-	worked, stop := activities.Working(ctx, func() any { return what })
-	return worked, func(err *error) {
-		if *err != nil && errors.Is(context.Cause(worked), activities.ErrStopping) {
-			*err = activities.ErrStopping
-		}
-		*err = failures.Typed(*err)
-		stop()
-	}
 }
 
 // edge is one of the pipeline.

@@ -20,7 +20,7 @@ import (
 // OpenPromotion implements workflows.Promotions. The branch of a candidate has at most one pull request
 // that is open or that people have ended, and it is found again by that branch.
 func (a *Activities) OpenPromotion(ctx context.Context, in workflows.PromotionOf) (record promotion.Record, err error) {
-	ctx, end := a.begin(ctx, "opening a pull request for "+in.ID)
+	ctx, end := failures.Begin(ctx, "opening a pull request for "+in.ID)
 	defer end(&err)
 	if err := a.needForge(); err != nil {
 		return record, err
@@ -174,7 +174,7 @@ func (a *Activities) closedBy(ctx context.Context, number int) (promotion.Outcom
 
 // WithdrawPromotion implements workflows.Promotions.
 func (a *Activities) WithdrawPromotion(ctx context.Context, in workflows.PromotionOf) (err error) {
-	ctx, end := a.begin(ctx, "withdrawing "+in.ID)
+	ctx, end := failures.Begin(ctx, "withdrawing "+in.ID)
 	defer end(&err)
 	if err := a.needRepository(); err != nil {
 		return err

@@ -14,6 +14,7 @@ import (
 	"go.temporal.io/sdk/activity"
 	"golang.org/x/sync/errgroup"
 
+	"github.com/fairway-project/fairway/activities/failures"
 	"github.com/fairway-project/fairway/channels"
 	"github.com/fairway-project/fairway/forge"
 	"github.com/fairway-project/fairway/promotion"
@@ -32,7 +33,7 @@ const (
 
 // ReportPromotion implements workflows.Promotions. A target that has the candidate already lacks nothing.
 func (a *Activities) ReportPromotion(ctx context.Context, in workflows.PromotionOf) (report promotion.Report, err error) {
-	ctx, end := a.begin(ctx, "looking at what "+in.ID+" carries")
+	ctx, end := failures.Begin(ctx, "looking at what "+in.ID+" carries")
 	defer end(&err)
 	edge, heads, err := a.opening(ctx, in)
 	if err != nil {

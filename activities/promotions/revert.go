@@ -24,7 +24,7 @@ import (
 // promotions of the range; then the content is restored. An attempt that comes after one that died
 // finds what that one has told, and what it has pushed or opened.
 func (a *Activities) RevertChannel(ctx context.Context, in workflows.RevertChannel) (revert promotion.Revert, err error) {
-	ctx, end := a.begin(ctx, "setting channel "+in.Channel+" back")
+	ctx, end := failures.Begin(ctx, "setting channel "+in.Channel+" back")
 	defer end(&err)
 	if strings.TrimSpace(in.Reason) == "" && !in.DryRun {
 		return revert, failures.Invalid("setting a channel back needs a reason: others will ask for it")

@@ -41,7 +41,7 @@ type settled struct {
 
 // LookAtPullRequests implements workflows.PullRequests.
 func (a *Activities) LookAtPullRequests(ctx context.Context, _ workflows.LookAtPullRequests) (look workflows.PullRequestsLook, err error) {
-	ctx, end := a.begin(ctx, "looking at the pull requests")
+	ctx, end := failures.Begin(ctx, "looking at the pull requests")
 	defer end(&err)
 	if err := a.needRepository(); err != nil {
 		return look, err

@@ -3,14 +3,12 @@ package pullrequests
 
 import (
 	"context"
-	"errors"
 	"sync"
 	"time"
 
 	"github.com/hashicorp/golang-lru/v2/expirable"
 	"go.temporal.io/sdk/client"
 
-	"github.com/fairway-project/fairway/activities"
 	"github.com/fairway-project/fairway/activities/failures"
 	"github.com/fairway-project/fairway/channels"
 	"github.com/fairway-project/fairway/e2e"
@@ -43,19 +41,6 @@ func (a *Activities) now() time.Time {
 		return a.Now()
 	}
 	return time.Now()
-}
-
-// begin is what every activity begins with: a context that ends with the activity or its worker, and
-// that heartbeats until the returned function is called, which also says what an error is.
-func (a *Activities) begin(ctx context.Context, what string) (context.Context, func(*error)) {
-	worked, stop := activities.Working(ctx, func() any { return what })
-	return worked, func(err *error) {
-		if *err != nil && errors.Is(context.Cause(worked), activities.ErrStopping) {
-			*err = activities.ErrStopping
-		}
-		*err = failures.Typed(*err)
-		stop()
-	}
 }
 
 func (a *Activities) needRepository() error {

@@ -9,6 +9,7 @@ import (
 
 	"go.temporal.io/sdk/activity"
 
+	"github.com/fairway-project/fairway/activities/failures"
 	"github.com/fairway-project/fairway/e2e"
 	"github.com/fairway-project/fairway/forge"
 )
@@ -16,7 +17,7 @@ import (
 // ReportTest implements workflows.PullRequests. The comment is about the present head of the pull request only: what is
 // said of an older one late is only in the status of that one.
 func (a *Activities) ReportTest(ctx context.Context, report e2e.Report) (err error) {
-	ctx, end := a.begin(ctx, "reporting test "+report.Request.ID)
+	ctx, end := failures.Begin(ctx, "reporting test "+report.Request.ID)
 	defer end(&err)
 	if a.Forge == nil { // tests of refs go without one
 		return nil

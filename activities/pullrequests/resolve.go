@@ -17,7 +17,7 @@ import (
 // ResolveTest implements workflows.PullRequests. Whoever runs the command may write here: it is a member's wish, also for
 // the pull request of a stranger.
 func (a *Activities) ResolveTest(ctx context.Context, in workflows.ResolveTest) (request e2e.Request, err error) {
-	ctx, end := a.begin(ctx, "resolving what is to be tested")
+	ctx, end := failures.Begin(ctx, "resolving what is to be tested")
 	defer end(&err)
 	if err := a.needRepository(); err != nil {
 		return request, err

@@ -100,22 +100,14 @@ func (c *Clusters) ChangeLease(ctx context.Context, in workflows.ChangeLease) (e
 		return nil
 	})
 	if err != nil || lifecycle == "" {
-		return lease, stopping(ctx, err)
+		return lease, activities.Interrupted(ctx, err)
 	}
 	select {
 	case <-time.After(seenFor):
 		return lease, nil
 	case <-ctx.Done():
-		return e2e.Lease{}, stopping(ctx, ctx.Err())
+		return e2e.Lease{}, activities.Interrupted(ctx, ctx.Err())
 	}
-}
-
-// stopping is why an activity that its worker's end has interrupted is to be tried elsewhere.
-func stopping(ctx context.Context, err error) error {
-	if err != nil && context.Cause(ctx) == activities.ErrStopping {
-		return activities.ErrStopping
-	}
-	return err
 }
 
 // EndLease implements workflows.TestClusters.

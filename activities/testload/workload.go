@@ -3,7 +3,6 @@ package testload
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"sync/atomic"
 
@@ -49,8 +48,12 @@ func (a *Activities) StartWorkload(ctx context.Context, in workflows.OnTestClust
 	if err != nil {
 		return err
 	}
-	if err := a.applyWorkload(ctx, client, in.Cluster); err != nil {
-		return a.ended(ctx, err)
+	size, err := resource.ParseQuantity(a.Workload.Storage)
+	if err != nil {
+		return invalid("e2e.workload.storage: %q is no size: %v", a.Workload.Storage, err)
+	}
+	if err := a.applyWorkload(ctx, client, in.Cluster, size); err != nil {
+		return activities.Interrupted(ctx, err)
 	}
 	within, cancel := context.WithDeadline(ctx, in.Since.Add(a.Workload.ReadyWithin))
 	defer cancel()
@@ -74,18 +77,10 @@ func (a *Activities) StartWorkload(ctx context.Context, in workflows.OnTestClust
 				return temporal.NewNonRetryableApplicationError(fmt.Sprintf("cluster %s: %s %s/%s is not ready within %s: %s; does the cluster have room and the image (e2e.workload.image)?",
 					in.Cluster, part.resource, namespace, part.name, a.Workload.ReadyWithin, state), workflows.Unhealthy, nil)
 			}
-			return a.ended(ctx, err)
+			return activities.Interrupted(ctx, err)
 		}
 	}
 	return nil
-}
-
-// ended says for workflows why something has ended.
-func (a *Activities) ended(ctx context.Context, err error) error {
-	if errors.Is(context.Cause(ctx), activities.ErrStopping) {
-		return activities.ErrStopping
-	}
-	return err
 }
 
 // await watches one object until it is as wanted.
@@ -118,7 +113,7 @@ func statefulSetReady(object runtime.Object) (bool, string) {
 }
 
 // applyWorkload applies all parts on the server side. What is there already stays as it is.
-func (a *Activities) applyWorkload(ctx context.Context, client kubernetes.Interface, cluster string) error {
+func (a *Activities) applyWorkload(ctx context.Context, client kubernetes.Interface, cluster string, storage resource.Quantity) error {
 	core, apps, policy := client.CoreV1().RESTClient(), client.AppsV1().RESTClient(), client.PolicyV1().RESTClient()
 	for _, part := range []struct {
 		client   rest.Interface
@@ -131,7 +126,7 @@ func (a *Activities) applyWorkload(ctx context.Context, client kubernetes.Interf
 		{policy, "poddisruptionbudgets", a.budget(Web)},
 		{policy, "poddisruptionbudgets", a.budget(Store)},
 		{apps, "deployments", a.deployment()},
-		{apps, "statefulsets", a.statefulSet()},
+		{apps, "statefulsets", a.statefulSet(storage)},
 	} {
 		body, err := json.Marshal(part.object)
 		if err != nil {
@@ -190,14 +185,14 @@ func (a *Activities) deployment() *appsv1.Deployment {
 	}
 }
 
-func (a *Activities) statefulSet() *appsv1.StatefulSet {
+func (a *Activities) statefulSet(storage resource.Quantity) *appsv1.StatefulSet {
 	template := a.pod(Store)
 	template.Spec.Containers[0].VolumeMounts = []corev1.VolumeMount{{Name: "data", MountPath: "/data"}}
 	claim := corev1.PersistentVolumeClaim{
 		TypeMeta: metav1.TypeMeta{APIVersion: "v1", Kind: "PersistentVolumeClaim"}, ObjectMeta: metav1.ObjectMeta{Name: "data"},
 		Spec: corev1.PersistentVolumeClaimSpec{
 			AccessModes: []corev1.PersistentVolumeAccessMode{corev1.ReadWriteOnce},
-			Resources:   corev1.VolumeResourceRequirements{Requests: corev1.ResourceList{corev1.ResourceStorage: a.storage()}},
+			Resources:   corev1.VolumeResourceRequirements{Requests: corev1.ResourceList{corev1.ResourceStorage: storage}},
 		},
 	}
 	if a.Workload.StorageClass != "" {
@@ -213,15 +208,6 @@ func (a *Activities) statefulSet() *appsv1.StatefulSet {
 			},
 		},
 	}
-}
-
-// storage is checked with the configuration.
-func (a *Activities) storage() resource.Quantity {
-	size, err := resource.ParseQuantity(a.Workload.Storage)
-	if err != nil {
-		return resource.MustParse("1Gi")
-	}
-	return size
 }
 
 func (a *Activities) pod(name string) corev1.PodTemplateSpec {

@@ -212,11 +212,8 @@ func (r *run) storeAll(ctx context.Context, files []file) (folder string, err er
 
 // stopped says why an activity ends that was told to, or that its cluster does not let begin.
 func stopped(ctx context.Context, err error) error {
-	if errors.Is(context.Cause(ctx), activities.ErrStopping) {
-		return activities.ErrStopping
-	}
 	if ctx.Err() != nil {
-		return ctx.Err()
+		err = ctx.Err()
 	}
-	return err
+	return activities.Interrupted(ctx, err)
 }

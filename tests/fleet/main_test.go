@@ -14,7 +14,6 @@ import (
 
 	"github.com/aws/aws-sdk-go-v2/service/autoscaling"
 	"github.com/aws/aws-sdk-go-v2/service/cloudformation"
-	"github.com/goccy/go-yaml"
 	"go.temporal.io/sdk/client"
 
 	"github.com/fairway-project/fairway/config"
@@ -95,18 +94,7 @@ func startProduct(ctx context.Context) (err error) {
 	c.Replace.Settle, c.Roll.Validate = time.Second, new(time.Second)
 	c.Replace.NodeReadyWithin = 20 * time.Second
 	c.Roll.BadReplacements = new(2)
-	env["FAIRWAY_CONFIG"] = filepath.Join(dir, "fairway.yaml")
-	data, err := yaml.Marshal(c)
-	if err != nil {
-		return err
-	}
-	if err := os.WriteFile(env["FAIRWAY_CONFIG"], data, 0o644); err != nil {
-		return err
-	}
-	worker, err = theLab.Run(ctx, lab.Process{
-		Name: "worker", Command: []string{product.Program("worker")}, Env: product.Environment(env),
-		Ready: func(ctx context.Context) error { return product.Answers(ctx, "http://"+c.Worker.Listen+"/readyz") },
-	})
+	worker, err = product.StartWorker(ctx, theLab, c, env)
 	return err
 }
 

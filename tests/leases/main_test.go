@@ -4,11 +4,9 @@ import (
 	"context"
 	"flag"
 	"os"
-	"path/filepath"
 	"testing"
 	"time"
 
-	"github.com/goccy/go-yaml"
 	"go.temporal.io/sdk/client"
 
 	"github.com/fairway-project/fairway/activities/aws"
@@ -60,14 +58,6 @@ func startProduct(ctx context.Context, folder string) (err error) {
 		{Name: "worker", Profile: "worker-default", InstanceTypes: []string{"m5.large"}, MinSize: 3, MaxSize: 4},
 		{Name: "worker-data", Profile: "worker-data", InstanceTypes: []string{"m5.large"}, MinSize: 3, MaxSize: 4},
 	}
-	data, err := yaml.Marshal(settings)
-	if err != nil {
-		return err
-	}
-	env["FAIRWAY_CONFIG"] = filepath.Join(folder, "fairway.yaml")
-	if err := os.WriteFile(env["FAIRWAY_CONFIG"], data, 0o644); err != nil {
-		return err
-	}
 	for _, name := range []string{"AWS_ENDPOINT_URL", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"} {
 		if err := os.Setenv(name, env[name]); err != nil {
 			return err
@@ -78,11 +68,6 @@ func startProduct(ctx context.Context, folder string) (err error) {
 		Leases:   &testclusters.Leases{Bucket: aws.Bucket{Accounts: accounts}, Accounts: settings.E2E.Accounts},
 		Settings: settings.E2E, Uses: accounts.Uses, Registered: func(context.Context, string) (bool, error) { return false, nil },
 	}
-	_, err = theLab.Run(ctx, lab.Process{
-		Name: "worker", Command: []string{product.Program("worker")}, Env: product.Environment(env),
-		Ready: func(ctx context.Context) error {
-			return product.Answers(ctx, "http://"+settings.Worker.Listen+"/readyz")
-		},
-	})
+	_, err = product.StartWorker(ctx, theLab, settings, env)
 	return err
 }

@@ -2,6 +2,7 @@ package product
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -9,10 +10,15 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"testing"
+	"time"
 
+	"github.com/goccy/go-yaml"
+	"github.com/stretchr/testify/require"
 	"go.temporal.io/sdk/client"
 	"golang.org/x/sync/errgroup"
 
+	"github.com/fairway-project/fairway/config"
 	"github.com/fairway-project/fairway/lab"
 )
 
@@ -93,6 +99,52 @@ func Execute(ctx context.Context, env map[string]string, program string, args ..
 		err = fmt.Errorf("%s %v did not end; it printed:\n%s", program, args, problems.String())
 	}
 	return out.String(), problems.String(), cmd.ProcessState.ExitCode(), err
+}
+
+// Written is the path of a configuration in the folder of Main.
+func Written(name string, c config.Config) (string, error) {
+	data, err := yaml.Marshal(c)
+	if err != nil {
+		return "", err
+	}
+	path := filepath.Join(folder, name)
+	return path, os.WriteFile(path, data, 0o644)
+}
+
+// StartWorker starts the worker with a configuration, which the environment names from then on, as a part of the
+// lab, which has all that is needed to kill it.
+func StartWorker(ctx context.Context, l *lab.Lab, c config.Config, env map[string]string) (*lab.Part, error) {
+	var err error
+	if env["FAIRWAY_CONFIG"], err = Written("fairway.yaml", c); err != nil {
+		return nil, err
+	}
+	return l.Run(ctx, lab.Process{
+		Name: "worker", Command: []string{Program("worker")}, Env: Environment(env),
+		Ready: func(ctx context.Context) error { return Answers(ctx, "http://"+c.Worker.Listen+"/readyz") },
+	})
+}
+
+// Command runs the command line for at most a time. It returns what that printed, on standard error if nothing
+// else.
+func Command(ctx context.Context, within time.Duration, env map[string]string, args ...string) (out string, status int, err error) {
+	ctx, cancel := context.WithTimeout(ctx, within)
+	defer cancel()
+	out, problems, status, err := Execute(ctx, env, Program("starter"), args...)
+	return cmp.Or(out, problems), status, err
+}
+
+// Fairway runs the command line, which has to succeed. While another test kills whoever answers it asks again.
+func Fairway(t *testing.T, within time.Duration, env map[string]string, args ...string) string {
+	t.Helper()
+	var out string
+	var status int
+	require.Eventually(t, func() bool {
+		var err error
+		out, status, err = Command(t.Context(), within, env, args...)
+		return err == nil && status != Unreachable
+	}, within, time.Second, "fairway %v", args)
+	require.Zero(t, status, "fairway %v: %s", args, out)
+	return out
 }
 
 // FreeAddress is one that somebody who is started at once can listen on.

@@ -1,7 +1,6 @@
 package promotion
 
 import (
-	"cmp"
 	"context"
 	"encoding/json"
 	"strings"
@@ -65,12 +64,7 @@ func (c clone) mergedOnce(branch, from, candidate string) string {
 // ---- the forge
 
 // as is somebody's way to the forge.
-func as(t *testing.T, token string) *gitea.Client {
-	t.Helper()
-	client, err := gitea.NewClient("http://"+theLab.Direct("forge"), gitea.SetContext(t.Context()), gitea.SetGiteaVersion(""), gitea.SetToken(token))
-	require.NoError(t, err)
-	return client
-}
+func as(t *testing.T, token string) *gitea.Client { return product.As(t, theLab, token) }
 
 func owner() string { return theLab.Forge().Owner }
 func repo() string  { return theLab.Forge().Repository }
@@ -116,25 +110,12 @@ func review(t *testing.T, number int64, commit string, verdict gitea.ReviewState
 	require.NoError(t, err)
 }
 
-// comments are what Fairway has written on a pull request.
-func comments(t *testing.T, number int64) (texts []string) {
-	t.Helper()
-	list, _, err := as(t, theLab.Forge().OperatorToken).ListIssueComments(owner(), repo(), number, gitea.ListIssueCommentOptions{})
-	require.NoError(t, err)
-	for _, each := range list {
-		if each.Poster.UserName == "operator" {
-			texts = append(texts, each.Body)
-		}
-	}
-	return texts
-}
-
 // says waits until the one comment of Fairway's on a pull request contains a text.
 func says(t *testing.T, number int64, text string) {
 	t.Helper()
 	var last []string
 	require.Eventually(t, func() bool {
-		last = comments(t, number)
+		last = product.Comments(t, theLab, number)
 		return len(last) == 1 && strings.Contains(last[0], text)
 	}, patience, 300*time.Millisecond, "the comment on #%d does not say %q", number, text)
 }
@@ -156,24 +137,13 @@ func kill(t *testing.T) {
 
 // command runs the command line.
 func command(ctx context.Context, args ...string) (out string, status int, err error) {
-	ctx, cancel := context.WithTimeout(ctx, patience)
-	defer cancel()
-	out, problems, status, err := product.Execute(ctx, env, product.Program("starter"), args...)
-	return cmp.Or(out, problems), status, err
+	return product.Command(ctx, patience, env, args...)
 }
 
-// fairway runs the command line, which has to succeed. While another test kills whoever answers it asks again.
+// fairway runs the command line, which has to succeed.
 func fairway(t *testing.T, args ...string) string {
 	t.Helper()
-	var out string
-	var status int
-	require.Eventually(t, func() bool {
-		var err error
-		out, status, err = command(t.Context(), args...)
-		return err == nil && status != product.Unreachable
-	}, patience, time.Second, "fairway %v", args)
-	require.Zero(t, status, "fairway %v: %s", args, out)
-	return out
+	return product.Fairway(t, patience, env, args...)
 }
 
 // answers runs the command line and reads its JSON.

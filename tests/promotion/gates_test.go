@@ -19,6 +19,7 @@ import (
 
 	"github.com/fairway-project/fairway/config"
 	"github.com/fairway-project/fairway/promotion"
+	"github.com/fairway-project/fairway/tests/product"
 )
 
 // shopErrors is what Prometheus measures.
@@ -194,7 +195,7 @@ func TestSchedulesAreMadeChangedAndRemovedFromTheConfiguration(t *testing.T) {
 	c, err := config.Load(env["FAIRWAY_CONFIG"])
 	require.NoError(t, err)
 	c.Pipeline.Edges = c.Pipeline.Edges[:len(c.Pipeline.Edges)-1]
-	shorter, err := written("shorter.yaml", c)
+	shorter, err := product.Written("shorter.yaml", c)
 	require.NoError(t, err)
 	dry := fairway(t, "schedule", "apply", "--dry-run", "--config", shorter)
 	require.Contains(t, dry, "promotion/gone-dev-to-gone-alpha")

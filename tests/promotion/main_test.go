@@ -5,12 +5,10 @@ import (
 	"flag"
 	"fmt"
 	"os"
-	"path/filepath"
 	"slices"
 	"testing"
 	"time"
 
-	"github.com/goccy/go-yaml"
 	"go.temporal.io/sdk/client"
 
 	"github.com/fairway-project/fairway/calendar"
@@ -73,33 +71,16 @@ func startProduct(ctx context.Context) (err error) {
 	}
 	c.Update.SyncEvery, c.Update.HealthEvery = 2*time.Second, 2*time.Second
 	c.Pipeline, c.E2E = pipeline(), e2e.Defaults()
-	if env["FAIRWAY_CONFIG"], err = written("fairway.yaml", c); err != nil {
-		return err
-	}
 	if err := product.MakeBranches(ctx, theLab, c.Pipeline.Channels); err != nil {
 		return err
 	}
-	worker, err = theLab.Run(ctx, lab.Process{
-		Name: "worker", Command: []string{product.Program("worker")}, Env: product.Environment(env),
-		Ready: func(ctx context.Context) error { return product.Answers(ctx, "http://"+c.Worker.Listen+"/readyz") },
-	})
-	if err != nil {
+	if worker, err = product.StartWorker(ctx, theLab, c, env); err != nil {
 		return err
 	}
 	if out, status, err := command(ctx, "schedule", "apply"); err != nil || status != 0 {
 		return fmt.Errorf("fairway schedule apply ends with %d: %w\n%s", status, err, out)
 	}
 	return nil
-}
-
-// written is the path of a configuration.
-func written(name string, c config.Config) (string, error) {
-	data, err := yaml.Marshal(c)
-	if err != nil {
-		return "", err
-	}
-	path := filepath.Join(dir, name)
-	return path, os.WriteFile(path, data, 0o644)
 }
 
 // pipeline is that of all tests: each has channels of its own, whose names begin alike.

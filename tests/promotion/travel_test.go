@@ -13,6 +13,7 @@ import (
 	"k8s.io/client-go/kubernetes"
 
 	"github.com/fairway-project/fairway/promotion"
+	"github.com/fairway-project/fairway/tests/product"
 )
 
 // A commit on dev gets to alpha by itself and waits as a pull request to stable, which takes it once
@@ -81,7 +82,7 @@ func TestACommitTravelsFromDevToStableWhateverDies(t *testing.T) {
 	record = recorded(t, "alpha", "stable", merge, promotion.Merged)
 	require.Equal(t, arrived, record.Merge)
 	require.Equal(t, []string{"reviewer"}, record.Approvals)
-	require.Len(t, comments(t, request.Index), 1, "one comment was kept up to date")
+	require.Len(t, product.Comments(t, theLab, request.Index), 1, "one comment was kept up to date")
 	require.Contains(t, c.File("stable", "cluster/manifests/travel/config.yaml"), "first")
 
 	var list struct{ Promotions []promotion.Record }

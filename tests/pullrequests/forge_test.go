@@ -20,12 +20,7 @@ import (
 )
 
 // as is somebody's way to the forge.
-func as(t *testing.T, token string) *gitea.Client {
-	t.Helper()
-	client, err := gitea.NewClient("http://"+theLab.Direct("forge"), gitea.SetContext(t.Context()), gitea.SetGiteaVersion(""), gitea.SetToken(token))
-	require.NoError(t, err)
-	return client
-}
+func as(t *testing.T, token string) *gitea.Client { return product.As(t, theLab, token) }
 
 func owner() string { return theLab.Forge().Owner }
 func repo() string  { return theLab.Forge().Repository }
@@ -125,25 +120,12 @@ func awaitStatus(t *testing.T, commit string, state gitea.StatusState, text stri
 	}, patience, 200*time.Millisecond, "the status of %.8s does not become %s with %q", commit, state, text)
 }
 
-// comments are what Fairway has written on it.
-func (r *request) comments() (texts []string) {
-	r.Helper()
-	list, _, err := as(r.T, theLab.Forge().OperatorToken).ListIssueComments(owner(), repo(), r.number, gitea.ListIssueCommentOptions{})
-	require.NoError(r, err)
-	for _, each := range list {
-		if each.Poster.UserName == "operator" {
-			texts = append(texts, each.Body)
-		}
-	}
-	return texts
-}
-
 // says waits until the one comment of Fairway's contains texts, and returns it.
 func (r *request) says(texts ...string) string {
 	r.Helper()
 	var last []string
 	require.Eventually(r, func() bool {
-		last = r.comments()
+		last = product.Comments(r.T, theLab, r.number)
 		if len(last) != 1 {
 			return false
 		}
@@ -232,13 +214,5 @@ func leases(t *testing.T, cluster string) (keys []string) {
 // fairway runs the command line, which has to succeed.
 func fairway(t *testing.T, args ...string) string {
 	t.Helper()
-	var out string
-	var status int
-	require.Eventually(t, func() bool {
-		var err error
-		out, status, err = command(t.Context(), args...)
-		return err == nil && status != product.Unreachable
-	}, patience, time.Second, "fairway %v", args)
-	require.Zero(t, status, "fairway %v: %s", args, out)
-	return out
+	return product.Fairway(t, patience, env, args...)
 }

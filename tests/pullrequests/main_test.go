@@ -1,7 +1,6 @@
 package pullrequests
 
 import (
-	"cmp"
 	"context"
 	"flag"
 	"fmt"
@@ -10,7 +9,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/goccy/go-yaml"
 	"go.temporal.io/sdk/client"
 
 	"github.com/fairway-project/fairway/config"
@@ -89,20 +87,13 @@ func startProduct(ctx context.Context) (err error) {
 		{Name: "smoke", Smoke: &e2e.SmokeSuite{}, Channels: []string{wholeChannel}},
 		{Name: "probe", Command: []string{probe, "{cluster}", "{reports}"}, Within: 5 * time.Minute},
 	}
-	if env["FAIRWAY_CONFIG"], err = written("fairway.yaml", c); err != nil {
-		return err
-	}
 	if err := product.MakeBranches(ctx, theLab, c.Pipeline.Channels); err != nil {
 		return err
 	}
 	if err := withoutLegacy(ctx, c.Pipeline.Channels); err != nil {
 		return err
 	}
-	worker, err = theLab.Run(ctx, lab.Process{
-		Name: "worker", Command: []string{product.Program("worker")}, Env: product.Environment(env),
-		Ready: func(ctx context.Context) error { return product.Answers(ctx, "http://"+c.Worker.Listen+"/readyz") },
-	})
-	if err != nil {
+	if worker, err = product.StartWorker(ctx, theLab, c, env); err != nil {
 		return err
 	}
 	if out, status, err := command(ctx, "schedule", "apply"); err != nil || status != 0 {
@@ -163,20 +154,7 @@ func told(t *testing.T, what, cluster string) (end func()) {
 	return end
 }
 
-// written is the path of a configuration.
-func written(name string, c config.Config) (string, error) {
-	data, err := yaml.Marshal(c)
-	if err != nil {
-		return "", err
-	}
-	path := filepath.Join(dir, name)
-	return path, os.WriteFile(path, data, 0o644)
-}
-
 // command runs the command line.
 func command(ctx context.Context, args ...string) (out string, status int, err error) {
-	ctx, cancel := context.WithTimeout(ctx, patience)
-	defer cancel()
-	out, problems, status, err := product.Execute(ctx, env, product.Program("starter"), args...)
-	return cmp.Or(out, problems), status, err
+	return product.Command(ctx, patience, env, args...)
 }
