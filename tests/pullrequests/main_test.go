@@ -31,6 +31,7 @@ var (
 const (
 	wholeChannel  = "whole"
 	quietChannel  = "quiet"
+	queueChannel  = "queued"
 	limit         = 2
 	patience      = 9 * time.Minute // tests wait for each other's places
 	sometimes     = time.Second
@@ -67,7 +68,7 @@ func startProduct(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	c.Pipeline = promotion.Pipeline{Every: 4 * time.Second, Author: "Fairway <fairway@fairway.test>", Channels: []string{wholeChannel, "after-whole", quietChannel}}
+	c.Pipeline = promotion.Pipeline{Every: 4 * time.Second, Author: "Fairway <fairway@fairway.test>", Channels: []string{wholeChannel, "after-whole", quietChannel, queueChannel}}
 	c.Pipeline.Edges = []promotion.Edge{{
 		From: wholeChannel, To: "after-whole", Mode: promotion.Merge, Soak: new(time.Second),
 		Gates: []promotion.Gate{{Name: "e2e", Status: statusContext}},

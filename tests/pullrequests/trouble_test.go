@@ -100,3 +100,11 @@ func TestAnAPIServerThatDoesNotAnswerKeepsNoClusterUp(t *testing.T) {
 	require.Equal(t, e2e.Cancelled, ends(t, r.id()).Verdict)
 	gone(t, r.cluster())
 }
+
+func TestACommitIsTestedByHandWithoutAPullRequest(t *testing.T) {
+	t.Parallel()
+	c := product.NewClone(t, theLab)
+	c.Git("checkout", "--quiet", "--detach", "origin/"+quietChannel)
+	c.Commit("by-hand", "Change something", harmless("by-hand"))
+	fairway(t, "e2e", "run", "--ref", quietChannel+"..by-hand", "--wait", "--yes") // which fails if the test does
+}
