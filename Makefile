@@ -23,12 +23,14 @@ demo: .lab/bin/lab build ## start everything, replace a node, follow a commit, r
 
 # Two packages at a time: they wait more than they compute. The two that keep a machine busiest, the
 # whole fleet and the scenarios of tests/, are listed so that one begins when the other ends; promotions run
-# beside the fleet, which bears it better than the scenarios do. Compiling all of them first uses every core.
+# beside the fleet, which bears it better than the scenarios do. Pull requests make a cluster each, and run by
+# themselves in the end. Compiling all of them first uses every core.
 .PHONY: test
 test: .lab/bin/lab ## run every test, on a real lab
 	.lab/bin/lab build
 	go test -run '^$$' ./... >/dev/null
-	go test -p 2 -timeout 25m ./tests/fleet ./tests/promotion ./tests/pullrequests ./activities/... ./tests ./...
+	go test -p 2 -timeout 25m ./tests/fleet ./tests/promotion ./activities/... ./tests $$(go list ./... | grep -v /tests/pullrequests)
+	go test -timeout 25m ./tests/pullrequests
 	go test -C lab/temporal -trimpath ./...
 
 include lab/lab.mk

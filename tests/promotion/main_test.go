@@ -69,7 +69,7 @@ func startProduct(ctx context.Context) (err error) {
 	if err := theLab.StartPrometheus(ctx, lab.Prometheus{Targets: []string{smoke.Listener.Addr().String()}}); err != nil {
 		return err
 	}
-	c.Update.SyncEvery, c.Update.HealthEvery = 2*time.Second, 2*time.Second
+	c.Update.SyncEvery, c.Update.HealthEvery = 4*time.Second, 4*time.Second
 	c.Pipeline, c.E2E = pipeline(), e2e.Defaults()
 	if err := product.MakeBranches(ctx, theLab, c.Pipeline.Channels); err != nil {
 		return err
@@ -85,7 +85,7 @@ func startProduct(ctx context.Context) (err error) {
 
 // pipeline is that of all tests: each has channels of its own, whose names begin alike.
 func pipeline() promotion.Pipeline {
-	p := promotion.Pipeline{Every: 4 * time.Second, Author: "Fairway <fairway@fairway.test>"}
+	p := promotion.Pipeline{Every: 8 * time.Second, Author: "Fairway <fairway@fairway.test>"}
 	edge := func(from, to string, mode promotion.Mode, change func(*promotion.Edge)) {
 		e := promotion.Edge{From: from, To: to, Mode: mode, Soak: new(time.Second)}
 		if change != nil {

@@ -2,13 +2,13 @@ package pullrequests
 
 import (
 	"context"
-	"encoding/json"
+	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
 
 	"code.gitea.io/sdk/gitea"
-	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/s3"
 	"github.com/stretchr/testify/require"
 	enumspb "go.temporal.io/api/enums/v1"
@@ -51,29 +51,41 @@ func (r *request) more(title string, files map[string]string) {
 	r.head = r.Push(r.branch, title, files)
 }
 
-// label has the second user label it.
-func (r *request) label() {
+// label has the second user label it: with more labels than the one that has it tested, if they are given.
+func (r *request) label(more ...string) {
 	r.Helper()
 	client := as(r.T, theLab.Forge().ReviewerToken)
-	_, _, err := client.AddIssueLabels(owner(), repo(), r.number, gitea.IssueLabelsOption{Labels: []int64{r.labelID(client)}})
+	ids := []int64{r.labelID(client, label)}
+	for _, name := range more {
+		ids = append(ids, r.labelID(client, name))
+	}
+	_, _, err := client.AddIssueLabels(owner(), repo(), r.number, gitea.IssueLabelsOption{Labels: ids})
+	require.NoError(r, err)
+}
+
+// close has the second user close it.
+func (r *request) close() {
+	r.Helper()
+	closed := gitea.StateClosed
+	_, _, err := as(r.T, theLab.Forge().ReviewerToken).EditPullRequest(owner(), repo(), r.number, gitea.EditPullRequestOption{State: &closed})
 	require.NoError(r, err)
 }
 
 func (r *request) unlabel() {
 	r.Helper()
 	client := as(r.T, theLab.Forge().ReviewerToken)
-	_, err := client.DeleteIssueLabel(owner(), repo(), r.number, r.labelID(client))
+	_, err := client.DeleteIssueLabel(owner(), repo(), r.number, r.labelID(client, label))
 	require.NoError(r, err)
 }
 
-// labelID finds the label, or makes it.
-func (r *request) labelID(client *gitea.Client) int64 {
+// labelID finds a label, or makes it.
+func (r *request) labelID(client *gitea.Client, name string) int64 {
 	r.Helper()
 	find := func() int64 {
 		labels, _, err := client.ListRepoLabels(owner(), repo(), gitea.ListLabelsOptions{})
 		require.NoError(r, err)
 		for _, each := range labels {
-			if each.Name == label {
+			if each.Name == name {
 				return each.ID
 			}
 		}
@@ -82,7 +94,7 @@ func (r *request) labelID(client *gitea.Client) int64 {
 	if id := find(); id != 0 {
 		return id
 	}
-	_, _, err := as(r.T, theLab.Forge().OperatorToken).CreateLabel(owner(), repo(), gitea.CreateLabelOption{Name: label, Color: "#0e8a16"})
+	_, _, err := as(r.T, theLab.Forge().OperatorToken).CreateLabel(owner(), repo(), gitea.CreateLabelOption{Name: name, Color: "#0e8a16"})
 	require.NoError(r, err)
 	return find()
 }
@@ -144,10 +156,7 @@ func (r *request) id() string { return itoa(r.number) + "/" + r.head }
 
 func (r *request) cluster() string { return e2e.Prefix + itoa(r.number) + "-" + r.head[:7] }
 
-func itoa(n int64) string {
-	text, _ := json.Marshal(n)
-	return string(text)
-}
+func itoa(n int64) string { return strconv.FormatInt(n, 10) }
 
 // report is where a test stands; false if there is none that answers.
 func report(ctx context.Context, id string) (r e2e.Report, found bool) {
@@ -190,20 +199,23 @@ func gone(t *testing.T, cluster string) {
 		access, err := clientcmd.LoadFromFile(env["KUBECONFIG"])
 		return err == nil && access.Contexts[cluster] == nil
 	}, patience, 200*time.Millisecond, "its access is gone")
-	require.Empty(t, leases(t, cluster), "its lease is gone")
+	require.Empty(t, objects(t, "leases/", cluster), "its lease is gone")
+	suites, err := filepath.Glob(filepath.Join(dir, ".cache", "*", cluster+"*"))
+	require.NoError(t, err)
+	require.Empty(t, suites, "no folder with a kubeconfig is left")
 }
 
-// leases are the keys of leases that name a cluster.
-func leases(t *testing.T, cluster string) (keys []string) {
+// objects are the keys that begin with something and have something in them, of all buckets.
+func objects(t *testing.T, prefix, part string) (keys []string) {
 	t.Helper()
 	client := s3.NewFromConfig(theLab.AWSConfig(), func(o *s3.Options) { o.UsePathStyle = true })
 	buckets, err := client.ListBuckets(t.Context(), nil)
 	require.NoError(t, err)
 	for _, bucket := range buckets.Buckets {
-		out, err := client.ListObjectsV2(t.Context(), &s3.ListObjectsV2Input{Bucket: bucket.Name, Prefix: aws.String("leases/")})
+		out, err := client.ListObjectsV2(t.Context(), &s3.ListObjectsV2Input{Bucket: bucket.Name, Prefix: &prefix})
 		require.NoError(t, err)
 		for _, object := range out.Contents {
-			if strings.Contains(*object.Key, cluster) {
+			if strings.Contains(*object.Key, part) {
 				keys = append(keys, *object.Key)
 			}
 		}

@@ -25,7 +25,10 @@ var (
 	env      map[string]string
 	worker   *lab.Part
 	temporal client.Client
+	hookURL  string // where the worker takes webhooks
 )
+
+const hookSecret = "secret-of-forge-and-worker"
 
 // Channels of the tests, each with its own.
 const (
@@ -60,10 +63,17 @@ func startProduct(ctx context.Context) (err error) {
 		return err
 	}
 	env = theLab.Env()
+	env["HOOK_SECRET"] = hookSecret
+	env["HOME"] = dir // below which suites get their folders
 	c, err := config.Load(env["FAIRWAY_CONFIG"])
 	if err != nil {
 		return err
 	}
+	c.Worker.Webhook.SecretEnv = "HOOK_SECRET"
+	if c.Worker.Webhook.Listen, err = product.FreeAddress(); err != nil {
+		return err
+	}
+	hookURL = "http://" + c.Worker.Webhook.Listen + "/hooks/sync"
 	probe, err := writeProbe()
 	if err != nil {
 		return err
@@ -77,7 +87,7 @@ func startProduct(ctx context.Context) (err error) {
 		c.E2E.Accounts[i].Limit = limit
 	}
 	c.E2E.Every = 2 * time.Second
-	c.E2E.Sweep.Every, c.E2E.Sweep.Grace = 5*time.Second, time.Second
+	c.E2E.Sweep.Every, c.E2E.Sweep.Grace, c.E2E.Sweep.AtMost = 5*time.Second, time.Second, 1 // so that each sweep of more asks
 	c.E2E.Load.URLs = []string{theLab.IngressURL() + "/{cluster}/fairway-e2e/fairway-e2e-web/"}
 	c.E2E.Load.Rate, c.E2E.Load.AtLeast = 30, 20
 	conformance := theLab.ConformanceSuite()

@@ -96,7 +96,7 @@ func TestAnAPIServerThatDoesNotAnswerKeepsNoClusterUp(t *testing.T) {
 	r.label()
 	reaches(t, r.id(), e2e.Testing)
 	require.NoError(t, theLab.PauseCluster(r.cluster()))
-	r.unlabel()
+	r.close()
 	require.Equal(t, e2e.Cancelled, ends(t, r.id()).Verdict)
 	gone(t, r.cluster())
 }

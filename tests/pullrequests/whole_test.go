@@ -49,6 +49,12 @@ func TestAPullRequestIsTestedOnAClusterOfItsOwn(t *testing.T) {
 	text := r.says("passed", "stateful-set", "smoke", "evict", "s3://")
 	t.Log(text)
 	gone(t, r.cluster())
+	kept := strings.Join(objects(t, "e2e/", r.head), "\n")
+	require.Contains(t, kept, "/report.json")
+	require.Contains(t, kept, "/probe/junit.xml")
+	require.Regexp(t, `/conformance/.*log`, kept)
+	require.Contains(t, fairway(t, "e2e", "logs", r.id()), "/conformance/")
+	require.Contains(t, fairway(t, "e2e", "describe", r.id()), "passed")
 
 	// It is merged; the gate of the promotion that comes next finds the status.
 	_, _, err := as(t, theLab.Forge().ReviewerToken).MergePullRequest(owner(), repo(), r.number, gitea.MergePullRequestOption{Style: gitea.MergeStyleMerge})
