@@ -8,9 +8,9 @@ import (
 	"github.com/fairway-project/fairway/e2e"
 )
 
-// The worker dies once in every phase of one test, and Temporal with it in one.
+// The worker dies once in every phase of one test, and Temporal with it in one. No other test runs beside this one:
+// their suites would begin anew each time.
 func TestATestSurvivesTheDeathOfItsWorkerInEachPhase(t *testing.T) {
-	t.Parallel()
 	r := open(t, quietChannel, "crashes", "Change the nodes", nil)
 	r.more("Change them really", otherNodes(t, r, quietChannel))
 	held := told(t, "wait", r.cluster())
