@@ -123,7 +123,9 @@ func (t *test) report(ctx workflow.Context, atMost time.Duration) {
 	}
 	defer t.reporting.Unlock()
 	t.tell(ctx)
-	if err := workflow.ExecuteActivity(bounded(ctx, "show it on the pull request", atMost), "ReportTest", t.Report).Get(ctx, nil); err != nil {
+	options := workflow.GetActivityOptions(bounded(ctx, "show it on the pull request", atMost))
+	options.HeartbeatTimeout = heartbeatTimeout // it beats, so a worker that is lost holds the test up for no longer
+	if err := workflow.ExecuteActivity(workflow.WithActivityOptions(ctx, options), "ReportTest", t.Report).Get(ctx, nil); err != nil {
 		workflow.GetLogger(ctx).Warn("the pull request does not show where its test stands", "error", err)
 	}
 }
