@@ -21,16 +21,16 @@ build: ## build fairway and fairway-worker into bin/
 demo: .lab/bin/lab build ## start everything, replace a node, follow a commit, run until Ctrl-C
 	@.lab/bin/lab demo --bin bin
 
-# Two packages at a time: they wait more than they compute. The two that keep a machine busiest, the
-# whole fleet and the scenarios of tests/, are listed so that one begins when the other ends; promotions run
-# beside the fleet, which bears it better than the scenarios do. Pull requests make a cluster each, and run by
-# themselves in the end. Compiling all of them first uses every core.
+# Most packages run two at a time: they wait more than they compute, and the fleet, which takes longest, begins.
+# The scenarios of promotions, of nodes and of pull requests keep a machine of two cores busy, or measure times, and
+# run one after another by themselves. Compiling all of them first uses every core.
+SCENARIOS := ./tests/promotion ./tests ./tests/pullrequests
 .PHONY: test
 test: .lab/bin/lab ## run every test, on a real lab
 	.lab/bin/lab build
 	go test -run '^$$' ./... >/dev/null
-	go test -p 2 -timeout 25m ./tests/fleet ./tests/promotion ./activities/... ./tests $$(go list ./... | grep -v /tests/pullrequests)
-	go test -timeout 25m ./tests/pullrequests
+	go test -p 2 -timeout 25m ./tests/fleet ./activities/... $$(go list ./... | grep -vxF "$$(go list $(SCENARIOS))")
+	go test -p 1 -timeout 25m $(SCENARIOS)
 	go test -C lab/temporal -trimpath ./...
 
 include lab/lab.mk
