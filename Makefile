@@ -25,13 +25,15 @@ demo: .lab/bin/lab build ## start everything, replace a node, follow a commit, r
 # The scenarios of promotions, of nodes and of pull requests keep a machine of two cores busy, or measure times, and
 # run one after another by themselves. Compiling all of them first uses every core.
 SCENARIOS := ./tests/promotion ./tests ./tests/pullrequests
+# gotestsum ends with the names of the tests that failed; go test alone buries them in what they printed.
+GOTEST := go tool -modfile=$(CURDIR)/lint/go.mod gotestsum --format pkgname-and-test-fails --hide-summary output,skipped --
 .PHONY: test
 test: .lab/bin/lab ## run every test, on a real lab
 	.lab/bin/lab build
 	go test -run '^$$' ./... >/dev/null
-	go test -p 2 -timeout 25m ./tests/fleet ./activities/... $$(go list ./... | grep -vxF "$$(go list $(SCENARIOS))")
-	go test -p 1 -timeout 25m $(SCENARIOS)
-	go test -C lab/temporal -trimpath ./...
+	$(GOTEST) -p 2 -timeout 25m ./tests/fleet ./activities/... $$(go list ./... | grep -vxF "$$(go list $(SCENARIOS))")
+	$(GOTEST) -p 1 -timeout 25m $(SCENARIOS)
+	cd lab/temporal && $(GOTEST) -trimpath ./...
 
 include lab/lab.mk
 -include lint/lint.mk

@@ -1,4 +1,4 @@
-# What a change has to pass besides the tests. The tools are pinned in lint/go.mod, a module of
+# What a change has to pass besides the tests. The tools, and what runs the tests, are pinned in lint/go.mod, a module of
 # its own, so that what they need stays out of the product's.
 
 # The lab's own modules are vetted as they are built (-trimpath), which spares compiling twice.
