@@ -172,10 +172,10 @@ type Cost struct {
 	Unpriced []string `json:"unpriced,omitempty"`
 }
 
-// Orphan is something that no lease covers.
+// Orphan is something that no lease covers: of an account, or a place in the queue.
 type Orphan struct {
 	Account Account `json:"account"`
-	// Kind is one of Kinds; ID is what AWS calls it, such as a stack's name.
+	// Kind is one of Kinds; ID is what AWS calls it, such as a stack's name, and of a place the id of the test.
 	Kind  string `json:"kind"`
 	ID    string `json:"id"`
 	Lease string `json:"lease"` // the id in its tag
@@ -183,4 +183,4 @@ type Orphan struct {
 }
 
 // Kinds of orphans in the order in which they are removed.
-var Kinds = []string{"pool-stack", "group", "load-balancer", "target-group", "instance", "volume", "security-group", "stack", "record", "objects", "lease"}
+var Kinds = []string{"pool-stack", "group", "load-balancer", "target-group", "instance", "volume", "security-group", "stack", "record", "objects", "lease", "place"}

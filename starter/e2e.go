@@ -51,8 +51,13 @@ type listedTest struct {
 	Status string `json:"status,omitempty"`
 }
 
-// phase says where it stands, whoever tells that.
-func (l listedTest) phase() string { return cmp.Or(l.Phase, l.Status, unanswered) }
+// phase says where it stands, whoever tells that. One that ended in the middle of a phase was ended from outside.
+func (l listedTest) phase() string {
+	if l.Over && l.Phase != "" && l.Phase != e2e.Done {
+		return l.Status + " while " + l.Phase
+	}
+	return cmp.Or(l.Phase, l.Status, unanswered)
+}
 
 // testList is what is known of tests.
 type testList struct {

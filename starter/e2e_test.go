@@ -113,6 +113,17 @@ func TestATestIsDescribed(t *testing.T) {
 	require.ErrorContains(t, err, "has stored no files yet; it is in phase creating")
 }
 
+func TestATestThatWasTerminatedIsNotShownAsGoingOn(t *testing.T) {
+	report := e2e.Report{Request: requestOf(12, headA), Phase: e2e.Creating, Phases: []e2e.PhaseTime{{Phase: e2e.Creating, Began: began}}}
+	terminated := listedTest{Report: report, Over: true, Status: "terminated", Since: after(3)}
+	require.Equal(t, "terminated while creating", terminated.phase())
+	text := shown(t, func(table *table) { showTest(table, terminated, nil) })
+	requireRow(t, text, "creating", began.Local().Format(time.DateTime), "3m, then it was terminated")
+	require.NotContains(t, text, "so far")
+	report.Phase = e2e.Done
+	require.Equal(t, e2e.Done, listedTest{Report: report, Over: true, Status: "canceled"}.phase())
+}
+
 func TestWhatIsTestedIsToldByFlags(t *testing.T) {
 	for ref, want := range map[string][2]string{"dev..my-branch": {"dev", "my-branch"}, "team/dev.." + headA: {"team/dev", headA}} {
 		var in workflows.ResolveTest

@@ -75,8 +75,11 @@ func showTest(t *table, test listedTest, waits []string) {
 		t.row("PHASE", "BEGAN", "TOOK")
 		for _, phase := range r.Phases {
 			took := short(time.Since(phase.Began)) + " so far"
-			if !phase.Ended.IsZero() {
+			switch {
+			case !phase.Ended.IsZero():
 				took = short(phase.Ended.Sub(phase.Began))
+			case test.Over:
+				took = short(test.Since.Sub(phase.Began)) + ", then it was " + test.Status
 			}
 			t.row(cut(phase.Phase, 40), phase.Began.Local().Format(time.DateTime), took)
 		}

@@ -29,6 +29,9 @@ import (
 // RemoveOrphan implements workflows.Sweeping. InvalidInput if the thing is somebody's after all. StackFailed if it
 // cannot be removed, with what AWS says.
 func (s *Sweep) RemoveOrphan(ctx context.Context, orphan e2e.Orphan) error {
+	if orphan.Kind == "place" {
+		return s.givePlaceBack(ctx, orphan)
+	}
 	configured, known := s.configured(orphan.Account)
 	if !known {
 		return invalid("%s %s: account %s in %s is none of e2e.accounts, so nothing is removed there", orphan.Kind, orphan.ID, orphan.Account.Account, orphan.Account.Region)

@@ -35,6 +35,9 @@ type Sweep struct {
 	Clusters func(context.Context) ([]registry.Cluster, error)
 	// EndLease removes a lease.
 	EndLease func(context.Context, workflows.ChangeLease) error
+	// Places are the entries of the queue of tests; Leave takes one out.
+	Places func(context.Context) ([]workflows.TestQueueEntry, error)
+	Leave  func(context.Context, workflows.TestQueueEntry) error
 	// Blocks refuses changes where somebody has blocked them.
 	Blocks interface {
 		Check(ctx context.Context, cluster, pool string) error
@@ -100,6 +103,10 @@ func (s *Sweep) FindOrphans(ctx context.Context, _ workflows.FindOrphans) ([]e2e
 			return nil, invalid("hosted zone %s (e2e.sweep.hosted_zones) is in none of the accounts of e2e.accounts; take it out, or correct its id", zone)
 		}
 	}
+	abandoned, err := s.abandoned(ctx)
+	if err != nil {
+		return nil, cause(ctx, err)
+	}
 	at.Store("reading leases")
 	owners, err := s.owners(ctx, nil)
 	if err != nil {
@@ -110,7 +117,7 @@ func (s *Sweep) FindOrphans(ctx context.Context, _ workflows.FindOrphans) ([]e2e
 			all = append(all, e2e.Thing{Account: a, Kind: "lease", ID: lease.Cluster.ID, Named: lease.Cluster.ID, Made: lease.Made})
 		}
 	}
-	return owners.Orphans(all), nil
+	return append(owners.Orphans(all), places(abandoned, owners.Leases)...), nil
 }
 
 // owners reads who owns things: all, or what can own those of one cluster.

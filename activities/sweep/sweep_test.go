@@ -50,6 +50,7 @@ type world struct {
 	clients clients
 	sweep   *sweep.Sweep
 	leases  map[string]e2e.Lease
+	queue   []workflows.TestQueueEntry
 	running map[string]bool
 	blocked error
 	worker  activitytest.Worker
@@ -89,6 +90,11 @@ func newWorld(t *testing.T, l *lab.Lab) *world {
 		EndLease: func(_ context.Context, in workflows.ChangeLease) error {
 			require.Equal(t, here, in.Account)
 			delete(w.leases, in.Cluster)
+			return nil
+		},
+		Places: func(context.Context) ([]workflows.TestQueueEntry, error) { return w.queue, fails("places") },
+		Leave: func(_ context.Context, in workflows.TestQueueEntry) error {
+			w.queue = slices.DeleteFunc(w.queue, func(e workflows.TestQueueEntry) bool { return e.Request.ID == in.Request.ID })
 			return nil
 		},
 		Blocks: blocks(func() error { return w.blocked }),
@@ -179,6 +185,7 @@ func TestSweep(t *testing.T) {
 		{"a stack that fails to delete is tried again, and reported", testStackInUse},
 		{"a lease stays as long as something is left of its cluster", testLeaseStays},
 		{"only the configured account is touched", testOtherAccount},
+		{"a place is given back that a test holds which is gone and has no lease", testPlaces},
 		// Last, as it wants the others to have left nothing.
 		{"all that nobody owns is removed, and nothing else", testAll},
 	} {
@@ -194,6 +201,7 @@ func testAll(w *world) {
 	w.seedLookAlikes(zone)
 	w.seedCluster(alive, zone)
 	before := w.everything(zone)
+	w.holds("lost", lost)
 	volume := w.volume(map[string]string{"kubernetes.io/cluster/" + lost: "owned"})
 	w.object("templates/" + lost + "/template")
 	w.seedCluster(gone, zone)
@@ -212,7 +220,7 @@ func testAll(w *world) {
 		order = append(order, o.Kind)
 	}
 	require.Equal(w, map[string]int{
-		"pool-stack": 1, "group": 1, "load-balancer": 2, "target-group": 1, "instance": 1, "volume": 2, "security-group": 2, "stack": 2, "record": 3, "objects": 3, "lease": 1,
+		"pool-stack": 1, "group": 1, "load-balancer": 2, "target-group": 1, "instance": 1, "volume": 2, "security-group": 2, "stack": 2, "record": 3, "objects": 3, "lease": 1, "place": 1,
 	}, kinds, "%+v", found)
 	require.Equal(w, e2e.Kinds, slices.Compact(order))
 	require.Equal(w, found, w.found(), "to look changes nothing")
@@ -225,6 +233,7 @@ func testAll(w *world) {
 	}
 	require.Equal(w, slices.Sorted(maps.Keys(before)), slices.Sorted(maps.Keys(w.everything(zone))))
 	require.Equal(w, []string{alive}, slices.Collect(maps.Keys(w.leases)))
+	require.Empty(w, w.queue)
 	require.Empty(w, w.found())
 }
 
@@ -232,10 +241,12 @@ func testUnreadable(w *world) {
 	w.lease(gone, false)
 	require.NotEmpty(w, w.found())
 	orphan := w.found()[0]
-	for _, w.broken = range []string{"leases", "workflows", "clusters"} {
+	for _, w.broken = range []string{"leases", "workflows", "clusters", "places"} {
 		_, err := w.find()
 		requireError(w, err, workflows.Unreachable, false, w.broken+" do not answer")
-		requireError(w, w.remove(orphan), workflows.Unreachable, false, w.broken+" do not answer")
+		if w.broken != "places" { // which matter to places only
+			requireError(w, w.remove(orphan), workflows.Unreachable, false, w.broken+" do not answer")
+		}
 	}
 	w.broken = ""
 	w.leases[gone] = e2e.Lease{Cluster: registry.Cluster{ID: gone}}
@@ -378,4 +389,43 @@ func testOtherAccount(w *world) {
 	w.sweep.Settings.Accounts = []e2e.Account{elsewhere}
 	_, err := w.find()
 	requireError(w, err, workflows.InvalidInput, true, "the worker's credentials are those of account 123456789012, test clusters are made in account 999999999999")
+}
+
+// holds has a test hold a place for two hours.
+func (w *world) holds(test, cluster string) {
+	w.queue = append(w.queue, workflows.TestQueueEntry{
+		Request: e2e.Request{ID: test, Cluster: cluster}, Since: time.Now().Add(-time.Hour), Given: &e2e.Account{Account: here.Account, Region: here.Region},
+	})
+}
+
+func testPlaces(w *world) {
+	w.holds("gone", gone)
+	w.holds("alive", alive)
+	w.running[workflows.TestID("alive")] = true
+	w.holds("leased", lost)
+	w.lease(lost, true)
+	w.holds("young", "e2e-4-ddddddd")
+	w.queue[3].Since = time.Now().Add(time.Hour)
+	w.queue = append(w.queue, workflows.TestQueueEntry{Request: e2e.Request{ID: "waits", Cluster: "e2e-5-eeeeeee"}, Since: time.Now().Add(-time.Hour)})
+
+	found := w.found()
+	require.Len(w, found, 1, "%+v", found)
+	require.Equal(w, "place gone "+gone, found[0].Kind+" "+found[0].ID+" "+found[0].Lease)
+	require.Contains(w, found[0].Why, "e2e/gone does not run any more")
+
+	w.running[workflows.TestID("gone")] = true // somebody has begun it again
+	require.NoError(w, w.remove(found[0]))
+	require.Len(w, w.queue, 5)
+	w.running[workflows.TestID("gone")] = false
+	w.lease(gone, true) // written by an attempt that came late
+	require.NoError(w, w.remove(found[0]))
+	require.Len(w, w.queue, 5)
+	delete(w.leases, gone)
+	w.broken = "places"
+	requireError(w, w.remove(found[0]), workflows.Unreachable, false, "places do not answer")
+	w.broken = ""
+	require.NoError(w, w.remove(found[0]))
+	require.Len(w, w.queue, 4)
+	require.NoError(w, w.remove(found[0]), "what is given back is given back")
+	require.Empty(w, w.found())
 }

@@ -50,6 +50,23 @@ func (q *Queue) LeaveTestQueue(ctx context.Context, in workflows.TestQueueEntry)
 	return q.failed("leaving", in, err)
 }
 
+// Entries are those who wait and those who have a place, as the actor knows them; none if there is no actor.
+// Unreachable if it does not answer.
+func (q *Queue) Entries(ctx context.Context) ([]workflows.TestQueueEntry, error) {
+	var state workflows.TestQueueState
+	answer, err := q.Temporal.QueryWorkflow(ctx, workflows.TestQueueID, "", workflows.StateQuery)
+	if nobody := (*serviceerror.NotFound)(nil); errors.As(err, &nobody) {
+		return nil, nil
+	}
+	if err == nil {
+		err = answer.Get(&state)
+	}
+	if err != nil && !errors.Is(err, context.Canceled) {
+		err = temporal.NewApplicationError(fmt.Sprintf("asking the queue of tests who has a place: %v", err), workflows.Unreachable)
+	}
+	return state.Entries, err
+}
+
 func (q *Queue) failed(doing string, in workflows.TestQueueEntry, err error) error {
 	if err == nil || errors.Is(err, context.Canceled) {
 		return err

@@ -10,6 +10,7 @@ import (
 	enumspb "go.temporal.io/api/enums/v1"
 	"go.temporal.io/api/serviceerror"
 	"go.temporal.io/sdk/client"
+	"go.temporal.io/sdk/converter"
 	"go.temporal.io/sdk/temporal"
 
 	"github.com/fairway-project/fairway/activities/aws"
@@ -154,6 +155,34 @@ func (q *queue) SignalWorkflow(_ context.Context, id, run, signal string, arg an
 	}
 	q.signal, q.entry = signal, arg.(workflows.TestQueueEntry)
 	return q.err
+}
+
+func (q *queue) QueryWorkflow(_ context.Context, id, run, query string, _ ...any) (converter.EncodedValue, error) {
+	if id != workflows.TestQueueID || run != "" || query != workflows.StateQuery {
+		return nil, errors.New("not the queue")
+	}
+	return q, q.err
+}
+
+func (q *queue) HasValue() bool { return true }
+func (q *queue) Get(into any) error {
+	*into.(*workflows.TestQueueState) = workflows.TestQueueState{Entries: []workflows.TestQueueEntry{q.entry}}
+	return nil
+}
+
+func TestWhoHasAPlaceIsAskedOfTheQueue(t *testing.T) {
+	told := &queue{entry: workflows.TestQueueEntry{Request: e2e.Request{ID: "7/abc"}, Since: now}}
+	q := &Queue{Temporal: told}
+	entries, err := q.Entries(t.Context())
+	require.NoError(t, err)
+	require.Equal(t, []workflows.TestQueueEntry{told.entry}, entries)
+	told.err = serviceerror.NewNotFound("no such workflow")
+	entries, err = q.Entries(t.Context())
+	require.NoError(t, err, "where nothing was tested nobody has a place")
+	require.Empty(t, entries)
+	told.err = errors.New("down")
+	_, err = q.Entries(t.Context())
+	requireError(t, err, workflows.Unreachable, false, "asking the queue of tests who has a place: down")
 }
 
 func TestAQueueIsToldTheAccountsAndStartedIfNeedBe(t *testing.T) {

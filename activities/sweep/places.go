@@ -1,0 +1,65 @@
+package sweep
+
+import (
+	"context"
+	"fmt"
+	"slices"
+
+	"github.com/fairway-project/fairway/e2e"
+	"github.com/fairway-project/fairway/workflows"
+)
+
+// abandoned are the tests that hold a place in the queue, do not run any more, and are old enough. Those without
+// a lease have made nothing, or nothing is left of it; the place of one that has a lease goes with that.
+func (s *Sweep) abandoned(ctx context.Context) (abandoned []workflows.TestQueueEntry, err error) {
+	entries, err := s.Places(ctx)
+	if err != nil {
+		return nil, unread("the queue of tests", err)
+	}
+	for _, entry := range entries {
+		if entry.Given == nil || s.now().Sub(entry.Since) < s.Settings.Sweep.Grace {
+			continue
+		}
+		running, err := s.Running(ctx, workflows.TestID(entry.Request.ID))
+		if err != nil {
+			return nil, unread("whether "+workflows.TestID(entry.Request.ID)+" runs", err)
+		}
+		if !running {
+			abandoned = append(abandoned, entry)
+		}
+	}
+	return abandoned, nil
+}
+
+// places are those of abandoned tests without a lease.
+func places(abandoned []workflows.TestQueueEntry, leases []e2e.Lease) (orphans []e2e.Orphan) {
+	for _, entry := range abandoned {
+		cluster := entry.Request.Cluster
+		if slices.ContainsFunc(leases, func(l e2e.Lease) bool { return l.Cluster.ID == cluster }) {
+			continue
+		}
+		orphans = append(orphans, e2e.Orphan{
+			Account: *entry.Given, Kind: "place", ID: entry.Request.ID, Lease: cluster,
+			Why: fmt.Sprintf("it has no lease, and its workflow %s does not run any more", workflows.TestID(entry.Request.ID)),
+		})
+	}
+	return orphans
+}
+
+// givePlaceBack takes a test out of the queue, if nobody has begun it again meanwhile.
+func (s *Sweep) givePlaceBack(ctx context.Context, orphan e2e.Orphan) error {
+	abandoned, err := s.abandoned(ctx)
+	if err != nil {
+		return err
+	}
+	owners, err := s.owners(ctx, &orphan.Lease)
+	if err != nil {
+		return err
+	}
+	for _, still := range places(abandoned, owners.Leases) {
+		if still.ID == orphan.ID && still.Lease == orphan.Lease {
+			return s.Leave(ctx, workflows.TestQueueEntry{Request: e2e.Request{ID: orphan.ID}})
+		}
+	}
+	return nil
+}
