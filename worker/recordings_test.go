@@ -11,6 +11,7 @@ import (
 	"go.temporal.io/sdk/worker"
 
 	"github.com/fairway-project/fairway/config"
+	"github.com/fairway-project/fairway/workflows"
 )
 
 // What the worker carries out has to be replayable by the next one, which package workflows tests.
@@ -20,11 +21,16 @@ func TestEveryWorkflowOfTheWorkerIsRecorded(t *testing.T) {
 	registerUpdates(&named, c, nil, register(&named, c, nil))
 	registerChannels(&named, c, nil, source{})
 	registerPromoteWorkflows(&named)
-	require.NotEmpty(t, named.workflows)
+	registerTests(&named, c, nil, nil, outside{}, nil)
+	var all names
+	for _, workflow := range workflows.All() {
+		all.RegisterWorkflow(workflow)
+	}
+	require.ElementsMatch(t, all.workflows, named.workflows)
 	for _, workflow := range named.workflows {
 		files, err := filepath.Glob("../workflows/testdata/histories/" + strings.ToLower(workflow) + "-*.json.gz")
 		require.NoError(t, err)
-		require.NotEmpty(t, files, "%s has no recording: let a scene of tests/record have it run, and `make record`", workflow)
+		require.NotEmpty(t, files, "%s has no recording: see tests/record/record.mk", workflow)
 	}
 }
 

@@ -27,11 +27,7 @@ func TestRecordedHistoriesReplay(t *testing.T) {
 	for _, file := range recordings(t) {
 		t.Run(strings.TrimSuffix(filepath.Base(file), ".json.gz"), func(t *testing.T) {
 			replayer := worker.NewWorkflowReplayer()
-			for _, workflow := range []any{
-				workflows.UpdateCluster, workflows.RollPool, workflows.ReplaceNode, workflows.Sync, workflows.WatchHealth,
-				workflows.ConsiderPromotion, workflows.Promote, workflows.Channel, workflows.Cluster, workflows.Fleet,
-				workflows.TestPullRequest, workflows.TestQueue, workflows.ConsiderTests, workflows.RunTest, workflows.Sweep,
-			} {
+			for _, workflow := range workflows.All() {
 				replayer.RegisterWorkflow(workflow)
 			}
 			require.NoError(t, replayer.ReplayWorkflowHistory(nil, history(t, file)))
@@ -53,6 +49,7 @@ func TestEveryOutcomeOfEveryWorkflowIsRecorded(t *testing.T) {
 		"fleet":             {"running"},
 		"testpullrequest":   {"completed"},
 		"considertests":     {"completed"},
+		"runtest":           {"completed"},
 		"sweep":             {"completed"},
 		"testqueue":         {"running"},
 	} {

@@ -5,6 +5,7 @@ import (
 	"flag"
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"testing"
 	"time"
@@ -36,7 +37,7 @@ const (
 	quietChannel  = "quiet"
 	queueChannel  = "queued"
 	limit         = 2
-	patience      = 9 * time.Minute // tests wait for each other's places
+	patience      = 12 * time.Minute // tests wait for each other's places
 	sometimes     = time.Second
 	label         = "ready-to-test"
 	statusContext = "fairway/e2e"
@@ -53,8 +54,30 @@ func TestMain(m *testing.M) {
 			return 0, err
 		}
 		defer temporal.Close()
-		return m.Run(), nil
+		seen := places{tests: map[string]bool{}}
+		watching, end := context.WithCancel(ctx)
+		defer end()
+		go seen.watch(watching)
+		code := m.Run()
+		if err := seen.judge(flag.Lookup("test.run").Value.String() == ""); err != nil && code == 0 {
+			return 1, err
+		}
+		if os.Getenv("FAIRWAY_RECORD") != "" {
+			return code, record(ctx)
+		}
+		return code, nil
 	}))
+}
+
+// record keeps the histories of what the tests have had run; see tests/record.
+func record(ctx context.Context) error {
+	cmd := exec.CommandContext(ctx, "go", "run", "./tests/record")
+	cmd.Dir, cmd.Stdout, cmd.Stderr = "../..", os.Stdout, os.Stderr
+	cmd.Env = os.Environ()
+	for name, value := range env {
+		cmd.Env = append(cmd.Env, name+"="+value)
+	}
+	return cmd.Run()
 }
 
 // startProduct starts the worker with the suites of the tests, and makes the schedules.

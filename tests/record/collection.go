@@ -118,8 +118,7 @@ func deleteOutdated(dir string) error {
 			return fmt.Errorf("reading %s: %w", file, err)
 		}
 		replayer := worker.NewWorkflowReplayer()
-		for _, workflow := range []any{workflows.UpdateCluster, workflows.RollPool, workflows.ReplaceNode, workflows.Sync, workflows.WatchHealth,
-			workflows.ConsiderPromotion, workflows.Promote, workflows.Channel, workflows.Cluster, workflows.Fleet} {
+		for _, workflow := range workflows.All() {
 			replayer.RegisterWorkflow(workflow)
 		}
 		if err := replayer.ReplayWorkflowHistory(nil, history); err != nil {

@@ -25,3 +25,10 @@ record: .lab/bin/lab build ## play scenes on a lab of their own and keep the his
 	bin/scenes $(SCENES); played=$$?; \
 	bin/record $(RECORDFLAGS) && exit $$played
 	go test ./workflows -count 1 -run 'Record|Replay'
+
+# Workflows about tests of pull requests are those of the scenarios; TESTS are names of these.
+TESTS ?= ByHand|SuiteThatFails|LabelIsTakenAway
+.PHONY: record-tests
+record-tests: .lab/bin/lab ## run scenarios of pull requests and keep the histories of their workflows (5 min)
+	FAIRWAY_RECORD=1 go test ./tests/pullrequests -count 1 -timeout 25m -run '$(TESTS)'
+	go test ./workflows ./worker -count 1 -run 'Record|Replay'
