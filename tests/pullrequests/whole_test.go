@@ -1,6 +1,7 @@
 package pullrequests
 
 import (
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -54,6 +55,10 @@ func TestAPullRequestIsTestedOnAClusterOfItsOwn(t *testing.T) {
 	require.Contains(t, kept, "/probe/junit.xml")
 	require.Regexp(t, `/conformance/.*log`, kept)
 	require.Contains(t, fairway(t, "e2e", "logs", r.id()), "/conformance/")
+	require.Contains(t, fairway(t, "e2e", "logs", r.id(), "--suite", "conformance"), "[Conformance]")
+	fairway(t, "e2e", "logs", r.id(), "--download", filepath.Join(dir, "results"))
+	require.FileExists(t, filepath.Join(dir, "results", "probe", "junit.xml"))
+	require.FileExists(t, filepath.Join(dir, "results", "report.json"))
 	require.Contains(t, fairway(t, "e2e", "describe", r.id()), "passed")
 
 	// It is merged; the gate of the promotion that comes next finds the status.
