@@ -23,6 +23,8 @@ type test struct {
 	ended *EndTest
 	// now means that nobody wants the cluster any more, whoever has asked for it before.
 	now bool
+	// wanted counts how often somebody has asked for that.
+	wanted int
 	// entered and leased say what there is to give back; written that there may be a lease, without anything made.
 	entered, leased, written bool
 	// hash is that of the cluster's entry; updated means that it has the head.
@@ -63,7 +65,10 @@ func (t *test) listen(ctx workflow.Context) error {
 		if err != nil { // maybe sent by hand: it is to end, whatever the reason
 			end = EndTest{Why: "for a reason that was not understood"}
 		}
-		t.now = t.now || end.Now
+		if end.Now {
+			t.now = true
+			t.wanted++
+		}
 		if t.ended == nil {
 			end.Why, end.By = strings.TrimSuffix(cmp.Or(firstLine(end.Why), "no reason given"), "."), firstLine(end.By)
 			t.ended = &end

@@ -509,8 +509,28 @@ func TestATeardownThatFailsIsTriedForEverAndPeopleAreTold(t *testing.T) {
 	shown := slices.IndexFunc(p.reports, func(r e2e.Report) bool { return r.Left == "the bucket is not empty." })
 	require.Equal(t, e2e.Removing, p.reports[shown].Phase)
 	removing := report.Phases[len(report.Phases)-2]
-	pauses := (30+60+120+240+480)*time.Second + 7*15*time.Minute
+	pauses := (30+60+120+240+480+960+1920+3840+7680)*time.Second + 3*4*time.Hour
 	require.Equal(t, 13*p.lasts+pauses, removing.Ended.Sub(removing.Began))
+}
+
+func TestATeardownThatFailedIsTriedAtOnceWhenSomebodyAsksForIt(t *testing.T) {
+	p := newProving()
+	mended := false
+	p.fail = func(call string) error {
+		if call == "decommission to 2" && !mended {
+			return final(workflows.StackFailed, "the bucket is not empty")
+		}
+		return nil
+	}
+	asked := 10 * time.Hour // between two attempts, hours after the last one
+	report, err := p.test(t, wish, after(asked, func(env *testsuite.TestWorkflowEnvironment) {
+		mended = true
+		endIt(workflows.EndTest{Now: true, By: "ann", Why: "the bucket is empty"})(env)
+	}))
+	require.NoError(t, err)
+	require.Equal(t, e2e.Passed, report.Verdict, "the test had ended before")
+	removing := report.Phases[len(report.Phases)-2]
+	require.WithinRange(t, removing.Ended, noon.Add(asked), noon.Add(asked+p.lasts))
 }
 
 func TestALeaseThatIsGoneMeansThatTheSweepWasFirst(t *testing.T) {
