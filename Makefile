@@ -33,7 +33,7 @@ test: .lab/bin/lab ## run every test, on a real lab
 	go test -run '^$$' ./... >/dev/null
 	$(GOTEST) -p 2 -timeout 25m ./tests/fleet ./activities/... $$(go list ./... | grep -vxF "$$(go list $(SCENARIOS))")
 	$(GOTEST) -p 1 -timeout 25m $(SCENARIOS)
-	cd lab/temporal && $(GOTEST) -trimpath ./...
+	for module in lab/nodes lab/temporal; do (cd $$module && $(GOTEST) -trimpath ./...) || exit; done
 
 include lab/lab.mk
 -include lint/lint.mk

@@ -1,7 +1,8 @@
 // Command kwok plays the kubelets of a cluster: the nodes that carry the annotation
 // kwok.x-k8s.io/node=fake get a status and a lease, the pods on them start and stop. It is
-// kwok's own controller under two conditions that kwok's own command cannot fulfil: it keeps
-// its identity over restarts, and it does not give up a step while the API server is away.
+// kwok's own controller under three conditions that kwok's own command cannot fulfil: it keeps
+// its identity over restarts, it does not give up a step while the API server is away, and it
+// misses no pod of a node that is new.
 package main
 
 import (
@@ -52,6 +53,7 @@ func run(ctx context.Context, kubeconfig, stagesFile, cidr string, lease uint, a
 	config.UserAgent = "kwok"
 	config.QPS = -1 // one process stands for all kubelets of the cluster
 	config.Wrap(waitForServer)
+	config.Wrap(waitForLease)
 	client, err := kubernetes.NewForConfig(config)
 	if err != nil {
 		return fmt.Errorf("connecting to %s: %w", config.Host, err)

@@ -55,7 +55,7 @@ func TestAPullRequestIsTestedOnAClusterOfItsOwn(t *testing.T) {
 	require.Contains(t, kept, "/probe/junit.xml")
 	require.Regexp(t, `/conformance/.*log`, kept)
 	require.Contains(t, fairway(t, "e2e", "logs", r.id()), "/conformance/")
-	require.Contains(t, fairway(t, "e2e", "logs", r.id(), "--suite", "conformance"), "[Conformance]")
+	require.Contains(t, fairway(t, "e2e", "logs", r.id(), "--suite", "conformance"), " Passed | 0 Failed")
 	fairway(t, "e2e", "logs", r.id(), "--download", filepath.Join(dir, "results"))
 	require.FileExists(t, filepath.Join(dir, "results", "probe", "junit.xml"))
 	require.FileExists(t, filepath.Join(dir, "results", "report.json"))
