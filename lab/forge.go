@@ -11,7 +11,7 @@ import (
 	"net/http"
 	"os/user"
 	"path/filepath"
-	"strings"
+	"regexp"
 	"text/template"
 	"time"
 
@@ -187,13 +187,15 @@ func (l *Lab) createForgeOperator(ctx context.Context) (token string, err error)
 	if err != nil {
 		return "", err
 	}
-	// As root Gitea may print a warning first.
-	lines := strings.Split(strings.TrimSpace(out), "\n")
-	if token = lines[len(lines)-1]; token == "" {
+	if token = accessToken.FindString(out); token == "" {
 		return "", errors.New("the forge's command line has made a token and not printed it")
 	}
 	return token, nil
 }
+
+// accessToken is what Gitea prints on a line of its own, with warnings before it as root, and after it on a busy
+// machine.
+var accessToken = regexp.MustCompile(`(?m)^[0-9a-f]{40}$`)
 
 // awaitForgeToken waits until the server knows the token that the command line has made: on a busy machine
 // it has been seen to refuse it at first.

@@ -150,7 +150,7 @@ func setSilence(ctx context.Context, client kubernetes.Interface, node string, s
 			return err
 		}
 		holder := lease.Spec.HolderIdentity
-		if silent == (holder != nil && *holder == silence) {
+		if !silent && (holder == nil || *holder != silence) {
 			return nil
 		}
 		lease.Spec = coordinationv1.LeaseSpec{HolderIdentity: new(silence), RenewTime: new(metav1.NowMicro())}

@@ -393,9 +393,7 @@ func testOtherAccount(w *world) {
 
 // holds has a test hold a place for two hours.
 func (w *world) holds(test, cluster string) {
-	w.queue = append(w.queue, workflows.TestQueueEntry{
-		Request: e2e.Request{ID: test, Cluster: cluster}, Since: time.Now().Add(-time.Hour), Given: &e2e.Account{Account: here.Account, Region: here.Region},
-	})
+	w.queue = append(w.queue, workflows.TestQueueEntry{Request: e2e.Request{ID: test, Cluster: cluster}, Since: time.Now().Add(-time.Hour), Given: &here})
 }
 
 func testPlaces(w *world) {
