@@ -26,7 +26,7 @@ demo: .lab/bin/lab build ## start everything, replace a node, follow a commit, r
 # run one after another by themselves. Compiling all of them first uses every core.
 SCENARIOS := ./tests/promotion ./tests ./tests/pullrequests
 # gotestsum ends with the names of the tests that failed; go test alone buries them in what they printed.
-GOTEST := go tool -modfile=$(CURDIR)/lint/go.mod gotestsum --format pkgname-and-test-fails --hide-summary output,skipped --
+GOTEST := go tool -modfile=$(CURDIR)/lint/go.mod gotestsum --format standard-quiet --hide-summary output,skipped --
 .PHONY: test
 test: .lab/bin/lab ## run every test, on a real lab
 	.lab/bin/lab build

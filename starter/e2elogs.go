@@ -34,9 +34,10 @@ func (c *cli) e2eLogsCommand() *cobra.Command {
 		Short: "Show the log of a suite of a test, or fetch all of its files",
 		Long: `Say where the logs and JUnit files of a test are; with --suite, show the log of that suite; with --download,
 fetch the files. They are in the bucket of the test's account and are read from there with your own credentials of
-AWS, such as those of AWS_PROFILE; without a flag none are needed. ID is as for "fairway e2e describe".`,
+AWS, such as those of AWS_PROFILE; without a flag none are needed. Suites that Fairway brings along, such as
+"smoke", have no log: all that they say is in "fairway e2e describe". ID is as for "fairway e2e describe".`,
 		Example: `  fairway e2e logs 12
-  fairway e2e logs 12 --suite smoke
+  fairway e2e logs 12 --suite conformance
   fairway e2e logs 12/3f2a9c41 --download results
   fairway e2e logs 12 --suite conformance --download results`,
 		Args:              cobra.ExactArgs(1),
@@ -114,7 +115,10 @@ func filesOf(r e2e.Report, suite string) ([]whereFiles, error) {
 	case suite != "" && !slices.Contains(names, suite):
 		return nil, usage(fmt.Errorf("test %s has no result of a suite %.63q; there are %s", r.Request.ID, suite, strings.Join(append(names, "no others"), ", ")))
 	}
-	return nil, fmt.Errorf("test %s has stored no files yet; it is in phase %s", r.Request.ID, r.Phase)
+	if suite != "" {
+		return nil, fmt.Errorf("suite %s has stored no files; `fairway e2e describe %s` has all that it said", suite, shortTest(r.Request.ID))
+	}
+	return nil, fmt.Errorf("test %s has stored no files; its phase is %s", r.Request.ID, r.Phase)
 }
 
 // results are the files of tests in the bucket of an account.
@@ -160,12 +164,13 @@ func (r results) copy(ctx context.Context, bucket, key string, to io.Writer) err
 	}
 	defer object.Body.Close()
 	if _, err := io.Copy(to, object.Body); err != nil {
-		return fmt.Errorf("reading s3://%s/%s: %w", bucket, key, err)
+		return fmt.Errorf("reading s3://%s/%s: %w", bucket, cut(key, 300), err)
 	}
 	return nil
 }
 
 func (r results) explain(address string, err error) error {
+	address = cut(address, 500)
 	return fmt.Errorf("reading %s: %w; it needs credentials that may read the bucket in account %s, such as those of AWS_PROFILE", address, err, r.account)
 }
 
@@ -249,15 +254,19 @@ func (c *cli) downloadFiles(cmd *cobra.Command, test e2e.Report, of []whereFiles
 // fetch writes an object to a file that is new.
 func fetch(ctx context.Context, r results, root *os.Root, bucket, key, name string) (err error) {
 	if err := root.MkdirAll(path.Dir(name), 0o755); err != nil {
-		return fmt.Errorf("fetching s3://%s/%s: %w", bucket, key, err)
+		return fmt.Errorf("fetching s3://%s/%s: %w", bucket, cut(key, 300), err)
 	}
 	file, err := root.OpenFile(name, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o644)
 	if errors.Is(err, os.ErrExist) {
-		return usage(fmt.Errorf("%s is there already; give another folder, or remove it", path.Join(root.Name(), name)))
+		return usage(fmt.Errorf("%s is there already; give another folder, or remove it", cut(path.Join(root.Name(), name), 300)))
 	}
 	if err != nil {
-		return fmt.Errorf("fetching s3://%s/%s: %w", bucket, key, err)
+		return fmt.Errorf("fetching s3://%s/%s: %w", bucket, cut(key, 300), err)
 	}
-	defer func() { err = errors.Join(err, file.Close()) }()
+	defer func() {
+		if err = errors.Join(err, file.Close()); err != nil {
+			_ = root.Remove(name) // half of a file looks like a whole one
+		}
+	}()
 	return r.copy(ctx, bucket, key, file)
 }

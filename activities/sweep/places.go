@@ -31,11 +31,12 @@ func (s *Sweep) abandoned(ctx context.Context) (abandoned []workflows.TestQueueE
 	return abandoned, nil
 }
 
-// places are those of abandoned tests without a lease.
-func places(abandoned []workflows.TestQueueEntry, leases []e2e.Lease) (orphans []e2e.Orphan) {
+// places are those of abandoned tests without a lease, of whose clusters nothing is left.
+func places(abandoned []workflows.TestQueueEntry, owners e2e.Owners, left []e2e.Thing) (orphans []e2e.Orphan) {
 	for _, entry := range abandoned {
 		cluster := entry.Request.Cluster
-		if slices.ContainsFunc(leases, func(l e2e.Lease) bool { return l.Cluster.ID == cluster }) {
+		if slices.ContainsFunc(owners.Leases, func(l e2e.Lease) bool { return l.Cluster.ID == cluster }) ||
+			slices.ContainsFunc(left, func(t e2e.Thing) bool { return owners.Of(t) == cluster }) {
 			continue
 		}
 		orphans = append(orphans, e2e.Orphan{
@@ -46,7 +47,7 @@ func places(abandoned []workflows.TestQueueEntry, leases []e2e.Lease) (orphans [
 	return orphans
 }
 
-// givePlaceBack takes a test out of the queue, if nobody has begun it again meanwhile.
+// givePlaceBack takes a test out of the queue. InvalidInput if somebody has begun it again meanwhile.
 func (s *Sweep) givePlaceBack(ctx context.Context, orphan e2e.Orphan) error {
 	abandoned, err := s.abandoned(ctx)
 	if err != nil {
@@ -56,10 +57,16 @@ func (s *Sweep) givePlaceBack(ctx context.Context, orphan e2e.Orphan) error {
 	if err != nil {
 		return err
 	}
-	for _, still := range places(abandoned, owners.Leases) {
-		if still.ID == orphan.ID && still.Lease == orphan.Lease {
-			return s.Leave(ctx, workflows.TestQueueEntry{Request: e2e.Request{ID: orphan.ID}})
-		}
+	entries, err := s.Places(ctx)
+	if err != nil {
+		return unread("the queue of tests", err)
 	}
-	return nil
+	is := func(e workflows.TestQueueEntry) bool { return e.Request.ID == orphan.ID }
+	if !slices.ContainsFunc(entries, is) {
+		return nil
+	}
+	if still := places(abandoned, owners, nil); !slices.ContainsFunc(still, func(o e2e.Orphan) bool { return o.ID == orphan.ID && o.Lease == orphan.Lease }) {
+		return invalid("the place of test %s is left alone: it runs, or has a lease", orphan.ID)
+	}
+	return s.Leave(ctx, workflows.TestQueueEntry{Request: e2e.Request{ID: orphan.ID}})
 }

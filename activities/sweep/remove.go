@@ -30,7 +30,9 @@ import (
 // cannot be removed, with what AWS says.
 func (s *Sweep) RemoveOrphan(ctx context.Context, orphan e2e.Orphan) error {
 	if orphan.Kind == "place" {
-		return s.givePlaceBack(ctx, orphan)
+		working, stop := activities.Working(ctx, func() any { return "looking" })
+		defer stop()
+		return cause(working, s.givePlaceBack(working, orphan))
 	}
 	configured, known := s.configured(orphan.Account)
 	if !known {

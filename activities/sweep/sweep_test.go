@@ -201,7 +201,8 @@ func testAll(w *world) {
 	w.seedLookAlikes(zone)
 	w.seedCluster(alive, zone)
 	before := w.everything(zone)
-	w.holds("lost", lost)
+	w.holds("lost", lost) // its turn comes when nothing is left of the cluster
+	w.holds("never", "e2e-9-fffffff")
 	volume := w.volume(map[string]string{"kubernetes.io/cluster/" + lost: "owned"})
 	w.object("templates/" + lost + "/template")
 	w.seedCluster(gone, zone)
@@ -213,7 +214,7 @@ func testAll(w *world) {
 	kinds := map[string]int{}
 	var order []string
 	for _, o := range found {
-		require.Contains(w, []string{gone, lost}, o.Lease, "%+v", o)
+		require.Contains(w, []string{gone, lost, "e2e-9-fffffff"}, o.Lease, "%+v", o)
 		require.Equal(w, here, o.Account)
 		require.NotEmpty(w, o.Why)
 		kinds[o.Kind]++
@@ -233,6 +234,10 @@ func testAll(w *world) {
 	}
 	require.Equal(w, slices.Sorted(maps.Keys(before)), slices.Sorted(maps.Keys(w.everything(zone))))
 	require.Equal(w, []string{alive}, slices.Collect(maps.Keys(w.leases)))
+	found = w.found()
+	require.Len(w, found, 1)
+	require.Equal(w, "place lost", found[0].Kind+" "+found[0].ID)
+	require.NoError(w, w.remove(found[0]))
 	require.Empty(w, w.queue)
 	require.Empty(w, w.found())
 }
@@ -241,13 +246,13 @@ func testUnreadable(w *world) {
 	w.lease(gone, false)
 	require.NotEmpty(w, w.found())
 	orphan := w.found()[0]
-	for _, w.broken = range []string{"leases", "workflows", "clusters", "places"} {
+	for _, w.broken = range []string{"leases", "workflows", "clusters"} {
 		_, err := w.find()
 		requireError(w, err, workflows.Unreachable, false, w.broken+" do not answer")
-		if w.broken != "places" { // which matter to places only
-			requireError(w, w.remove(orphan), workflows.Unreachable, false, w.broken+" do not answer")
-		}
+		requireError(w, w.remove(orphan), workflows.Unreachable, false, w.broken+" do not answer")
 	}
+	w.broken = "places"
+	require.NotEmpty(w, w.found(), "what costs money does not wait for the queue")
 	w.broken = ""
 	w.leases[gone] = e2e.Lease{Cluster: registry.Cluster{ID: gone}}
 	_, err := w.find()
@@ -412,11 +417,11 @@ func testPlaces(w *world) {
 	require.Contains(w, found[0].Why, "e2e/gone does not run any more")
 
 	w.running[workflows.TestID("gone")] = true // somebody has begun it again
-	require.NoError(w, w.remove(found[0]))
+	requireError(w, w.remove(found[0]), workflows.InvalidInput, true, "is left alone")
 	require.Len(w, w.queue, 5)
 	w.running[workflows.TestID("gone")] = false
 	w.lease(gone, true) // written by an attempt that came late
-	require.NoError(w, w.remove(found[0]))
+	requireError(w, w.remove(found[0]), workflows.InvalidInput, true, "is left alone")
 	require.Len(w, w.queue, 5)
 	delete(w.leases, gone)
 	w.broken = "places"

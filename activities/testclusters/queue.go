@@ -54,12 +54,14 @@ func (q *Queue) LeaveTestQueue(ctx context.Context, in workflows.TestQueueEntry)
 // Unreachable if it does not answer.
 func (q *Queue) Entries(ctx context.Context) ([]workflows.TestQueueEntry, error) {
 	var state workflows.TestQueueState
-	answer, err := q.Temporal.QueryWorkflow(ctx, workflows.TestQueueID, "", workflows.StateQuery)
-	if nobody := (*serviceerror.NotFound)(nil); errors.As(err, &nobody) {
+	answer, err := q.Temporal.QueryWorkflowWithOptions(ctx, &client.QueryWorkflowWithOptionsRequest{
+		WorkflowID: workflows.TestQueueID, QueryType: workflows.StateQuery, QueryRejectCondition: enumspb.QUERY_REJECT_CONDITION_NOT_OPEN,
+	})
+	if nobody := (*serviceerror.NotFound)(nil); errors.As(err, &nobody) || err == nil && answer.QueryRejected != nil {
 		return nil, nil
 	}
 	if err == nil {
-		err = answer.Get(&state)
+		err = answer.QueryResult.Get(&state)
 	}
 	if err != nil && !errors.Is(err, context.Canceled) {
 		err = temporal.NewApplicationError(fmt.Sprintf("asking the queue of tests who has a place: %v", err), workflows.Unreachable)

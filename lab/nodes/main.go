@@ -2,7 +2,7 @@
 // kwok.x-k8s.io/node=fake get a status and a lease, the pods on them start and stop. It is
 // kwok's own controller under three conditions that kwok's own command cannot fulfil: it keeps
 // its identity over restarts, it does not give up a step while the API server is away, and it
-// misses no pod of a node that is new.
+// gives the lease of a new node time to be seen before it looks for pods there.
 package main
 
 import (

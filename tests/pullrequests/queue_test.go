@@ -3,6 +3,7 @@ package pullrequests
 import (
 	"context"
 	"fmt"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -14,7 +15,8 @@ import (
 )
 
 // These pull requests share two places with those of all other tests. The hotfix, which comes last, overtakes
-// those that wait. That there are ten in all, and never more than two clusters, is watched beside the tests.
+// those that wait. That there are ten in all, and never more than two places taken, is watched
+// beside the tests.
 func TestAHotfixOvertakesThePullRequestsThatWait(t *testing.T) {
 	t.Parallel()
 	var requests []*request
@@ -30,8 +32,20 @@ func TestAHotfixOvertakesThePullRequestsThatWait(t *testing.T) {
 			return found
 		}, patience, sometimes)
 	}
-	came := time.Now()
 	hotfix.label("hotfix")
+	waiting := map[string]bool{} // those that do when the hotfix comes
+	require.Eventually(t, func() bool {
+		state, found := queue(t.Context())
+		if !found || !slices.ContainsFunc(state.Entries, func(e workflows.TestQueueEntry) bool { return e.Request.ID == hotfix.id() }) {
+			return false
+		}
+		for _, entry := range state.Entries {
+			if entry.Given == nil {
+				waiting[entry.Request.ID] = true
+			}
+		}
+		return true
+	}, patience, sometimes/4)
 	began := func(r *request) time.Time {
 		last := ends(t, r.id())
 		require.Equal(t, e2e.Passed, last.Verdict, last.Problem)
@@ -45,13 +59,21 @@ func TestAHotfixOvertakesThePullRequestsThatWait(t *testing.T) {
 	}
 	first, overtaken := began(hotfix), 0
 	for _, r := range others {
-		if began := began(r); began.After(came) {
+		if began := began(r); waiting[r.id()] {
 			require.True(t, first.Before(began), "the hotfix began at %s, %s at %s", first, r.branch, began)
 			overtaken++
 		}
 	}
 	require.Positive(t, overtaken, "some had to wait")
 	require.Contains(t, fairway(t, "e2e", "list"), hotfix.cluster())
+}
+
+// queue is as it is now; false if nobody has entered it yet, or a test has killed who answers.
+func queue(ctx context.Context) (state workflows.TestQueueState, found bool) {
+	ctx, cancel := context.WithTimeout(ctx, 3*time.Second)
+	defer cancel()
+	answer, err := temporal.QueryWorkflow(ctx, workflows.TestQueueID, "", workflows.StateQuery)
+	return state, err == nil && answer.Get(&state) == nil
 }
 
 // places is what was seen of the queue.
@@ -73,12 +95,9 @@ func (p *places) watch(ctx context.Context) {
 }
 
 func (p *places) look(ctx context.Context) {
-	ctx, cancel := context.WithTimeout(ctx, 3*time.Second)
-	defer cancel()
-	var state workflows.TestQueueState
-	answer, err := temporal.QueryWorkflow(ctx, workflows.TestQueueID, "", workflows.StateQuery)
-	if err != nil || answer.Get(&state) != nil {
-		return // nobody has entered it yet, or a test has killed who answers
+	state, found := queue(ctx)
+	if !found {
+		return
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()

@@ -1,7 +1,8 @@
 // Command record keeps histories of workflows for the replay test of package workflows: closed
 // ones, and those of actors, which never close. It is run at the root of the repository with the
 // TEMPORAL_* variables of a server on which workflows have ended in different ways, such as a
-// lab's, where ./tests/record/scenes makes them do so; `make record` does all of it.
+// lab's, where ./tests/record/scenes makes them do so, or ./tests/pullrequests; `make record` and
+// `make record-tests` do all of it.
 //
 // A history is kept if no file has its shape yet. Files are never replaced: what was released
 // has to be replayable for as long as such workflows may run. Only before that, -unreleased first
