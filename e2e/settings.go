@@ -3,6 +3,7 @@
 package e2e
 
 import (
+	"strings"
 	"time"
 
 	"github.com/fairway-project/fairway/registry"
@@ -15,7 +16,7 @@ type Settings struct {
 	// HotfixLabel puts a pull request before the others, as does a base that other channels are promoted to;
 	// default "hotfix".
 	HotfixLabel string `yaml:"hotfix_label"`
-	// Status is the context of the commit status that a test sets; default "fairway/e2e".
+	// Status is the context of the commit status that a test sets, with {channel} for the base; default "fairway/e2e".
 	Status string `yaml:"status"`
 	// Every is the time between two looks at the pull requests; default 1 m.
 	Every time.Duration `yaml:"every" validate:"gte=0"`
@@ -182,4 +183,9 @@ func Defaults() Settings {
 
 		ParallelSuites: 3, Prices: Prices{Currency: "USD"}, Sweep: Sweep{Every: 10 * time.Minute, AtMost: 20, Grace: 10 * time.Minute},
 	}
+}
+
+// StatusOf is the context of the status that tests of pull requests into a channel set.
+func (s Settings) StatusOf(channel string) string {
+	return strings.ReplaceAll(s.Status, "{channel}", channel)
 }

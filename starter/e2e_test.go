@@ -110,7 +110,7 @@ func TestATestIsDescribed(t *testing.T) {
 	_, err = filesOf(report, "nonsense")
 	requireStatus(t, exitUsage, err)
 	_, err = filesOf(e2e.Report{Phase: e2e.Creating}, "")
-	require.ErrorContains(t, err, "has stored no files yet; it is in phase creating")
+	require.ErrorContains(t, err, "has stored no files; its phase is creating")
 }
 
 func TestATestThatWasTerminatedIsNotShownAsGoingOn(t *testing.T) {
@@ -154,7 +154,9 @@ func TestATestIsRunByHand(t *testing.T) {
 
 	cmd, out, _ = typed(t)
 	require.NoError(t, c.runTest(cmd, f.connection(), in, false, false, true))
-	require.Equal(t, []any{in}, f.begun)
+	agreed := in
+	agreed.Commit = headA
+	require.Equal(t, []any{agreed}, f.begun, "what is pushed since is refused")
 	require.Contains(t, out.String(), "The test has begun; `fairway e2e describe 12/aaaaaaaa` shows how far it is.")
 
 	for verdict, want := range map[e2e.Verdict]string{e2e.Passed: "", e2e.Failed: "the test has failed: It is broken.", e2e.Cancelled: "the test was cancelled: It is broken.", "": "without a verdict"} {

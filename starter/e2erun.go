@@ -117,6 +117,7 @@ func (c *cli) runTest(cmd *cobra.Command, conn *connection, in workflows.Resolve
 			return err
 		}
 	}
+	in.Commit = request.Head // and nothing that is pushed since
 	started, err := conn.startTest(ctx, in)
 	if err != nil {
 		return err

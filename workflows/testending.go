@@ -116,8 +116,8 @@ func (t *test) tearDown(ctx workflow.Context) {
 			t.report(ctx, briefly)
 		}
 		if attempt == toldAtAttempt {
-			t.notify(ctx, TestNotTornDown, fmt.Sprintf("Cluster %s of %s could not be torn down in %d attempts, and what is left of it costs money: %s It is tried again for ever, and at once after `fairway e2e destroy`.",
-				t.Request.Cluster, t.what(), attempt, t.Left))
+			t.notify(ctx, TestNotTornDown, fmt.Sprintf("Cluster %s of %s could not be torn down in %d attempts, and what is left of it costs money: %s It is tried again for ever, and at once after `fairway e2e destroy %s --reason ...`.",
+				t.Request.Cluster, t.what(), attempt, t.Left, t.Request.ID))
 		}
 		// It fails only if it is cancelled, which this context is not.
 		if asked, _ := workflow.AwaitWithOptions(ctx, workflow.AwaitOptions{
@@ -141,7 +141,7 @@ func (t *test) tearDown(ctx workflow.Context) {
 }
 
 // A teardown that failed is tried again after firstRemovalPause, and after twice as long each time: at last so
-// seldom that years fit into the history. Whoever has mended what was in its way says so, by asking for the end of
+// seldom that most of a year fits into the history. Whoever has mended what was in its way says so, by asking for the end of
 // the test again. People are told of the failure of attempt toldAtAttempt.
 const (
 	firstRemovalPause = 30 * time.Second

@@ -101,10 +101,12 @@ type (
 	ResolveTest struct {
 		Number int `json:"pull_request,omitempty"`
 		// Base and Head are refs; for a test without a pull request. Base has to be a channel.
-		Base string        `json:"base,omitempty"`
-		Head string        `json:"head,omitempty"`
-		By   string        `json:"by,omitempty"`
-		Keep time.Duration `json:"keep,omitempty"`
+		Base string `json:"base,omitempty"`
+		Head string `json:"head,omitempty"`
+		// Commit is the head that somebody has looked at: another one is refused. Empty takes any.
+		Commit string        `json:"commit,omitempty"`
+		By     string        `json:"by,omitempty"`
+		Keep   time.Duration `json:"keep,omitempty"`
 	}
 	TestQueueEntry struct {
 		Request e2e.Request `json:"request"`

@@ -106,6 +106,9 @@ func (a *Activities) LookAtPullRequests(ctx context.Context, _ workflows.LookAtP
 	found := e2e.Consider(a.Settings, a.Pipeline, heads, pulls, under, now)
 	look.Start = found.Start
 	for _, ending := range found.End {
+		if a.concluded(ctx, ending.ID) { // each signal would fill its history, however long its cluster takes to go
+			continue
+		}
 		look.End = append(look.End, workflows.EndTest{ID: ending.ID, Why: ending.Why})
 	}
 	for _, held := range found.Held {
@@ -146,6 +149,16 @@ func (a *Activities) underWay(ctx context.Context) ([]e2e.Request, error) {
 		under = append(under, entry.Request)
 	}
 	return under, nil
+}
+
+// concluded says whether a test has its verdict, so that there is nothing to end any more. It has none if it does not
+// answer.
+func (a *Activities) concluded(ctx context.Context, test string) bool {
+	ctx, cancel := context.WithTimeout(ctx, askWithin)
+	defer cancel()
+	var report e2e.Report
+	answer, err := a.Temporal.QueryWorkflow(ctx, workflows.TestID(test), "", workflows.ProgressQuery)
+	return err == nil && answer.Get(&report) == nil && report.Verdict != ""
 }
 
 // ask finds out what decides whether a pull request is tested.
@@ -199,7 +212,7 @@ func (a *Activities) status(ctx context.Context, pr forge.PullRequest) (*e2e.Sta
 	page := workflowPage(workflows.TestID(e2e.TestOf(pr.Number, pr.HeadCommit)))
 	var newest *forge.Status
 	for i, status := range all {
-		if status.Context == a.Settings.Status && (newest == nil || status.At.After(newest.At)) {
+		if status.Context == a.Settings.StatusOf(pr.Base) && (newest == nil || status.At.After(newest.At)) {
 			newest = &all[i]
 		}
 	}
@@ -238,7 +251,7 @@ func (a *Activities) tell(ctx context.Context, open []forge.PullRequest, pulls [
 
 // hold says on a pull request what it waits for.
 func (a *Activities) hold(ctx context.Context, pr forge.PullRequest, held e2e.Held) error {
-	err := a.Forge.SetStatus(ctx, pr.HeadCommit, forge.Status{Context: a.Settings.Status, State: forge.Pending, Description: held.Why, URL: pr.URL})
+	err := a.Forge.SetStatus(ctx, pr.HeadCommit, forge.Status{Context: a.Settings.StatusOf(pr.Base), State: forge.Pending, Description: held.Why, URL: pr.URL})
 	if err != nil || held.Passing {
 		return err
 	}

@@ -2,6 +2,7 @@ package pullrequests
 
 import (
 	"errors"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -154,6 +155,24 @@ func TestTestsEndWithWhatTheyAreOf(t *testing.T) {
 		require.Len(t, look.Start, 1, "the new head is tested")
 		require.Equal(t, w.forge.requests[3].HeadCommit, look.Start[0].Head)
 	}
+	w.queue.reports = map[string]e2e.Report{
+		workflows.TestID(under[0].ID): {Verdict: e2e.Cancelled, Phase: e2e.Removing}, workflows.TestID(under[1].ID): {Phase: e2e.Creating},
+	}
+	left := w.look().End
+	require.Len(t, left, 4)
+	require.False(t, slices.ContainsFunc(left, func(end workflows.EndTest) bool { return end.ID == under[0].ID }), "one that has its verdict is not told again")
+}
+
+func TestAnotherBaseIsTestedAnewWhereEachHasAStatusOfItsOwn(t *testing.T) {
+	w := newWorld(t)
+	w.acts.Settings.Status = "fairway/e2e/{channel}"
+	pr := w.open("anna", false)
+	w.forge.statuses[pr.HeadCommit] = []forge.Status{{Context: "fairway/e2e/dev", State: forge.Success, URL: pr.URL, At: w.now.Add(time.Hour)}}
+	require.Empty(t, w.look().Start, "it is tested already")
+	pr.Base = "alpha"
+	started := w.look().Start
+	require.Len(t, started, 1)
+	require.Equal(t, "alpha", started[0].Channel)
 }
 
 func TestOnePullRequestThatCannotBeReadKeepsNoOtherFromBeingTested(t *testing.T) {
@@ -207,7 +226,7 @@ func TestATestByHandIsOfAPullRequestOrTwoRefs(t *testing.T) {
 	pr.Labels, pr.Draft = nil, true
 	dev := w.origin.Git("rev-parse", "dev")
 	var got e2e.Request
-	require.NoError(t, w.run(w.acts.ResolveTest, workflows.ResolveTest{Number: 1, By: "anna", Keep: time.Hour}, &got))
+	require.NoError(t, w.run(w.acts.ResolveTest, workflows.ResolveTest{Number: 1, Commit: pr.HeadCommit, By: "anna", Keep: time.Hour}, &got))
 	require.Equal(t, e2e.Request{
 		ID: "1/" + pr.HeadCommit, Cluster: "e2e-1-" + pr.HeadCommit[:7], Number: 1, Title: "Change", URL: pr.URL, Author: "mallory",
 		Channel: "dev", Base: dev, Head: pr.HeadCommit, By: "anna", ByHand: true, Keep: time.Hour,
@@ -241,6 +260,7 @@ func TestATestByHandIsOfAPullRequestOrTwoRefs(t *testing.T) {
 		`"--upload-pack=x" cannot be`: {Base: "dev", Head: "--upload-pack=x"},
 		"nothing to upgrade":          {Base: "dev", Head: "dev"},
 		"kept for 24h0m0s at most":    {Number: 1, Keep: 25 * time.Hour},
+		"which you were shown":        {Number: 1, Commit: strings.Repeat("f", 40)},
 	} {
 		requireKind(t, w.run(w.acts.ResolveTest, in, nil), workflows.InvalidInput, says)
 	}

@@ -37,7 +37,7 @@ func (a *Activities) ReportTest(ctx context.Context, report e2e.Report) (err err
 	if err != nil {
 		return err
 	}
-	err = a.Forge.SetStatus(ctx, request.Head, forge.Status{Context: a.Settings.Status, State: state, Description: e2e.Summary(report), URL: a.link(report)})
+	err = a.Forge.SetStatus(ctx, request.Head, forge.Status{Context: a.Settings.StatusOf(request.Channel), State: state, Description: e2e.Summary(report), URL: a.link(report)})
 	if errors.Is(err, forge.ErrNotFound) || errors.Is(err, forge.ErrInvalid) && request.Head != pr.HeadCommit { // nobody has that commit any more
 		activity.GetLogger(ctx).Warn("the forge does not know the head of a test", "test", request.ID, "error", err)
 		err = nil

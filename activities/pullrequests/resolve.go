@@ -40,6 +40,9 @@ func (a *Activities) ResolveTest(ctx context.Context, in workflows.ResolveTest) 
 	if err != nil {
 		return e2e.Request{}, err
 	}
+	if in.Commit != "" && in.Commit != request.Head {
+		return e2e.Request{}, failures.Invalid("the head is commit %s by now and not %s, which you were shown; look at it, and run the test again", prose.Short(request.Head), prose.Short(in.Commit))
+	}
 	request.By, request.Keep, request.ByHand = prose.Line(in.By, prose.Title), in.Keep, true
 	return request, nil
 }

@@ -95,14 +95,19 @@ func (w *world) status(commit string) *forge.Status {
 type memoryQueue struct {
 	client.Client
 	tests   []e2e.Request
+	reports map[string]e2e.Report // of those that answer
 	running bool
 	down    bool
 }
 
 func (q *memoryQueue) QueryWorkflow(_ context.Context, id, _, query string, _ ...any) (converter.EncodedValue, error) {
+	report, answers := q.reports[id]
 	switch {
 	case q.down:
 		return nil, errors.New("no answer")
+	case answers && query == workflows.ProgressQuery:
+		payloads, err := converter.GetDefaultDataConverter().ToPayloads(report)
+		return client.NewValue(payloads), err
 	case id != workflows.TestQueueID || query != workflows.StateQuery || len(q.tests) == 0 && !q.running:
 		return nil, serviceerror.NewNotFound("no such workflow")
 	}

@@ -49,8 +49,8 @@ func (c *Clusters) LeaseCluster(ctx context.Context, in workflows.LeaseCluster) 
 	if in.Workflow == "" {
 		return e2e.Lease{}, invalid("cluster %s: no workflow is given that is to have its lease", id)
 	}
-	if !slices.ContainsFunc(c.Settings.Accounts, func(a e2e.Account) bool { return a.Account == in.Account.Account && a.Region == in.Account.Region }) {
-		return e2e.Lease{}, invalid("cluster %s: account %.80q in %.40q is none of e2e.accounts", id, in.Account.Account, in.Account.Region)
+	if err := c.configured(id, in.Account); err != nil {
+		return e2e.Lease{}, err
 	}
 	if taken, err := c.Registered(ctx, id); err != nil {
 		return e2e.Lease{}, err
@@ -66,6 +66,15 @@ func (c *Clusters) LeaseCluster(ctx context.Context, in workflows.LeaseCluster) 
 		Cluster: entry, Workflow: in.Workflow, Owner: cmp.Or(in.Request.By, in.Request.Author, c.Settings.Cluster.Owner), Request: in.Request,
 		Made: now, Expires: now.Add(c.Settings.Within + c.Settings.KeepAtMost).Truncate(time.Second),
 	})
+}
+
+// configured refuses an account that is none of e2e.accounts: no lease is found there, which says nothing of the
+// cluster.
+func (c *Clusters) configured(cluster string, account e2e.Account) error {
+	if slices.ContainsFunc(c.Settings.Accounts, func(a e2e.Account) bool { return a.Account == account.Account && a.Region == account.Region }) {
+		return nil
+	}
+	return invalid("cluster %s: account %.80q in %.40q is none of e2e.accounts; an account stays there until all of its test clusters are gone", cluster, account.Account, account.Region)
 }
 
 // entry is what the registry would have of the cluster.
@@ -92,6 +101,9 @@ func (c *Clusters) ChangeLease(ctx context.Context, in workflows.ChangeLease) (e
 	if !slices.Contains([]registry.LifecycleStatus{"", registry.Requested, registry.Ready, registry.DecommissionRequested, registry.Decommissioned}, lifecycle) {
 		return e2e.Lease{}, invalid("cluster %s: %.40q is no lifecycle status", in.Cluster, lifecycle)
 	}
+	if err := c.configured(in.Cluster, in.Account); err != nil {
+		return e2e.Lease{}, err
+	}
 	lease, err := c.Leases.change(ctx, in.Cluster, func(lease *e2e.Lease) error {
 		lease.Cluster.LifecycleStatus = cmp.Or(lifecycle, lease.Cluster.LifecycleStatus)
 		if !in.Kept.IsZero() {
@@ -114,6 +126,9 @@ func (c *Clusters) ChangeLease(ctx context.Context, in workflows.ChangeLease) (e
 func (c *Clusters) EndLease(ctx context.Context, in workflows.ChangeLease) error {
 	if !usable.MatchString(in.Cluster) {
 		return invalid("cluster %.80q: no cluster of a test has such an id", in.Cluster)
+	}
+	if err := c.configured(in.Cluster, in.Account); err != nil {
+		return err
 	}
 	return c.Leases.end(ctx, in.Account, in.Cluster)
 }

@@ -8,11 +8,12 @@ import (
 
 	"github.com/stretchr/testify/require"
 	enumspb "go.temporal.io/api/enums/v1"
+	querypb "go.temporal.io/api/query/v1"
 	"go.temporal.io/api/serviceerror"
 	"go.temporal.io/sdk/client"
-	"go.temporal.io/sdk/converter"
 	"go.temporal.io/sdk/temporal"
 
+	"github.com/fairway-project/fairway/activities/activitytest"
 	"github.com/fairway-project/fairway/activities/aws"
 	"github.com/fairway-project/fairway/e2e"
 	"github.com/fairway-project/fairway/registry"
@@ -138,6 +139,7 @@ type queue struct {
 	entry   workflows.TestQueueEntry
 	options client.StartWorkflowOptions
 	state   workflows.TestQueueState
+	closed  bool
 	err     error
 }
 
@@ -157,11 +159,14 @@ func (q *queue) SignalWorkflow(_ context.Context, id, run, signal string, arg an
 	return q.err
 }
 
-func (q *queue) QueryWorkflow(_ context.Context, id, run, query string, _ ...any) (converter.EncodedValue, error) {
-	if id != workflows.TestQueueID || run != "" || query != workflows.StateQuery {
+func (q *queue) QueryWorkflowWithOptions(_ context.Context, in *client.QueryWorkflowWithOptionsRequest) (*client.QueryWorkflowWithOptionsResponse, error) {
+	if in.WorkflowID != workflows.TestQueueID || in.RunID != "" || in.QueryType != workflows.StateQuery || in.QueryRejectCondition != enumspb.QUERY_REJECT_CONDITION_NOT_OPEN {
 		return nil, errors.New("not the queue")
 	}
-	return q, q.err
+	if q.closed {
+		return &client.QueryWorkflowWithOptionsResponse{QueryRejected: &querypb.QueryRejected{}}, q.err
+	}
+	return &client.QueryWorkflowWithOptionsResponse{QueryResult: q}, q.err
 }
 
 func (q *queue) HasValue() bool { return true }
@@ -176,6 +181,10 @@ func TestWhoHasAPlaceIsAskedOfTheQueue(t *testing.T) {
 	entries, err := q.Entries(t.Context())
 	require.NoError(t, err)
 	require.Equal(t, []workflows.TestQueueEntry{told.entry}, entries)
+	told.closed = true
+	entries, err = q.Entries(t.Context())
+	require.NoError(t, err)
+	require.Empty(t, entries, "a queue that somebody has ended gives no places")
 	told.err = serviceerror.NewNotFound("no such workflow")
 	entries, err = q.Entries(t.Context())
 	require.NoError(t, err, "where nothing was tested nobody has a place")
@@ -206,4 +215,12 @@ func TestAQueueIsToldTheAccountsAndStartedIfNeedBe(t *testing.T) {
 	told.err = errors.New("down")
 	requireError(t, q.LeaveTestQueue(t.Context(), entry), workflows.Unreachable, false, "test 7/abc: leaving the queue of tests: Temporal says: down")
 	requireError(t, q.EnterTestQueue(t.Context(), entry), workflows.Unreachable, false, "test 7/abc: entering the queue")
+}
+
+func TestAnAccountThatIsNotConfiguredAnyMoreHasNoLeaseThatIsGone(t *testing.T) {
+	c := &Clusters{Settings: settings(), Leases: &Leases{}}
+	in := workflows.ChangeLease{Cluster: "e2e-1-abc", Account: e2e.Account{Account: "aws:999999999999", Region: account.Region}, Lifecycle: string(registry.DecommissionRequested)}
+	for _, change := range []any{c.ChangeLease, c.EndLease} {
+		requireError(t, activitytest.Worker{}.Run(change, in, nil), workflows.InvalidInput, true, "is none of e2e.accounts; an account stays there until all of its test clusters are gone")
+	}
 }
