@@ -344,7 +344,7 @@ func (c *comment) end(r Report) {
 	case r.Phase == Done || r.Phase == Removing:
 	case !r.Kept.IsZero():
 		c.line("The cluster %s is kept until %s. Longer: %s. Not any more: %s.\n", prose.Code(r.Request.Cluster, prose.Title), r.Kept.UTC().Format(momentFormat),
-			command("keep", " --for 2h"), command("destroy", ""))
+			command("keep", " --for 2h"), command("destroy", " --reason ..."))
 	case r.Verdict == "" && r.Phase != Queued:
 		c.line("To have a look at the cluster afterwards: %s.\n", command("keep", " --for 2h"))
 	}

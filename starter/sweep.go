@@ -28,7 +28,8 @@ func (c *cli) sweepCommand() *cobra.Command {
 		Short: "Remove what tests have left and nobody owns any more",
 		Long: `Remove what tests have left and nobody owns any more: stacks, groups, instances, volumes and load balancers
 in the accounts of e2e.accounts that carry the tag of a test cluster, and records and objects named after
-one, if no lease covers them. What is tagged otherwise is never touched. --dry-run lists it.
+one, if no lease covers them, and the places in the queue of tests that are gone. What is tagged otherwise is never
+touched. --dry-run lists it.
 
 If more is found than --at-most, nothing is removed: the number is shown, and at a terminal has to be
 typed to go on. --yes goes on without; in scripts, --at-most is the safer way. The schedule of sweeps
