@@ -132,7 +132,8 @@ func openResults(ctx context.Context, account e2e.Account) (results, error) {
 	if err != nil {
 		return results{}, usage(fmt.Errorf("reading your configuration of AWS: %w", err))
 	}
-	return results{s3.NewFromConfig(access), account.Account}, nil
+	client := s3.NewFromConfig(access, func(o *s3.Options) { o.DisableLogOutputChecksumValidationSkipped = true }) // which is no news for people
+	return results{client, account.Account}, nil
 }
 
 // list are the names of the files of a suite or a test, relative to its address.

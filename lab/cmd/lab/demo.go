@@ -143,6 +143,7 @@ func things(env string) string {
   bin/fairway cluster update dev-1 --reason "on again" --wait
   bin/fairway fleet block --reason "nothing moves" --for 10m
   git clone http://author:$FORGE_AUTHOR_TOKEN@${FORGE_URL#http://}/fairway/config.git      # and push to dev yourself
+  bin/fairway e2e run --ref dev..my-branch --wait --yes      # or have a branch that you have pushed tested, on a cluster of its own
   .lab/bin/kubectl --context dev-1 get nodes
 `, shortPath(env))
 }
