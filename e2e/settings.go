@@ -3,6 +3,7 @@
 package e2e
 
 import (
+	"slices"
 	"strings"
 	"time"
 
@@ -188,4 +189,13 @@ func Defaults() Settings {
 // StatusOf is the context of the status that tests of pull requests into a channel set.
 func (s Settings) StatusOf(channel string) string {
 	return strings.ReplaceAll(s.Status, "{channel}", channel)
+}
+
+// ConfiguredAccount is the account as it is configured; false if it is none of e2e.accounts.
+func (s Settings) ConfiguredAccount(of Account) (Account, bool) {
+	at := slices.IndexFunc(s.Accounts, func(a Account) bool { return where(a) == where(of) })
+	if at < 0 {
+		return Account{}, false
+	}
+	return s.Accounts[at], true
 }

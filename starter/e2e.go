@@ -295,6 +295,20 @@ func (c *connection) findTest(ctx context.Context, name string) (listedTest, err
 	return test, nil
 }
 
+// withTest connects, and has something done with the test of a name; see findTest.
+func (c *cli) withTest(ctx context.Context, name string, do func(*connection, listedTest) error) error {
+	conn, err := c.connect(ctx)
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
+	test, err := conn.findTest(ctx, name)
+	if err != nil {
+		return err
+	}
+	return do(conn, test)
+}
+
 // chooseTest finds the test that is meant, in a list whose newest come first.
 func chooseTest(seen []seenTest, name string) (seenTest, error) {
 	name = strings.TrimPrefix(strings.TrimPrefix(name, workflows.TestID("")), "#")

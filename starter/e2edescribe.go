@@ -21,20 +21,13 @@ of "fairway e2e list", the beginning of one, or the number of a pull request, wh
 		Args:              cobra.ExactArgs(1),
 		ValidArgsFunction: c.completeTest,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			conn, err := c.connect(cmd.Context())
-			if err != nil {
-				return err
-			}
-			defer conn.Close()
-			test, err := conn.findTest(cmd.Context(), args[0])
-			if err != nil {
-				return err
-			}
-			var waits []string
-			if !test.Over {
-				waits = conn.waitsFor(cmd.Context(), test.Workflow)
-			}
-			return c.print(cmd.OutOrStdout(), test, func(t *table) { showTest(t, test, waits) })
+			return c.withTest(cmd.Context(), args[0], func(conn *connection, test listedTest) error {
+				var waits []string
+				if !test.Over {
+					waits = conn.waitsFor(cmd.Context(), test.Workflow)
+				}
+				return c.print(cmd.OutOrStdout(), test, func(t *table) { showTest(t, test, waits) })
+			})
 		},
 	}
 }

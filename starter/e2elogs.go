@@ -43,32 +43,25 @@ AWS, such as those of AWS_PROFILE; without a flag none are needed. Suites that F
 		Args:              cobra.ExactArgs(1),
 		ValidArgsFunction: c.completeTest,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			conn, err := c.connect(cmd.Context())
-			if err != nil {
-				return err
-			}
-			defer conn.Close()
-			test, err := conn.findTest(cmd.Context(), args[0])
-			if err != nil {
-				return err
-			}
-			files, err := filesOf(test.Report, suite)
-			if err != nil {
-				return err
-			}
-			switch {
-			case download != "":
-				return c.downloadFiles(cmd, test.Report, files, download)
-			case suite != "" && c.output != "json":
-				return showLogs(cmd.Context(), cmd.OutOrStdout(), test.Account, files)
-			}
-			return c.print(cmd.OutOrStdout(), files, func(t *table) {
-				t.row("FILES OF", "ARE IN")
-				for _, each := range files {
-					t.row(each.Name, cut(each.Results, 500))
+			return c.withTest(cmd.Context(), args[0], func(_ *connection, test listedTest) error {
+				files, err := filesOf(test.Report, suite)
+				if err != nil {
+					return err
 				}
-				t.flush()
-				t.line("--suite NAME shows the log of a suite; --download FOLDER fetches all files.")
+				switch {
+				case download != "":
+					return c.downloadFiles(cmd, test.Report, files, download)
+				case suite != "" && c.output != "json":
+					return showLogs(cmd.Context(), cmd.OutOrStdout(), test.Account, files)
+				}
+				return c.print(cmd.OutOrStdout(), files, func(t *table) {
+					t.row("FILES OF", "ARE IN")
+					for _, each := range files {
+						t.row(each.Name, cut(each.Results, 500))
+					}
+					t.flush()
+					t.line("--suite NAME shows the log of a suite; --download FOLDER fetches all files.")
+				})
 			})
 		},
 	}
@@ -79,17 +72,13 @@ AWS, such as those of AWS_PROFILE; without a flag none are needed. Suites that F
 		if len(args) == 0 {
 			return nil, cobra.ShellCompDirectiveNoFileComp
 		}
-		conn, err := c.connect(cmd.Context())
-		if err != nil {
+		if err := c.withTest(cmd.Context(), args[0], func(_ *connection, test listedTest) error {
+			for _, each := range test.Suites {
+				out = append(out, each.Name)
+			}
+			return nil
+		}); err != nil {
 			return nil, cobra.ShellCompDirectiveError
-		}
-		defer conn.Close()
-		test, err := conn.findTest(cmd.Context(), args[0])
-		if err != nil {
-			return nil, cobra.ShellCompDirectiveError
-		}
-		for _, each := range test.Suites {
-			out = append(out, each.Name)
 		}
 		return out, cobra.ShellCompDirectiveNoFileComp
 	})

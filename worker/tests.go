@@ -42,9 +42,9 @@ func registerTests(w worker.Registry, c config.Config, mirror *channels.Mirror, 
 	}
 	leases := &testclusters.Clusters{Leases: o.leases, Settings: c.E2E, Registered: o.clusters.Registered, Uses: o.accounts.Uses}
 	w.RegisterActivity(leases)
-	queue := &testclusters.Queue{Temporal: o.temporal, TaskQueue: c.TaskQueue, Accounts: c.E2E.Accounts}
+	queue, entries := &testclusters.Queue{Temporal: o.temporal, TaskQueue: c.TaskQueue, Accounts: c.E2E.Accounts}, testclusters.Entries(o.temporal)
 	w.RegisterActivity(queue)
-	requests := &pullrequests.Activities{Settings: c.E2E, Pipeline: c.Pipeline, Temporal: o.temporal}
+	requests := &pullrequests.Activities{Settings: c.E2E, Pipeline: c.Pipeline, Queue: entries, Temporal: o.temporal}
 	suites := &testsuites.Activities{Clusters: o.kube, Settings: c.E2E, Root: root, Store: aws.Bucket{Accounts: o.accounts}.PutFile}
 	if mirror != nil {
 		requests.Repository = mirror
@@ -59,7 +59,7 @@ func registerTests(w worker.Registry, c config.Config, mirror *channels.Mirror, 
 	w.RegisterActivity(&sweep.Sweep{
 		Settings: c.E2E, Accounts: o.accounts, Leases: o.leases.List, Running: sweep.Running(o.temporal),
 		Clusters: func(ctx context.Context) ([]registry.Cluster, error) { return c.Clusters(ctx) }, EndLease: leases.EndLease, Blocks: o.blocks,
-		Places: queue.Entries, Leave: queue.LeaveTestQueue,
+		Places: entries, Leave: queue.LeaveTestQueue,
 	})
 }
 

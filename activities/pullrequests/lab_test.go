@@ -63,7 +63,7 @@ func TestOnGitea(t *testing.T) {
 	acts := &Activities{
 		Settings: settings, Pipeline: promotion.Pipeline{Channels: []string{"dev", "stable"}, Edges: []promotion.Edge{{From: "dev", To: "stable"}}},
 		Repository: &channels.Mirror{URL: at.URL + "/" + at.Owner + "/" + at.Repository + ".git", Dir: filepath.Join(t.TempDir(), "mirror.git"), TokenEnv: "FORGE_TOKEN"},
-		Forge:      driver(at.OperatorToken), Temporal: &memoryQueue{},
+		Forge:      driver(at.OperatorToken), Queue: (&memoryQueue{}).entries, Temporal: &memoryQueue{},
 	}
 	look := func() (look workflows.PullRequestsLook) {
 		t.Helper()
@@ -121,7 +121,7 @@ func TestOnGitea(t *testing.T) {
 	require.Equal(t, "Upgrading to the head.", status(head).Description)
 	require.Len(t, comments(opened.Index), 1)
 
-	acts.Temporal = &memoryQueue{tests: []e2e.Request{test}}
+	acts.Queue = (&memoryQueue{tests: []e2e.Request{test}}).entries
 	moved := push(stranger, "mallory", "topic")
 	require.Eventually(t, func() bool {
 		found := look()
@@ -137,7 +137,7 @@ func TestOnGitea(t *testing.T) {
 	require.Len(t, comments(opened.Index), 1)
 	require.Contains(t, comments(opened.Index)[0], "set it again")
 
-	acts.Temporal = &memoryQueue{}
+	acts.Queue = (&memoryQueue{}).entries
 	push(author, at.Owner, "own")
 	own, _, err := author.CreatePullRequest(at.Owner, at.Repository, gitea.CreatePullRequestOption{Head: "own", Base: "dev", Title: "Of a member"})
 	require.NoError(t, err)

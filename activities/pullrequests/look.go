@@ -3,15 +3,12 @@ package pullrequests
 import (
 	"context"
 	"errors"
-	"fmt"
 	"slices"
 	"strings"
 	"time"
 
 	"github.com/hashicorp/golang-lru/v2/expirable"
-	"go.temporal.io/api/serviceerror"
 	"go.temporal.io/sdk/activity"
-	"go.temporal.io/sdk/temporal"
 
 	"github.com/fairway-project/fairway/activities/failures"
 	"github.com/fairway-project/fairway/e2e"
@@ -133,19 +130,12 @@ func (s settled) of(pr forge.PullRequest) bool {
 func (a *Activities) underWay(ctx context.Context) ([]e2e.Request, error) {
 	ctx, cancel := context.WithTimeout(ctx, askWithin)
 	defer cancel()
-	var state workflows.TestQueueState
-	answer, err := a.Temporal.QueryWorkflow(ctx, workflows.TestQueueID, "", workflows.StateQuery)
-	if unknown := (*serviceerror.NotFound)(nil); errors.As(err, &unknown) {
-		return nil, nil
-	}
-	if err == nil {
-		err = answer.Get(&state)
-	}
+	entries, err := a.Queue(ctx)
 	if err != nil {
-		return nil, temporal.NewApplicationError(fmt.Sprintf("the queue of tests does not say which are under way: %v", err), workflows.Unreachable)
+		return nil, err
 	}
 	var under []e2e.Request
-	for _, entry := range state.Entries {
+	for _, entry := range entries {
 		under = append(under, entry.Request)
 	}
 	return under, nil

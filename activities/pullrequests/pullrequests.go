@@ -25,7 +25,9 @@ type Activities struct {
 	Repository Repository
 	// Forge is where its pull requests are; nil if none is configured.
 	Forge Forge
-	// Temporal reaches the actor of the queue.
+	// Queue are the tests under way, those that wait among them.
+	Queue func(context.Context) ([]workflows.TestQueueEntry, error)
+	// Temporal reaches these tests.
 	Temporal client.Client
 	// Now is the time; default time.Now.
 	Now func() time.Time

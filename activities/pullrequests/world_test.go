@@ -13,6 +13,7 @@ import (
 	"go.temporal.io/api/serviceerror"
 	"go.temporal.io/sdk/client"
 	"go.temporal.io/sdk/converter"
+	"go.temporal.io/sdk/temporal"
 
 	"github.com/fairway-project/fairway/activities/activitytest"
 	"github.com/fairway-project/fairway/channels/channelstest"
@@ -44,7 +45,7 @@ func newWorld(t *testing.T) *world {
 	settings.UI = "https://temporal.example.org/namespaces/default/"
 	w.acts = &Activities{
 		Settings: settings, Pipeline: promotion.Pipeline{Channels: []string{"dev", "alpha"}, Edges: []promotion.Edge{{From: "dev", To: "alpha"}}},
-		Repository: w.origin.Mirror(), Forge: w.forge, Temporal: w.queue, Now: func() time.Time { return w.now },
+		Repository: w.origin.Mirror(), Forge: w.forge, Queue: w.queue.entries, Temporal: w.queue, Now: func() time.Time { return w.now },
 	}
 	return w
 }
@@ -96,7 +97,6 @@ type memoryQueue struct {
 	client.Client
 	tests   []e2e.Request
 	reports map[string]e2e.Report // of those that answer
-	running bool
 	down    bool
 }
 
@@ -108,15 +108,18 @@ func (q *memoryQueue) QueryWorkflow(_ context.Context, id, _, query string, _ ..
 	case answers && query == workflows.ProgressQuery:
 		payloads, err := converter.GetDefaultDataConverter().ToPayloads(report)
 		return client.NewValue(payloads), err
-	case id != workflows.TestQueueID || query != workflows.StateQuery || len(q.tests) == 0 && !q.running:
-		return nil, serviceerror.NewNotFound("no such workflow")
 	}
-	var state workflows.TestQueueState
+	return nil, serviceerror.NewNotFound("no such workflow")
+}
+
+func (q *memoryQueue) entries(context.Context) (entries []workflows.TestQueueEntry, err error) {
+	if q.down {
+		return nil, temporal.NewApplicationError("no answer", workflows.Unreachable)
+	}
 	for _, test := range q.tests {
-		state.Entries = append(state.Entries, workflows.TestQueueEntry{Request: test})
+		entries = append(entries, workflows.TestQueueEntry{Request: test})
 	}
-	payloads, err := converter.GetDefaultDataConverter().ToPayloads(state)
-	return client.NewValue(payloads), err
+	return entries, nil
 }
 
 // memoryForge behaves as forge.Driver says.

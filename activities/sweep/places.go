@@ -9,13 +9,9 @@ import (
 	"github.com/fairway-project/fairway/workflows"
 )
 
-// abandoned are the tests that hold a place in the queue, do not run any more, and are old enough. Those without
+// abandoned are those of the queue's tests that hold a place in the queue, do not run any more, and are old enough. Those without
 // a lease have made nothing, or nothing is left of it; the place of one that has a lease goes with that.
-func (s *Sweep) abandoned(ctx context.Context) (abandoned []workflows.TestQueueEntry, err error) {
-	entries, err := s.Places(ctx)
-	if err != nil {
-		return nil, unread("the queue of tests", err)
-	}
+func (s *Sweep) abandoned(ctx context.Context, entries []workflows.TestQueueEntry) (abandoned []workflows.TestQueueEntry, err error) {
 	for _, entry := range entries {
 		if entry.Given == nil || s.now().Sub(entry.Since) < s.Settings.Sweep.Grace {
 			continue
@@ -49,7 +45,15 @@ func places(abandoned []workflows.TestQueueEntry, owners e2e.Owners, left []e2e.
 
 // givePlaceBack takes a test out of the queue. InvalidInput if somebody has begun it again meanwhile.
 func (s *Sweep) givePlaceBack(ctx context.Context, orphan e2e.Orphan) error {
-	abandoned, err := s.abandoned(ctx)
+	entries, err := s.Places(ctx)
+	if err != nil {
+		return unread("the queue of tests", err)
+	}
+	at := slices.IndexFunc(entries, func(e workflows.TestQueueEntry) bool { return e.Request.ID == orphan.ID })
+	if at < 0 {
+		return nil
+	}
+	abandoned, err := s.abandoned(ctx, entries[at:at+1])
 	if err != nil {
 		return err
 	}
@@ -57,15 +61,7 @@ func (s *Sweep) givePlaceBack(ctx context.Context, orphan e2e.Orphan) error {
 	if err != nil {
 		return err
 	}
-	entries, err := s.Places(ctx)
-	if err != nil {
-		return unread("the queue of tests", err)
-	}
-	is := func(e workflows.TestQueueEntry) bool { return e.Request.ID == orphan.ID }
-	if !slices.ContainsFunc(entries, is) {
-		return nil
-	}
-	if still := places(abandoned, owners, nil); !slices.ContainsFunc(still, func(o e2e.Orphan) bool { return o.ID == orphan.ID && o.Lease == orphan.Lease }) {
+	if still := places(abandoned, owners, nil); len(still) == 0 || still[0].Lease != orphan.Lease {
 		return invalid("the place of test %s is left alone: it runs, or has a lease", orphan.ID)
 	}
 	return s.Leave(ctx, workflows.TestQueueEntry{Request: e2e.Request{ID: orphan.ID}})

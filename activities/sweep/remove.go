@@ -34,7 +34,7 @@ func (s *Sweep) RemoveOrphan(ctx context.Context, orphan e2e.Orphan) error {
 		defer stop()
 		return cause(working, s.givePlaceBack(working, orphan))
 	}
-	configured, known := s.configured(orphan.Account)
+	configured, known := s.Settings.ConfiguredAccount(orphan.Account) // no other one is touched
 	if !known {
 		return invalid("%s %s: account %s in %s is none of e2e.accounts, so nothing is removed there", orphan.Kind, orphan.ID, orphan.Account.Account, orphan.Account.Region)
 	}

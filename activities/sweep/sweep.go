@@ -6,7 +6,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -104,7 +103,11 @@ func (s *Sweep) FindOrphans(ctx context.Context, _ workflows.FindOrphans) ([]e2e
 			return nil, invalid("hosted zone %s (e2e.sweep.hosted_zones) is in none of the accounts of e2e.accounts; take it out, or correct its id", zone)
 		}
 	}
-	abandoned, err := s.abandoned(ctx)
+	entries, err := s.Places(ctx)
+	var abandoned []workflows.TestQueueEntry
+	if err == nil {
+		abandoned, err = s.abandoned(ctx, entries)
+	}
 	if err != nil { // what costs money is not to wait for that
 		activity.GetLogger(ctx).Warn("places in the queue of tests are left alone", "error", cause(ctx, err))
 	}
@@ -114,7 +117,7 @@ func (s *Sweep) FindOrphans(ctx context.Context, _ workflows.FindOrphans) ([]e2e
 		return nil, cause(ctx, err)
 	}
 	for _, lease := range owners.Leases {
-		if a, known := s.configured(e2e.Account{Account: lease.Cluster.InfrastructureAccount, Region: lease.Cluster.Region}); known {
+		if a, known := s.Settings.ConfiguredAccount(e2e.Account{Account: lease.Cluster.InfrastructureAccount, Region: lease.Cluster.Region}); known {
 			all = append(all, e2e.Thing{Account: a, Kind: "lease", ID: lease.Cluster.ID, Named: lease.Cluster.ID, Made: lease.Made})
 		}
 	}
@@ -155,15 +158,6 @@ func (s *Sweep) now() time.Time {
 		return s.Now()
 	}
 	return time.Now()
-}
-
-// configured is the account as it is configured; no other one is touched.
-func (s *Sweep) configured(account e2e.Account) (e2e.Account, bool) {
-	at := slices.IndexFunc(s.Settings.Accounts, func(a e2e.Account) bool { return a.Account == account.Account && a.Region == account.Region })
-	if at < 0 {
-		return e2e.Account{}, false
-	}
-	return s.Settings.Accounts[at], true
 }
 
 // entry is the registry entry that a test cluster of an account would have, as far as access to AWS asks for it.

@@ -50,23 +50,25 @@ func (q *Queue) LeaveTestQueue(ctx context.Context, in workflows.TestQueueEntry)
 	return q.failed("leaving", in, err)
 }
 
-// Entries are those who wait and those who have a place, as the actor knows them; none if there is no actor.
-// Unreachable if it does not answer.
-func (q *Queue) Entries(ctx context.Context) ([]workflows.TestQueueEntry, error) {
-	var state workflows.TestQueueState
-	answer, err := q.Temporal.QueryWorkflowWithOptions(ctx, &client.QueryWorkflowWithOptionsRequest{
-		WorkflowID: workflows.TestQueueID, QueryType: workflows.StateQuery, QueryRejectCondition: enumspb.QUERY_REJECT_CONDITION_NOT_OPEN,
-	})
-	if nobody := (*serviceerror.NotFound)(nil); errors.As(err, &nobody) || err == nil && answer.QueryRejected != nil {
-		return nil, nil
+// Entries asks Temporal who waits and who has a place, as the actor knows them: nobody if there is no actor, or if somebody has
+// ended it. Unreachable if it does not answer.
+func Entries(c client.Client) func(context.Context) ([]workflows.TestQueueEntry, error) {
+	return func(ctx context.Context) ([]workflows.TestQueueEntry, error) {
+		var state workflows.TestQueueState
+		answer, err := c.QueryWorkflowWithOptions(ctx, &client.QueryWorkflowWithOptionsRequest{
+			WorkflowID: workflows.TestQueueID, QueryType: workflows.StateQuery, QueryRejectCondition: enumspb.QUERY_REJECT_CONDITION_NOT_OPEN,
+		})
+		if nobody := (*serviceerror.NotFound)(nil); errors.As(err, &nobody) || err == nil && answer.QueryRejected != nil {
+			return nil, nil
+		}
+		if err == nil {
+			err = answer.QueryResult.Get(&state)
+		}
+		if err != nil && !errors.Is(err, context.Canceled) {
+			err = temporal.NewApplicationError(fmt.Sprintf("asking the queue of tests who has a place: %v", err), workflows.Unreachable)
+		}
+		return state.Entries, err
 	}
-	if err == nil {
-		err = answer.QueryResult.Get(&state)
-	}
-	if err != nil && !errors.Is(err, context.Canceled) {
-		err = temporal.NewApplicationError(fmt.Sprintf("asking the queue of tests who has a place: %v", err), workflows.Unreachable)
-	}
-	return state.Entries, err
 }
 
 func (q *Queue) failed(doing string, in workflows.TestQueueEntry, err error) error {

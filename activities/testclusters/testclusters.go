@@ -71,7 +71,7 @@ func (c *Clusters) LeaseCluster(ctx context.Context, in workflows.LeaseCluster) 
 // configured refuses an account that is none of e2e.accounts: no lease is found there, which says nothing of the
 // cluster.
 func (c *Clusters) configured(cluster string, account e2e.Account) error {
-	if slices.ContainsFunc(c.Settings.Accounts, func(a e2e.Account) bool { return a.Account == account.Account && a.Region == account.Region }) {
+	if _, is := c.Settings.ConfiguredAccount(account); is {
 		return nil
 	}
 	return invalid("cluster %s: account %.80q in %.40q is none of e2e.accounts; an account stays there until all of its test clusters are gone", cluster, account.Account, account.Region)

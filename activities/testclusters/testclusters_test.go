@@ -177,20 +177,20 @@ func (q *queue) Get(into any) error {
 
 func TestWhoHasAPlaceIsAskedOfTheQueue(t *testing.T) {
 	told := &queue{entry: workflows.TestQueueEntry{Request: e2e.Request{ID: "7/abc"}, Since: now}}
-	q := &Queue{Temporal: told}
-	entries, err := q.Entries(t.Context())
+	ask := Entries(told)
+	entries, err := ask(t.Context())
 	require.NoError(t, err)
 	require.Equal(t, []workflows.TestQueueEntry{told.entry}, entries)
 	told.closed = true
-	entries, err = q.Entries(t.Context())
+	entries, err = ask(t.Context())
 	require.NoError(t, err)
 	require.Empty(t, entries, "a queue that somebody has ended gives no places")
 	told.err = serviceerror.NewNotFound("no such workflow")
-	entries, err = q.Entries(t.Context())
+	entries, err = ask(t.Context())
 	require.NoError(t, err, "where nothing was tested nobody has a place")
 	require.Empty(t, entries)
 	told.err = errors.New("down")
-	_, err = q.Entries(t.Context())
+	_, err = ask(t.Context())
 	requireError(t, err, workflows.Unreachable, false, "asking the queue of tests who has a place: down")
 }
 
