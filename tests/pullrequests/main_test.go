@@ -33,7 +33,8 @@ const hookSecret = "secret-of-forge-and-worker"
 
 // Channels of the tests, each with its own.
 const (
-	wholeChannel  = "whole"
+	wholeChannel  = "dev"
+	afterWhole    = "after-dev"
 	quietChannel  = "quiet"
 	queueChannel  = "queued"
 	limit         = 2
@@ -73,10 +74,7 @@ func TestMain(m *testing.M) {
 func record(ctx context.Context) error {
 	cmd := exec.CommandContext(ctx, "go", "run", "./tests/record")
 	cmd.Dir, cmd.Stdout, cmd.Stderr = "../..", os.Stdout, os.Stderr
-	cmd.Env = os.Environ()
-	for name, value := range env {
-		cmd.Env = append(cmd.Env, name+"="+value)
-	}
+	cmd.Env = append(os.Environ(), product.Environment(env)...)
 	return cmd.Run()
 }
 
@@ -101,9 +99,9 @@ func startProduct(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	c.Pipeline = promotion.Pipeline{Every: 4 * time.Second, Author: "Fairway <fairway@fairway.test>", Channels: []string{wholeChannel, "after-whole", quietChannel, queueChannel}}
+	c.Pipeline = promotion.Pipeline{Every: 4 * time.Second, Author: "Fairway <fairway@fairway.test>", Channels: []string{wholeChannel, afterWhole, quietChannel, queueChannel}}
 	c.Pipeline.Edges = []promotion.Edge{{
-		From: wholeChannel, To: "after-whole", Mode: promotion.Merge, Soak: new(time.Second),
+		From: wholeChannel, To: afterWhole, Mode: promotion.Merge, Soak: new(time.Second),
 		Gates: []promotion.Gate{{Name: "e2e", Status: statusContext}},
 	}}
 	for i := range c.E2E.Accounts {
@@ -119,6 +117,7 @@ func startProduct(ctx context.Context) (err error) {
 		conformance,
 		{Name: "stateful-set", StatefulSet: &e2e.StatefulSetSuite{}, Channels: []string{wholeChannel}},
 		{Name: "smoke", Smoke: &e2e.SmokeSuite{}, Channels: []string{wholeChannel}},
+		{Name: "job", Job: &e2e.JobSuite{File: jobFile}, Channels: []string{wholeChannel}},
 		{Name: "probe", Command: []string{probe, "{cluster}", "{reports}"}, Within: 5 * time.Minute},
 	}
 	if err := product.MakeBranches(ctx, theLab, c.Pipeline.Channels); err != nil {
@@ -142,21 +141,20 @@ func withoutLegacy(ctx context.Context, channels []string) error {
 	if err != nil {
 		return err
 	}
-	for _, args := range [][]string{
-		{"clone", "--quiet", "--branch", channels[0], product.Remote(theLab), "."},
-		{"rm", "--quiet", "-r", "cluster/manifests/legacy-license-server"},
-		{"commit", "--quiet", "-m", "Retire the license server"},
-	} {
+	steps := [][]string{{"clone", "--quiet", product.Remote(theLab), "."}}
+	for _, channel := range channels {
+		steps = append(steps,
+			[]string{"checkout", "--quiet", "--detach", "origin/" + channel},
+			[]string{"rm", "--quiet", "-r", "cluster/manifests/legacy-license-server"},
+			[]string{"commit", "--quiet", "-m", "Retire the license server"},
+			[]string{"push", "--quiet", "origin", "HEAD:refs/heads/" + channel})
+	}
+	for _, args := range steps {
 		if _, err := product.Git(ctx, clone, args...); err != nil {
 			return err
 		}
 	}
-	push := []string{"push", "--quiet", "origin"}
-	for _, channel := range channels {
-		push = append(push, "HEAD:refs/heads/"+channel)
-	}
-	_, err = product.Git(ctx, clone, push...)
-	return err
+	return nil
 }
 
 // writeProbe writes a suite that each test tells what to do, by files named after its cluster: "wait-"

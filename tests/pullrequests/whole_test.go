@@ -12,6 +12,9 @@ import (
 	"github.com/fairway-project/fairway/e2e"
 )
 
+// jobFile is the Job that the suite of this name runs, as the head has it.
+const jobFile = "e2e/job.yaml"
+
 const userData = "cluster/node-pools/worker-default/userdata.yaml"
 
 // otherNodes is a change that has nodes replaced.
@@ -25,7 +28,9 @@ func otherNodes(t *testing.T, r *request, base string) map[string]string {
 func TestAPullRequestIsTestedOnAClusterOfItsOwn(t *testing.T) {
 	t.Parallel()
 	r := open(t, wholeChannel, "nodes-change", "Change the nodes", nil)
-	r.more("Change them really", otherNodes(t, r, wholeChannel))
+	files := otherNodes(t, r, wholeChannel)
+	files[jobFile] = "apiVersion: batch/v1\nkind: Job\nmetadata: {name: check}\nspec:\n  template:\n    spec:\n      restartPolicy: Never\n      containers: [{name: main, image: 'example.org/{version}'}]\n"
+	r.more("Change them really", files)
 	r.label()
 	awaitStatus(t, r.head, gitea.StatusPending, "")
 	r.says(r.head[:7])
@@ -45,7 +50,8 @@ func TestAPullRequestIsTestedOnAClusterOfItsOwn(t *testing.T) {
 	for _, suite := range last.Suites {
 		suites[suite.Name] = suite
 	}
-	require.Len(t, suites, 4)
+	require.Len(t, suites, 5)
+	require.True(t, suites["job"].Passed, "%+v", suites["job"])
 	require.GreaterOrEqual(t, suites["conformance"].Ran, 60, "cases of upstream's conformance suite")
 	text := r.says("passed", "stateful-set", "smoke", "evict", "s3://")
 	t.Log(text)
@@ -66,6 +72,6 @@ func TestAPullRequestIsTestedOnAClusterOfItsOwn(t *testing.T) {
 	require.NoError(t, err)
 	require.Eventually(t, func() bool {
 		r.Fetch()
-		return strings.Contains(r.Git("branch", "--remotes", "--contains", r.head), "origin/after-whole")
+		return strings.Contains(r.Git("branch", "--remotes", "--contains", r.head), "origin/"+afterWhole)
 	}, patience, 500*time.Millisecond, "it is promoted")
 }
